@@ -1,0 +1,1 @@
+"""Corpora, readers, splits, sampling and collators."""

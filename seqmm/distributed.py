@@ -1,0 +1,78 @@
+"""The one rule that makes 1 process = N processes: on every rank the loss is the loss of the GLOBAL batch.
+
+Ranks hold different rows of a batch and the same parameters. A row mean, a norm over the batch or in-batch negatives
+go through the differentiable collectives below, so each rank ends with the same loss value; DDP then averages
+gradients that sum to ``world`` times the right one. Terms over full tables need nothing: every rank computes the same.
+With one process each function returns its input. (torch's functional collectives: backward of a sum is a sum.)
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def world_size() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+class _Sum(torch.autograd.Function):
+    """Sum over ranks in both directions: the gradient of a replicated loss with respect to this rank's share."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        y = x.detach().clone().contiguous()
+        dist.all_reduce(y)
+        return y
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        gradient = gradient.clone().contiguous()
+        dist.all_reduce(gradient)
+        return gradient
+
+
+def sum_over_ranks(x: Tensor) -> Tensor:
+    """Differentiable sum of ``x`` (any shape, equal on all ranks) over ranks."""
+    return x if world_size() == 1 else _Sum.apply(x)
+
+
+def gather_rows(x: Tensor) -> Tensor:
+    """Rows of all ranks, ``[n_local, ...] -> [n_global, ...]`` in rank order, with gradients; ``n_local`` may differ."""
+    world = world_size()
+    if world == 1:
+        return x
+    sizes = torch.zeros(world, dtype=torch.int64, device=x.device)
+    sizes[dist.get_rank()] = x.shape[0]
+    dist.all_reduce(sizes)
+    counts = sizes.tolist()
+    start = sum(counts[: dist.get_rank()])
+    whole = x.new_zeros((sum(counts), *x.shape[1:]))
+    if x.dtype.is_floating_point:
+        index = torch.arange(start, start + x.shape[0], device=x.device)
+        return sum_over_ranks(whole.index_copy(0, index, x))
+    integers = whole.to(torch.int64)
+    integers[start : start + x.shape[0]] = x.to(torch.int64)
+    dist.all_reduce(integers)
+    return integers.to(x.dtype)
+
+
+def mean_over_ranks(values: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Mean over the rows (or the masked-in entries) of the global batch.
+
+    Args:
+        values: ``[B, ...]`` per-row values of this rank; may be empty.
+        mask: optional bool tensor of the same shape; only True entries count.
+
+    Raises:
+        ValueError: if no rank has an entry (a batch without targets is a bug of the collator).
+    """
+    if mask is not None:
+        values = values[mask]
+    count = torch.tensor(float(values.numel()), device=values.device)
+    if world_size() > 1:
+        dist.all_reduce(count)
+    if world_size() == 1 and values.numel() == 0:
+        raise ValueError("the batch has no target: a mean over zero entries is undefined")
+    return sum_over_ranks(values.float().sum()) / count

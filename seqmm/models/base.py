@@ -1,0 +1,176 @@
+"""The contract every model keeps, and nothing else: no path, no device, no trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from seqmm.data.collators import Collator
+from seqmm.data.corpus import Corpus, Features
+
+
+class RecommenderConfig(PreTrainedConfig):
+    """What every model has. Sizes and features are filled in by :meth:`Recommender.for_corpus`, not by hand."""
+
+    model_type = "recommender"
+
+    num_users: int = 0
+    num_items: int = 0
+    hidden_size: int = 64
+    """Width of the representations."""
+    features: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Feature sets the model was built on: name -> {"kind", "dim", "provenance"}; checked at bind."""
+    corpus: dict[str, Any] = field(default_factory=dict)
+    """Name, protocol and fingerprint of the corpus the model was built on."""
+
+    filled: ClassVar[tuple[str, ...]] = ("num_users", "num_items", "features", "corpus")
+    """Fields that come from the corpus: no flag, no YAML key."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of an epoch: its collator, and the phases (forward, backward, step) each of its batches goes through."""
+
+    collator: type[Collator]
+    phases: tuple[str, ...] = ("main",)
+
+
+class Recommender(PreTrainedModel):
+    """Base of all models.
+
+    ``forward(batch, phase)`` returns ``{"loss": scalar, part: scalar, …}``; everything differentiable passes through it,
+    and the loss is that of the global batch (:mod:`seqmm.distributed`). Scoring works on ``tables()``, made once per
+    evaluation: ``represent(batch, tables) [B, d]`` against ``tables["items"] [num_items, d]``.
+
+    A training batch is what the stage's collator makes, plus ``step_seed`` (0-d int64, equal on all ranks). A scoring
+    batch holds ``user [B]``, ``history [B, L]`` (oldest first, right-padded with 0) and ``mask [B, L]`` (True = real).
+    """
+
+    config_class = RecommenderConfig
+    config: RecommenderConfig
+    base_model_prefix = "encoder"
+    main_input_name = "user"
+    supports_gradient_checkpointing = False
+    stages: ClassVar[tuple[Stage, ...]] = ()
+    """What an epoch does; () = nothing to train (popularity)."""
+    dot_product: ClassVar[bool] = True
+    """Whether score = represent @ items.T, so that a nearest-neighbour index serves the model."""
+
+    def __init__(self, config: RecommenderConfig):
+        super().__init__(config)
+        self.hook_state: dict[str, Tensor] = {}  # what set_state was given, by name
+
+    # -- construction and binding -------------------------------------------------------------------------------------
+
+    @classmethod
+    def for_corpus(cls, config: RecommenderConfig, corpus: Corpus) -> Self:
+        """A new model sized for ``corpus``: construct, :meth:`initialise`, :meth:`bind`."""
+        config.num_users, config.num_items = corpus.num_users, corpus.num_items
+        config.features = {name: describe(feature) for name, feature in corpus.features.items()}
+        config.corpus = {"name": corpus.name, "protocol": corpus.protocol, "fingerprint": corpus.fingerprint()}
+        model = cls(config)
+        model.initialise(corpus)
+        return model.bind(corpus)
+
+    def initialise(self, corpus: Corpus) -> None:
+        """Copies features into trainable tables, once; for models that have such."""
+
+    def bind(self, corpus: Corpus) -> Self:
+        """Attaches graphs and features, after construction or loading. Writes no parameter.
+
+        Subclasses call ``super().bind(corpus)`` first; it checks sizes and features.
+
+        Raises:
+            ValueError: if the corpus has other sizes, or a feature set of another encoder, kind or width.
+        """
+        for what in ("num_users", "num_items"):
+            ours, theirs = getattr(self.config, what), getattr(corpus, what)
+            if what in self.sized_by and ours != theirs:
+                raise ValueError(
+                    f"the model was built for {what} = {ours} but corpus {corpus.name!r} has {theirs}; "
+                    "use the corpus it was trained on, or recipes/finetune.py to start from its weights"
+                )
+        for name, made in self.config.features.items():
+            if name not in corpus.features:
+                have = ", ".join(corpus.features) or "none"
+                raise ValueError(f"the model needs feature set {name!r} but corpus {corpus.name!r} was loaded with: {have}")
+            found = describe(corpus.features[name])
+            for key in ("kind", "dim", "provenance"):
+                if key == "dim" and made["kind"] == "tags" or found[key] == made[key]:
+                    continue
+                raise ValueError(
+                    f"feature set {name!r} of corpus {corpus.name!r} has {key} {found[key]!r}, "
+                    f"but the model was built with {made[key]!r}; extract it again with the same encoder"
+                )
+        return self
+
+    sized_by: ClassVar[tuple[str, ...]] = ("num_users", "num_items")
+    """Which corpus sizes the parameters depend on; a model without user ids drops ``num_users``."""
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Called by transformers for every module that was not in a checkpoint. Subclasses cover what they add."""
+
+    # -- training -----------------------------------------------------------------------------------------------------
+
+    def collator_options(self, stage: int) -> dict[str, object]:
+        """Keyword arguments of the stage's collator."""
+        return {}
+
+    def forward(self, batch: Mapping[str, Tensor], phase: str = "main") -> dict[str, Tensor]:
+        raise NotImplementedError(f"{type(self).__name__} is not trained")
+
+    def parameter_groups(self, phase: str) -> list[dict[str, Any]]:
+        """Adam groups of a phase; absent keys (lr, betas, weight_decay) come from the training arguments.
+
+        ``decoupled_weight_decay`` chooses AdamW's form. The default puts every parameter under "main".
+        """
+        return [{"params": list(self.parameters())}] if phase == "main" else []
+
+    def on_stage_start(self, stage: int, epoch: int, generator: torch.Generator) -> None:
+        """Edge pruning, graph refresh, k-means. What it makes goes through :meth:`set_state`."""
+
+    def on_step_end(self, step: int) -> None:
+        """Momentum encoders, learned-graph rebuilds; after a real optimiser step only."""
+
+    def set_state(self, name: str, tensor: Tensor, publish: bool = False) -> None:
+        """Keeps what a hook made: saved and restored with the training state, broadcast from rank 0.
+
+        ``publish`` also writes it into checkpoints; such a name must be registered as a buffer in ``__init__``.
+        Not re-made on resume: :meth:`on_state` is called instead.
+        """
+        self.hook_state[name] = tensor
+        if publish:
+            getattr(self, name).copy_(tensor)
+        self.on_state(name, tensor)
+
+    def on_state(self, name: str, tensor: Tensor) -> None:
+        """Rebuilds what depends on a piece of state (a pruned graph from its kept edges)."""
+
+    # -- scoring ------------------------------------------------------------------------------------------------------
+
+    @property
+    def history_length(self) -> int | None:
+        """How many of the latest items a scoring batch holds; None = all, 0 = none are read."""
+        return 0
+
+    def tables(self) -> dict[str, Tensor]:
+        """At least ``{"items": [num_items, d]}``; everything that does not depend on the batch."""
+        raise NotImplementedError
+
+    def represent(self, batch: Mapping[str, Tensor], tables: Mapping[str, Tensor]) -> Tensor:
+        """``[B, d]``."""
+        raise NotImplementedError
+
+    def score(self, batch: Mapping[str, Tensor], tables: Mapping[str, Tensor], items: slice = slice(None)) -> Tensor:
+        """``[B, n]`` scores of the items in the slice."""
+        return self.represent(batch, tables) @ tables["items"][items].T
+
+
+def describe(feature: Features) -> dict[str, Any]:
+    """What a checkpoint remembers of a feature set."""
+    return {"kind": feature.kind, "dim": feature.dim, "provenance": dict(feature.provenance)}

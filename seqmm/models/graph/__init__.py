@@ -1,0 +1,1 @@
+"""Collaborative filtering and graph models. One paper, one file."""

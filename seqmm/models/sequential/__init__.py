@@ -1,0 +1,1 @@
+"""Sequential models. One paper, one file."""
