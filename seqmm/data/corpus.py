@@ -1,11 +1,12 @@
 """A prepared corpus: interactions under one split protocol, ids, and item features.
 
-A corpus on disk is a Hub dataset repository (README front matter ``configs:``, parquet files): ``items``, ``users``, one
-config per split protocol, one per feature set. Graphs and sequences are derived at load, so a split has one source.
+A corpus on disk is a Hub dataset repository (README front matter ``configs:``, parquet files): ``items``, ``users``,
+one config per split protocol, one per feature set. Graphs and sequences are derived at load, so a split has one source.
 """
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -50,7 +51,7 @@ class Interactions:
     """Columns of equal length, sorted by (user, position).
 
     ``position`` is the 0-based rank of the row in its user's whole history (all splits together), so histories across
-    splits can be put in order. ``timestamp`` is in seconds, or None where the source has none.
+    splits can be put in order. ``timestamp`` is in seconds, -1 where a row has none, None where no row has one.
     """
 
     user: np.ndarray  # int64
@@ -66,8 +67,8 @@ class Interactions:
 class Features:
     """One feature set of the items, row ``i`` for item ``i``.
 
-    dense: ``values [n, d]``. ragged: ``offsets [n + 1]``, ``values [N, d]``. tags: ``offsets``, ``values [N]`` int64 ids
-    into ``vocabulary`` (brands, categories, genres). ``provenance`` says how it was made (encoder, revision, pooling …).
+    dense: ``values [n, d]``. ragged: ``offsets [n + 1]``, ``values [N, d]``. tags: ``offsets``, ``values [N]`` int64
+    ids into ``vocabulary`` (brands, categories, genres). ``provenance`` says how it was made (encoder, pooling …).
     """
 
     kind: Literal["dense", "ragged", "tags"]
@@ -102,7 +103,27 @@ class Corpus:
     titles: tuple[str, ...] = ()
     """Item titles ("" where the source has none); for people, never read by a model."""
     info: dict[str, object] = field(default_factory=dict)
-    """How it was prepared (source, permutation seed, tie order and share, k-core); part of the card, not of the mathematics."""
+    """How it was prepared (source, permutation seed, tie order and share, k-core); for the card, no model reads it."""
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    def fingerprint(self) -> str:
+        """sha256 (hex) over protocol, interactions and external ids; features, titles and the name are not in it."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        digest = hashlib.sha256(f"{self.protocol} {self.num_users} {self.num_items}".encode())
+        for name in SPLITS:
+            part = self.splits[name]
+            for column in (part.user, part.item, part.position, part.timestamp):
+                if column is None:
+                    digest.update(b"none")
+                else:
+                    digest.update(np.ascontiguousarray(column, dtype="<i8").data)
+        digest.update(hash_ids(self.user_ids).encode() + hash_ids(self.item_ids).encode())
+        return digest.hexdigest()
 
     def graph(self) -> Graph:
         """The user-item graph of the TRAIN split: nodes are users ``0..U-1``, then items ``U..U+I-1``."""
@@ -136,3 +157,95 @@ class Corpus:
     @cached_property
     def _rows(self) -> dict[tuple[str, ...], Ragged]:
         return {}
+
+
+def hash_ids(ids: tuple[str, ...]) -> str:
+    """sha256 (hex) of external ids in order."""
+    return hashlib.sha256("\0".join(ids).encode()).hexdigest()
+
+
+def check_features(name: str, features: Features, num_items: int, where: str) -> None:
+    """Raises ValueError for rows unlike the items, non-finite values or wrong offsets; ``where`` names the file."""
+    offsets, values = features.offsets, features.values
+    if features.num_rows != num_items:
+        raise ValueError(
+            f"{where}: feature set {name!r} has {features.num_rows} rows but the corpus has {num_items} items; "
+            "row i must belong to item i of the items table: extract the features again for this corpus"
+        )
+    if features.kind == "tags":
+        if features.vocabulary is None or offsets is None or values.ndim != 1:
+            raise ValueError(f"{where}: tags {name!r} need offsets, 1-d ids and a vocabulary")
+        outside = np.flatnonzero((values < 0) | (values >= len(features.vocabulary)))
+        if len(outside):
+            raise ValueError(
+                f"{where}: tags {name!r} hold id {values[outside[0]]} at entry {outside[0]}, outside the vocabulary of "
+                f"{len(features.vocabulary)}; write the tags again"
+            )
+    elif values.ndim != 2 or (features.kind == "ragged") != (offsets is not None):
+        raise ValueError(
+            f"{where}: feature set {name!r} is {features.kind} with values of shape {values.shape}; expected 2-d "
+            "values, and offsets for ragged sets only"
+        )
+    if offsets is not None and (offsets[0] != 0 or offsets[-1] != len(values) or (np.diff(offsets) < 0).any()):
+        raise ValueError(f"{where}: offsets of feature set {name!r} must rise from 0 to {len(values)} (its values)")
+    if features.kind != "tags":
+        _check_finite(name, features, where)
+
+
+def _check_finite(name: str, features: Features, where: str) -> None:
+    for start in range(0, len(features.values), 65536):  # in blocks: a mask of the whole would double the memory
+        block = features.values[start : start + 65536]
+        if np.isfinite(block).all():
+            continue
+        row, column = (int(x) for x in np.argwhere(~np.isfinite(block))[0])
+        value, row = block[row, column], row + start
+        item = row if features.offsets is None else int(np.searchsorted(features.offsets, row, side="right")) - 1
+        raise ValueError(
+            f"{where}: feature set {name!r} has the value {value} in row {row}, column {column} (item {item}); "
+            "replace it (a missing item: zeros or the mean, or no row in a ragged set) or extract it again"
+        )
+
+
+def _check(corpus: Corpus) -> None:
+    """Raises ValueError unless the corpus is consistent; every consumer relies on it."""
+    where = f"corpus {corpus.name!r}"
+    if corpus.protocol not in PROTOCOLS:
+        raise ValueError(f"{where}: unknown protocol {corpus.protocol!r}; known: {', '.join(PROTOCOLS)}")
+    if set(corpus.splits) != set(SPLITS):
+        raise ValueError(f"{where}: splits {sorted(corpus.splits)} must be {', '.join(SPLITS)} (may be empty)")
+    for what, names, expected in (
+        ("user_ids", corpus.user_ids, corpus.num_users),
+        ("item_ids", corpus.item_ids, corpus.num_items),
+        ("titles", corpus.titles, corpus.num_items),
+    ):
+        if names and len(names) != expected:
+            raise ValueError(f"{where}: {len(names)} {what} for {expected}; give one each, or none at all")
+    for split, part in corpus.splits.items():
+        for what, column, limit in (("user", part.user, corpus.num_users), ("item", part.item, corpus.num_items)):
+            bad = np.flatnonzero((column < 0) | (column >= limit))
+            if len(bad):
+                raise ValueError(
+                    f"{where}: {split} row {bad[0]} has {what} {column[bad[0]]}, outside 0..{limit - 1}; prepare again"
+                )
+        columns = [part.item, part.position] + ([] if part.timestamp is None else [part.timestamp])
+        if any(len(column) != len(part.user) for column in columns):
+            raise ValueError(f"{where}: columns of {split} differ in length")
+        later = (np.diff(part.user) > 0) | ((np.diff(part.user) == 0) & (np.diff(part.position) > 0))
+        if not later.all():
+            row = int(np.flatnonzero(~later)[0]) + 1
+            raise ValueError(
+                f"{where}: {split} row {row} (user {part.user[row]}, position {part.position[row]}) is not after "
+                "the row before it; rows must be sorted by (user, position), positions must be unique in a user"
+            )
+    trained = np.bincount(corpus.splits["train"].user, minlength=corpus.num_users) > 0
+    for split in ("validation", "test"):
+        user = corpus.splits[split].user
+        lost = user[~trained[user]]
+        if len(lost):
+            shown = corpus.user_ids[lost[0]] if corpus.user_ids else lost[0]
+            raise ValueError(
+                f"{where}: user {shown!r} (index {lost[0]}) has {split} rows but no train row "
+                f"({len(np.unique(lost))} such users); drop these users or give them train rows"
+            )
+    for name, features in corpus.features.items():
+        check_features(name, features, corpus.num_items, where)

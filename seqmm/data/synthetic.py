@@ -1,0 +1,157 @@
+"""A generated corpus with planted structure: for tests, and for use without any download."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from seqmm.data import splits
+from seqmm.data.corpus import Corpus, Features, Interactions
+
+DAY = 86_400
+COLOURS = ("red", "blue", "green", "yellow", "purple", "orange", "grey", "white")
+SHAPES = ("circle", "square", "triangle", "cross", "ring", "star", "bar", "diamond")
+
+
+def synthetic_corpus(
+    num_users: int = 200,
+    num_items: int = 100,
+    *,
+    protocol: str = "leave_one_out",
+    seed: int = 0,
+    modalities: tuple[str, ...] = ("text", "image"),
+    clusters: int = 8,
+    mean_length: int = 12,
+    missing: float = 0.0,
+    index_order: Literal["permuted", "source"] = "permuted",
+) -> Corpus:
+    """Draws users with a taste cluster, items with a cluster, and sequences that follow planted successors.
+
+    A user's next item is the successor of the last one (.6), an item of his cluster (.3), or any item by popularity
+    (.1), never one he had. A share of neighbouring rows share a timestamp.
+
+    Args:
+        num_users: users; each has at least 5 interactions (fewer only if there are fewer items).
+        num_items: items; some may have no interaction.
+        protocol: any of :data:`~seqmm.data.corpus.PROTOCOLS`; ``given`` is a per-user random split.
+        seed: of everything.
+        modalities: each name gets a ragged feature set ``name`` (1 to 4 vectors an item, 16 wide, the next modality 20
+            wide, …) and a dense one ``name_vector`` (its row means); both correlate with the items' clusters. The tags
+            ``genre`` are always there.
+        clusters: of users and of items.
+        mean_length: mean interactions a user.
+        missing: share of items without a vector in the ragged sets (a zero row in the dense ones).
+        index_order: ``source`` numbers users by their smallest item over all splits, the leak of the public Amazon
+            files; ``permuted`` does not.
+    """
+    rng = np.random.default_rng(seed)
+    taste = rng.integers(clusters, size=num_users)
+    kind = np.arange(num_items) % clusters
+    rng.shuffle(kind)
+    popularity = rng.pareto(1.5, num_items) + 0.2
+    user, item = _sequences(rng, taste, kind, popularity, mean_length)
+    if index_order == "source":
+        smallest = np.full(num_users, num_items)
+        np.minimum.at(smallest, user, item)
+        rank = np.empty(num_users, np.int64)
+        rank[np.argsort(smallest, kind="stable")] = np.arange(num_users)
+        order = np.argsort(rank[user], kind="stable")
+        user, item, taste = rank[user][order], item[order], taste[np.argsort(rank)]
+
+    count = np.bincount(user, minlength=num_users)
+    position = np.arange(len(user)) - np.repeat(np.cumsum(count) - count, count)
+    step = np.where(position == 0, rng.integers(200, size=len(user)), rng.integers(0, 60, len(user)) // 20 * 20)
+    elapsed = np.cumsum(step)
+    start = np.repeat(elapsed[np.cumsum(count) - count] - step[np.cumsum(count) - count], count)
+    timestamp = 1_400_000_000 + (elapsed - start) * DAY
+    rows = Interactions(user, item, position, timestamp)
+    labels = {
+        "leave_one_out": lambda: splits.leave_one_out(user, position),
+        "ratio": lambda: splits.ratio(user, seed),
+        "given": lambda: splits.ratio(user, seed + 1),
+        "temporal": lambda: splits.temporal(timestamp),
+        "cold": lambda: splits.cold(item, num_items, seed),
+    }[protocol]()
+    labels[~splits.has_train(user, labels)] = -1  # in no split
+
+    features: dict[str, Features] = {}
+    for number, modality in enumerate(modalities):
+        features |= _views(rng, modality, kind, 16 + 4 * number, missing)
+    genre = np.stack([kind, clusters + rng.integers(4, size=num_items)], axis=1)
+    vocabulary = tuple(f"genre {g}" for g in range(clusters)) + tuple(f"mood {m}" for m in range(4))
+    features["genre"] = Features(
+        "tags", genre.reshape(-1), 2 * np.arange(num_items + 1), vocabulary, {"source": "synthetic"}
+    )
+    return Corpus(
+        name="synthetic",
+        protocol=protocol,
+        num_users=num_users,
+        num_items=num_items,
+        splits=splits.split(rows, labels),
+        features=features,
+        user_ids=tuple(f"user-{u}" for u in range(num_users)),
+        item_ids=tuple(f"item-{i}" for i in range(num_items)),
+        titles=tuple(f"{_look(k)} number {i}" for i, k in enumerate(kind)),
+        info={"source": "synthetic", "seed": seed, "index_order": index_order},
+    )
+
+
+def _look(kind: np.integer) -> str:
+    return f"{COLOURS[kind % len(COLOURS)]} {SHAPES[kind % len(SHAPES)]}"
+
+
+def _sequences(
+    rng: np.random.Generator, taste: np.ndarray, kind: np.ndarray, popularity: np.ndarray, mean_length: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows (user, item), users ascending, each user's in order, without repeats."""
+    num_users, num_items, clusters = len(taste), len(kind), int(max(taste.max(), kind.max())) + 1
+    successor = np.empty(num_items, np.int64)
+    for cluster in range(clusters):  # a cycle through each cluster
+        members = rng.permutation(np.flatnonzero(kind == cluster))
+        successor[members] = np.roll(members, -1)
+    share = popularity / popularity.sum()
+    in_cluster = np.where(kind == np.arange(clusters)[:, None], share, 0) + 1e-12  # [clusters, items]
+    cumulative = np.cumsum(in_cluster / in_cluster.sum(1, keepdims=True), axis=1)
+    anywhere = np.cumsum(share)
+
+    length = np.minimum(np.maximum(rng.poisson(mean_length, num_users), 5), num_items)
+    seen = np.zeros((num_users, num_items), bool)
+    last = rng.integers(num_items, size=num_users)
+    everyone = np.arange(num_users)
+    steps: list[tuple[np.ndarray, np.ndarray]] = []
+    for step in range(int(length.max())):
+        draw, coin = rng.random(num_users), rng.random(num_users)
+        own = (cumulative[taste] < draw[:, None]).sum(1)
+        following = successor[last] if step else own
+        item = np.select([coin < 0.6, coin < 0.9], [following, own], np.searchsorted(anywhere, draw))
+        item = np.minimum(item, num_items - 1)
+        repeated = seen[everyone, item]
+        fresh = np.argmax(~seen * rng.random((num_users, num_items)), axis=1)  # a random unseen item
+        item = np.where(repeated, fresh, item)
+        active = step < length
+        seen[everyone[active], item[active]] = True
+        steps.append((everyone[active], item[active]))
+        last = item
+    user, items = (np.concatenate(column) for column in zip(*steps, strict=True))
+    order = np.argsort(user, kind="stable")
+    return user[order], items[order]
+
+
+def _views(rng: np.random.Generator, modality: str, kind: np.ndarray, dim: int, missing: float) -> dict[str, Features]:
+    """A ragged set and its row means: cluster centre + item offset + noise."""
+    num_items = len(kind)
+    centre = rng.normal(size=(int(kind.max()) + 1, dim))
+    lengths = rng.integers(1, 5, num_items) * (rng.random(num_items) >= missing)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    row = np.repeat(np.arange(num_items), lengths)
+    own = centre[kind] + 0.5 * rng.normal(size=(num_items, dim))
+    values = (own[row] + 0.3 * rng.normal(size=(len(row), dim))).astype(np.float32)
+    sums = np.zeros((num_items, dim), np.float32)
+    np.add.at(sums, row, values)
+    provenance = {"encoder": "synthetic", "modality": modality}
+    means = sums / np.maximum(lengths, 1).astype(np.float32)[:, None]
+    return {
+        modality: Features("ragged", values, offsets, None, provenance),
+        f"{modality}_vector": Features("dense", means, None, None, provenance | {"pooling": "mean"}),
+    }
