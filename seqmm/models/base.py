@@ -28,7 +28,10 @@ class RecommenderConfig(PreTrainedConfig):
     corpus: dict[str, Any] = field(default_factory=dict)
     """Name, protocol and fingerprint of the corpus the model was built on."""
 
-    filled: ClassVar[tuple[str, ...]] = ("num_users", "num_items", "features", "corpus")
+    pretrained_on: dict[str, Any] = field(default_factory=dict)
+    """The corpus and checkpoint the encoder was pretrained on, when it was."""
+
+    filled: ClassVar[tuple[str, ...]] = ("num_users", "num_items", "features", "corpus", "pretrained_on")
     """Fields that come from the corpus: no flag, no YAML key."""
 
 
@@ -70,10 +73,39 @@ class Recommender(PreTrainedModel):
     @classmethod
     def for_corpus(cls, config: RecommenderConfig, corpus: Corpus) -> Self:
         """A new model sized for ``corpus``: construct, :meth:`initialise`, :meth:`bind`."""
-        config.num_users, config.num_items = corpus.num_users, corpus.num_items
-        config.features = {name: describe(feature) for name, feature in corpus.features.items()}
-        config.corpus = {"name": corpus.name, "protocol": corpus.protocol, "fingerprint": corpus.fingerprint()}
-        model = cls(config)
+        model = cls(fill(config, corpus))
+        model.initialise(corpus)
+        return model.bind(corpus)
+
+    @classmethod
+    def from_pretraining(cls, path: str, config: RecommenderConfig, corpus: Corpus) -> Self:
+        """A model for ``corpus`` whose encoder starts from the checkpoint at ``path``; the corpus may be another one.
+
+        What the checkpoint lacks (item ids, a new head) starts fresh. The checkpoint's corpus is recorded in
+        ``config.pretrained_on``.
+
+        Raises:
+            ValueError: if an encoder weight is missing or of another shape, or a feature set was made by another encoder.
+        """
+        from seqmm.hub import load_config, local_folder
+
+        directory = local_folder(path)
+        before = load_config(directory)
+        config = fill(config, corpus)
+        config.pretrained_on = before.corpus | {"checkpoint": path}
+        for name, made in before.features.items():
+            check_feature(name, made, corpus)
+        model, report = cls.from_pretrained(
+            directory, config=config, output_loading_info=True, ignore_mismatched_sizes=True
+        )
+        missing = sorted(key for key in report["missing_keys"] if key.startswith(cls.base_model_prefix + "."))
+        other = sorted(str(key) for key in report["mismatched_keys"])
+        if missing or other:
+            raise ValueError(
+                f"the checkpoint {path} does not fit: " + "; ".join(
+                    [f"it lacks {', '.join(missing)}"] * bool(missing) + [f"other shapes: {', '.join(other)}"] * bool(other)
+                ) + ". Use the hyper-parameters and features it was pretrained with (its run.yaml)"
+            )
         model.initialise(corpus)
         return model.bind(corpus)
 
@@ -96,17 +128,7 @@ class Recommender(PreTrainedModel):
                     "use the corpus it was trained on, or recipes/finetune.py to start from its weights"
                 )
         for name, made in self.config.features.items():
-            if name not in corpus.features:
-                have = ", ".join(corpus.features) or "none"
-                raise ValueError(f"the model needs feature set {name!r} but corpus {corpus.name!r} was loaded with: {have}")
-            found = describe(corpus.features[name])
-            for key in ("kind", "dim", "provenance"):
-                if key == "dim" and made["kind"] == "tags" or found[key] == made[key]:
-                    continue
-                raise ValueError(
-                    f"feature set {name!r} of corpus {corpus.name!r} has {key} {found[key]!r}, "
-                    f"but the model was built with {made[key]!r}; extract it again with the same encoder"
-                )
+            check_feature(name, made, corpus)
         return self
 
     sized_by: ClassVar[tuple[str, ...]] = ("num_users", "num_items")
@@ -174,3 +196,28 @@ class Recommender(PreTrainedModel):
 def describe(feature: Features) -> dict[str, Any]:
     """What a checkpoint remembers of a feature set."""
     return {"kind": feature.kind, "dim": feature.dim, "provenance": dict(feature.provenance)}
+
+
+def check_feature(name: str, made: dict[str, Any], corpus: Corpus) -> None:
+    """Raises ValueError unless ``corpus`` has feature set ``name`` as ``made`` describes it: same encoder, same width."""
+    if name not in corpus.features:
+        have = ", ".join(corpus.features) or "none"
+        raise ValueError(
+            f"the model needs feature set {name!r} but corpus {corpus.name!r} was loaded with: {have}; "
+            f"add it to --data.features"
+        )
+    found = describe(corpus.features[name])
+    for key in ("kind", "dim", "provenance"):
+        if found[key] != made[key]:
+            raise ValueError(
+                f"feature set {name!r} of corpus {corpus.name!r} has {key} {found[key]!r}, "
+                f"but the model was built with {made[key]!r}; extract it again with the same encoder"
+            )
+
+
+def fill(config: RecommenderConfig, corpus: Corpus) -> RecommenderConfig:
+    """Writes what a corpus decides into a config, and returns it."""
+    config.num_users, config.num_items = corpus.num_users, corpus.num_items
+    config.features = {name: describe(feature) for name, feature in corpus.features.items()}
+    config.corpus = {"name": corpus.name, "protocol": corpus.protocol, "fingerprint": corpus.fingerprint()}
+    return config

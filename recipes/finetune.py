@@ -1,0 +1,32 @@
+"""Finetune a pretrained recommender on a corpus, the one it was pretrained on or another.
+
+    accelerate launch recipes/finetune.py --train.init-from runs/msm4sr-ml-100k-pretrain
+    accelerate launch recipes/finetune.py --config recipes/configs/msm4sr/movielens_finetune.yaml \\
+        --train.init-from org/pretrained-model --data.path tokenized/mine
+    … --train.resume True                                        (go on after Ctrl-C or a crash)
+"""
+
+from seqmm.cli import folder, run_recipe
+from seqmm.config import load_run
+
+
+def main() -> None:
+    default = folder("recipes") / "configs" / "msm4sr" / "movielens_finetune.yaml"
+    run = load_run(description=__doc__, default_config=str(default))
+    if run.train.init_from is None:
+        raise ValueError(
+            "finetuning starts from a checkpoint: pass --train.init-from FOLDER_OR_HUB_ID (recipes/pretrain.py makes one); "
+            "without one use recipes/train.py"
+        )
+
+    from seqmm.models import model_class
+    from seqmm.training.run import fit, load_corpus, seed_weights
+
+    corpus = load_corpus(run.data)
+    seed_weights(run.train.seed)
+    model = model_class(run.model.model_type).from_pretraining(run.train.init_from, run.model, corpus)
+    fit(run, model, corpus, recipe="finetune")
+
+
+if __name__ == "__main__":
+    run_recipe(main)

@@ -1,0 +1,27 @@
+"""Pretrain the encoder of a two-stage recommender on item content; finetune it afterwards with recipes/finetune.py.
+
+    accelerate launch recipes/pretrain.py                        (MSM4SR on the default corpus)
+    accelerate launch --config_file accelerate_config.yaml recipes/pretrain.py --config recipes/configs/msm4sr/movielens.yaml
+    … --train.epochs 5 --model.num-layers 3                      (any field of any section)
+    … --train.resume True                                        (go on after Ctrl-C or a crash)
+"""
+
+from seqmm.cli import folder, run_recipe
+from seqmm.config import load_run
+
+
+def main() -> None:
+    default = folder("recipes") / "configs" / "msm4sr" / "movielens.yaml"
+    run = load_run(description=__doc__, default_config=str(default), pretraining=True)
+
+    from seqmm.models import model_class
+    from seqmm.training.run import fit, load_corpus, seed_weights
+
+    corpus = load_corpus(run.data)
+    seed_weights(run.train.seed)
+    model = model_class(run.model.model_type, pretraining=True).for_corpus(run.model, corpus)
+    fit(run, model, corpus, recipe="pretrain")
+
+
+if __name__ == "__main__":
+    run_recipe(main)

@@ -1,0 +1,26 @@
+"""Train a recommender on a prepared corpus.
+
+    accelerate launch recipes/train.py --config recipes/configs/sasrec/movielens.yaml
+    accelerate launch recipes/train.py --config recipes/configs/lightgcn/movielens.yaml --model.num-layers 3 --train.seed 1
+    accelerate launch --config_file recipes/accelerate/cpu_2.yaml recipes/train.py --config …      (two processes)
+    … --train.resume True                                        (go on after Ctrl-C or a crash)
+"""
+
+from seqmm.cli import run_recipe
+from seqmm.config import load_run
+
+
+def main() -> None:
+    run = load_run(description=__doc__)
+
+    from seqmm.models import model_class
+    from seqmm.training.run import fit, load_corpus, seed_weights
+
+    corpus = load_corpus(run.data)
+    seed_weights(run.train.seed)
+    model = model_class(run.model.model_type).for_corpus(run.model, corpus)
+    fit(run, model, corpus, recipe="train")
+
+
+if __name__ == "__main__":
+    run_recipe(main)

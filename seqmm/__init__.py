@@ -1,0 +1,37 @@
+"""seqmm: pretrain, finetune, evaluate and serve multimodal recommenders.
+
+``import seqmm`` is light: torch and the rest are imported when a name is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from seqmm.config import load_run as load_run
+    from seqmm.data.corpus import Corpus as Corpus
+    from seqmm.data.synthetic import synthetic_corpus as synthetic_corpus
+    from seqmm.evaluation.evaluator import Evaluator as Evaluator
+    from seqmm.hub import from_pretrained as from_pretrained
+    from seqmm.retrieval import Index as Index
+    from seqmm.training.trainer import Trainer as Trainer
+
+__version__ = "0.1.0"
+
+_NAMES = {
+    "Corpus": "seqmm.data.corpus",
+    "Evaluator": "seqmm.evaluation.evaluator",
+    "Index": "seqmm.retrieval",
+    "Trainer": "seqmm.training.trainer",
+    "from_pretrained": "seqmm.hub",
+    "load_run": "seqmm.config",
+    "synthetic_corpus": "seqmm.data.synthetic",
+}
+__all__ = ["__version__", *_NAMES]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _NAMES:
+        raise AttributeError(f"module 'seqmm' has no attribute {name!r}")
+    return getattr(import_module(_NAMES[name]), name)

@@ -1,0 +1,51 @@
+"""The console command ``seqmm`` and what all recipes share: an error is one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+RECIPES = ("prepare", "pretrain", "finetune", "train", "benchmark", "recommend", "speed")
+
+
+def run_recipe(main: Callable[[], None]) -> None:
+    """Runs a recipe's main; a user's error becomes one line on stderr and exit code 2 (SEQMM_DEBUG=1 shows the trace)."""
+    try:
+        main()
+    except KeyboardInterrupt as interrupt:
+        print(f"\ninterrupted. {interrupt}".rstrip(), file=sys.stderr)
+        sys.exit(130)
+    except (ValueError, FileNotFoundError, OSError) as error:
+        if os.environ.get("SEQMM_DEBUG"):
+            traceback.print_exc()
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def folder(name: str) -> Path:
+    """``recipes`` or ``tokenized``: beside the package in a checkout, inside it in an installed wheel."""
+    package = Path(__file__).parent
+    for place in (package.parent / name, package / f"_{name}"):
+        if place.is_dir():
+            return place
+    raise FileNotFoundError(f"this installation of seqmm has no {name}/ folder; install it again")
+
+
+def main() -> None:
+    """``seqmm <recipe> …`` runs recipes/<recipe>.py in this process; ``seqmm path <recipe>`` prints its file, to launch it."""
+    arguments = sys.argv[1:]
+    if arguments[:1] == ["path"] and arguments[1:2] and arguments[1] in RECIPES:
+        print(folder("recipes") / f"{arguments[1]}.py")
+        return
+    if not arguments or arguments[0] not in RECIPES:
+        print(f"usage: seqmm {{{','.join(RECIPES)}}} [--help | options]")
+        print("       accelerate launch --multi_gpu --num_processes N $(seqmm path train) …   for several processes")
+        sys.exit(0 if arguments[:1] in ([], ["--help"], ["-h"]) else 2)
+    script = folder("recipes") / f"{arguments[0]}.py"
+    sys.argv = [str(script), *arguments[1:]]
+    sys.path.insert(0, str(script.parent))
+    runpy.run_path(str(script), run_name="__main__")

@@ -1,0 +1,328 @@
+"""One run, one configuration: class default < YAML file < flag. An unknown key is an error that names the nearest one.
+
+Every key has one home: the model's config class or one of the argument classes below. Their attribute docstrings are
+the help texts.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import difflib
+import inspect
+import sys
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+if TYPE_CHECKING:
+    from seqmm.models.base import RecommenderConfig
+
+DEFAULT_CORPUS = "tokenized/movielens/ml-100k"
+
+
+@dataclass
+class DataArguments:
+    """What to read."""
+
+    path: str = DEFAULT_CORPUS
+    """A prepared corpus: a folder, or a dataset repository on the Hub. The default one is built at first use."""
+    protocol: Literal["leave_one_out", "ratio", "temporal", "cold", "given"] = "leave_one_out"
+    """Split protocol; a corpus may hold several."""
+    features: tuple[str, ...] = ()
+    """Feature sets to load, in this order; the model uses them all."""
+    revision: str | None = None
+    """Hub revision of the corpus."""
+
+
+@dataclass
+class TrainArguments:
+    """How to train. Names follow transformers' TrainingArguments where the meaning is the same."""
+
+    output_dir: str = ""
+    """Where everything goes; "" = runs/<model>-<corpus>-<recipe>."""
+    epochs: int = 100
+    """Upper bound; early stopping usually ends a run sooner."""
+    batch_size: int = 2048
+    """GLOBAL batch, in rows of the model's collator; split over processes."""
+    gradient_accumulation_steps: int = 1
+    """Batches per optimiser step, weighted by their rows."""
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    adam_betas: tuple[float, float] = (0.9, 0.999)
+    decoupled_weight_decay: bool = False
+    """AdamW's form instead of Adam's L2."""
+    max_grad_norm: float = 0.0
+    """Clip the gradient's norm; 0 = off."""
+    schedule: Literal["constant", "cosine", "decay"] = "constant"
+    """Learning rate: constant, linear warm-up + cosine to 0 over all epochs, or decay_rate ^ (epoch / decay_epochs)."""
+    warmup_ratio: float = 0.0
+    """Share of all steps that warm up linearly (constant and cosine)."""
+    decay_rate: float = 0.96
+    decay_epochs: float = 50.0
+    seed: int = 0
+    """Seeds weights, batch order, negatives and noise; every draw is a function of it, the epoch and the row."""
+    patience: int = 20
+    """Stop after this many evaluations in a row without improvement; 0 = never."""
+    eval_every: int = 1
+    """Epochs between validations."""
+    mixed_precision: Literal["no", "bf16", "fp16"] | None = None
+    """None = what accelerate launch says. fp16 needs a GPU."""
+    num_workers: int = 0
+    """Loader processes. 0 is right unless batches take longer to make than to train on."""
+    log_every: int = 50
+    """Optimiser steps between lines of log.jsonl (an epoch always gets one)."""
+    report_to: tuple[str, ...] = ()
+    """More trackers by accelerate's names: tensorboard, wandb, trackio, mlflow …; log.jsonl is always written."""
+    save_every: int = 1
+    """Epochs between saved training states; 0 = only when interrupted."""
+    save_steps: int = 0
+    """Also save every so many optimiser steps; 0 = off."""
+    resume: bool = False
+    """Go on from the state in output_dir, if there is one; a finished run is left as it is."""
+    overwrite: bool = False
+    """Replace a run that is already in output_dir."""
+    init_from: str | None = None
+    """Folder or Hub id of the pretrained checkpoint to start from (recipes/finetune.py)."""
+
+
+@dataclass
+class EvalArguments:
+    """How to evaluate. Validation chooses; test is read once."""
+
+    ks: tuple[int, ...] = (5, 10, 20)
+    """Cut-offs."""
+    metrics: tuple[str, ...] = ("recall", "ndcg")
+    """recall, precision, ndcg, map, mrr, hit."""
+    monitor: str = "ndcg@10"
+    """The validation metric that chooses weights and stops training."""
+    mask: Literal["auto", "train", "history", "none"] = "auto"
+    """Seen items left out of the ranking: train (auto for ratio, given, temporal, cold), history = train + validation
+    (auto for leave_one_out), or none."""
+    ideal: Literal["test", "retrieved"] = "test"
+    """NDCG's ideal list: of the test items, or of the hits in the retrieved list (as MMSSL prints it)."""
+    batch_size: int = 1024
+    """Users at a time."""
+    test: bool = False
+    """Read the test split once, after training, with the weights validation chose."""
+
+
+@dataclass
+class HubArguments:
+    """Where to publish the trained model."""
+
+    push_to: str | None = None
+    """Model repository "org/name"; None = do not push."""
+    private: bool = True
+    license: str = "apache-2.0"
+    """Licence written into the model card."""
+
+
+@dataclass
+class RunConfig:
+    """Everything a run depends on; written to run.yaml and accepted back as --config."""
+
+    model: RecommenderConfig
+    data: DataArguments = field(default_factory=DataArguments)
+    train: TrainArguments = field(default_factory=TrainArguments)
+    eval: EvalArguments = field(default_factory=EvalArguments)
+    hub: HubArguments = field(default_factory=HubArguments)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as run.yaml holds them."""
+        model = {"model_type": self.model.model_type}
+        model |= {name: getattr(self.model, name) for name, *_ in own_fields(type(self.model))}
+        sections = {name: dataclasses.asdict(getattr(self, name)) for name in ("data", "train", "eval", "hub")}
+        return _plain({"model": model, **sections})
+
+
+def load_run(
+    argv: Sequence[str] | None = None,
+    *,
+    description: str = "",
+    default_config: str | None = None,
+    pretraining: bool = False,
+) -> RunConfig:
+    """Reads a run's configuration from ``argv``.
+
+    Args:
+        argv: command line without the program's name; default ``sys.argv[1:]``.
+        description: the recipe's docstring, shown by --help.
+        default_config: YAML file used when argv names neither --config nor --model.model-type.
+        pretraining: whether the model's pretraining head is meant.
+
+    Raises:
+        ValueError: for an unknown key, section or model; the text names the file, the key and the nearest valid one.
+        SystemExit: by the flag parser, for --help (0) or a bad flag (2).
+    """
+    import tyro
+
+    args = list(sys.argv[1:] if argv is None else argv)
+    config_path, args = _take(args, "--config")
+    model_type, args = _take(args, "--model.model-type", "--model.model_type")
+    wants_help = "--help" in args or "-h" in args
+    if config_path is None and model_type is None and not wants_help:
+        config_path = default_config
+    values = read_yaml(config_path) if config_path else {}
+    in_file = values.get("model", {}).pop("model_type", None) if isinstance(values.get("model"), dict) else None
+    model_type = model_type or in_file
+    if model_type is None:
+        if not wants_help:
+            raise ValueError("which model? Pass --config recipes/configs/<model>/<corpus>.yaml or --model.model-type NAME")
+        note = "Model options: add --config FILE or --model.model-type NAME to --help."
+        default = f" Without either, {default_config} is used." if default_config else ""
+        tyro.cli(_sections(None), args=args, description=f"{description}\n\n{note}{default}", prog=_program())
+        raise SystemExit(0)
+
+    from seqmm.models import model_class
+
+    config_class = model_class(model_type, pretraining=pretraining).config_class
+    sections = _sections(config_class)
+    _check_keys(values, sections, str(config_path))
+    parsed: Any = tyro.cli(
+        sections, args=[*_as_flags(values), *args], description=description, prog=_program(), config=(tyro.conf.FlagConversionOff,)
+    )
+    model = config_class(**{f.name: getattr(parsed.model, f.name) for f in dataclasses.fields(parsed.model)})
+    return RunConfig(model, parsed.data, parsed.train, parsed.eval, parsed.hub)
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """A run's YAML file as nested dicts.
+
+    Raises:
+        FileNotFoundError, ValueError: naming the file.
+    """
+    import yaml
+
+    file = Path(path)
+    if not file.is_file():
+        siblings = sorted(str(p) for p in file.parent.glob("*.yaml")) if file.parent.is_dir() else []
+        raise FileNotFoundError(f"no configuration file {file}" + (f"; that folder has {', '.join(siblings)}" if siblings else ""))
+    try:
+        values = yaml.safe_load(file.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"{file} is not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{file} must hold the sections model, data, train, eval, hub; it holds a {type(values).__name__}")
+    return values
+
+
+def write_yaml(values: dict[str, Any], path: Path, comment: str = "") -> None:
+    """Writes atomically."""
+    import yaml
+
+    text = "".join(f"# {line}\n" for line in comment.splitlines()) + yaml.safe_dump(values, sort_keys=False)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
+def own_fields(config_class: type[RecommenderConfig]) -> list[tuple[str, Any, Any, str]]:
+    """``(name, type, default, help)`` of a model's hyper-parameters: not transformers' fields, not those a corpus fills."""
+    from transformers import PreTrainedConfig
+
+    inherited = {f.name for f in dataclasses.fields(PreTrainedConfig)} | set(config_class.filled)
+    texts: dict[str, str] = {}
+    for cls in reversed(config_class.__mro__):
+        if cls not in PreTrainedConfig.__mro__:
+            texts |= _attribute_docstrings(cls)
+    hints = {}
+    for cls in reversed(config_class.__mro__):
+        hints |= inspect.get_annotations(cls, eval_str=True) if cls not in PreTrainedConfig.__mro__ else {}
+    return [
+        (f.name, hints[f.name], f.default if f.default is not dataclasses.MISSING else f.default_factory(), texts.get(f.name, ""))  # type: ignore[misc]
+        for f in dataclasses.fields(config_class)
+        if f.name not in inherited
+    ]
+
+
+def _attribute_docstrings(cls: type) -> dict[str, str]:
+    body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body  # type: ignore[attr-defined]
+    texts = {}
+    for statement, following in zip(body, body[1:], strict=False):
+        is_text = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name) and is_text:
+            texts[statement.target.id] = inspect.cleandoc(str(following.value.value))
+    return texts
+
+
+def _sections(config_class: type[RecommenderConfig] | None) -> type:
+    import tyro
+
+    sections: list[Any] = [
+        ("data", DataArguments, field(default_factory=DataArguments)),
+        ("train", TrainArguments, field(default_factory=TrainArguments)),
+        ("eval", EvalArguments, field(default_factory=EvalArguments)),
+        ("hub", HubArguments, field(default_factory=HubArguments)),
+    ]
+    if config_class is not None:
+        fields = []
+        for name, hint, default, text in own_fields(config_class):
+            typed = Annotated[hint, tyro.conf.arg(help=text)] if text else hint
+            fields.append((name, typed, field(default_factory=lambda value=default: value)))
+        model = dataclasses.make_dataclass("Model", fields)
+        model.__doc__ = f"Hyper-parameters of {config_class.model_type}."
+        sections.insert(0, ("model", model, field(default_factory=model)))
+    run = dataclasses.make_dataclass("Run", sections)
+    run.__doc__ = "A run."
+    return run
+
+
+def _check_keys(values: dict[str, Any], sections: type, file: str) -> None:
+    known = {f.name: f.type for f in dataclasses.fields(sections)}
+    for section, entries in values.items():
+        if section not in known:
+            raise ValueError(f"{file}: unknown section {section!r}{_nearest(section, list(known))}")
+        if not isinstance(entries, dict):
+            raise ValueError(f"{file}: section {section!r} must be a mapping of keys, it is {entries!r}")
+        keys = [f.name for f in dataclasses.fields(known[section])]  # type: ignore[arg-type]
+        for key in entries:
+            if key not in keys:
+                raise ValueError(f"{file}: unknown key {section}.{key}{_nearest(str(key), keys)}")
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
+
+
+def _as_flags(values: dict[str, Any]) -> list[str]:
+    """YAML values as the flags that would set them, so that one parser checks both."""
+    flags: list[str] = []
+    for section, entries in values.items():
+        for key, value in entries.items():
+            flags.append(f"--{section}.{key}".replace("_", "-"))
+            if isinstance(value, dict):
+                flags += [str(part) for pair in value.items() for part in pair]
+            elif isinstance(value, list | tuple):
+                flags += [str(part) for part in value]
+            else:
+                flags.append(str(value))
+    return flags
+
+
+def _take(args: list[str], *names: str) -> tuple[str | None, list[str]]:
+    """Takes ``--name VALUE`` or ``--name=VALUE`` (the last one wins) out of the arguments."""
+    value, rest, i = None, [], 0
+    while i < len(args):
+        flag, _, inline = args[i].partition("=")
+        if flag in names:
+            if not inline and i + 1 >= len(args):
+                raise ValueError(f"{flag} needs a value")
+            value, i = (inline, i + 1) if inline else (args[i + 1], i + 2)
+        else:
+            rest.append(args[i])
+            i += 1
+    return value, rest
+
+
+def _program() -> str:
+    return Path(sys.argv[0]).name
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value

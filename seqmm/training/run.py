@@ -1,0 +1,99 @@
+"""What the training recipes share: corpus, model, fit. Each recipe stays a page that reads from top to bottom."""
+
+from __future__ import annotations
+
+import platform
+import runpy
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from seqmm.cli import folder
+from seqmm.config import DEFAULT_CORPUS, DataArguments, RunConfig, write_yaml
+from seqmm.data.corpus import Corpus
+from seqmm.evaluation.evaluator import Evaluator
+from seqmm.models.base import Recommender
+from seqmm.random import derive_seed
+from seqmm.training.state import write_json
+from seqmm.training.trainer import Trainer
+
+
+def load_corpus(data: DataArguments) -> Corpus:
+    """Loads the corpus of a run; the default one is built first if it is not there (under two minutes)."""
+    from accelerate import PartialState
+
+    if data.path == DEFAULT_CORPUS and not Path(data.path).exists():
+        with PartialState().main_process_first():
+            if not Path(data.path).exists():
+                print(f"building the default corpus {data.path} (once)")
+                build = runpy.run_path(str(folder("tokenized") / "movielens" / "build.py"))["build"]
+                build(output=Path(data.path))
+    return Corpus.load(data.path, protocol=data.protocol, features=data.features, revision=data.revision)
+
+
+def seed_weights(seed: int) -> None:
+    """Call before a model is made: its first weights are a function of the seed alone."""
+    torch.manual_seed(derive_seed("weights", seed))
+
+
+def fit(run: RunConfig, model: Recommender, corpus: Corpus, recipe: str) -> dict[str, Any]:
+    """Trains, and writes everything that is needed to repeat or use the result into the run's folder.
+
+    ``config.json`` + ``model.safetensors`` (best weights), ``run.yaml``, ``metrics.json``, ``log.jsonl``, ``README.md``
+    (model card), ``checkpoints/`` (training state).
+
+    Returns:
+        What metrics.json holds: ``{"validation": {…}, "test": {…} | None, …}``.
+    """
+    from seqmm.hub import publish_model, write_model_card
+
+    output = Path(run.train.output_dir or f"runs/{run.model.model_type}-{corpus.name}-{recipe}")
+    run.train.output_dir = str(output)
+    validation = evaluator(run, corpus, "validation")
+    trainer = Trainer(model, corpus, run.train, evaluator=validation, monitor=run.eval.monitor, output_dir=output)
+    accelerator = trainer.accelerator
+    if accelerator.is_main_process:
+        sizes = ", ".join(f"{name} {len(part):,}" for name, part in corpus.splits.items())
+        weights = sum(p.numel() for p in model.parameters())
+        print(
+            f"{run.model.model_type} on {corpus.name} ({corpus.protocol}: {sizes}; {corpus.num_users:,} users, "
+            f"{corpus.num_items:,} items), {weights:,} parameters, {accelerator.num_processes} x {accelerator.device.type}"
+        )
+    state = trainer.train()
+    metrics: dict[str, Any] = {
+        "validation": state.validation,
+        "test": evaluator(run, corpus, "test")(accelerator, model) if run.eval.test else None,
+        "mask": validation.mask,
+        "best_epoch": state.best_epoch,
+        "epochs": state.epoch,
+        "seconds": round(state.seconds, 1),
+    }
+    if accelerator.is_main_process:
+        write_yaml(run.to_dict(), output / "run.yaml", comment=f"accelerate launch recipes/{recipe}.py --config {output}/run.yaml")
+        write_json(metrics | {"environment": environment()}, output / "metrics.json")
+        write_model_card(output, run, corpus, metrics, recipe)
+        shown = "  ".join(f"{name} {value:.4f}" for name, value in state.validation.items())
+        print(f"best epoch {state.best_epoch} of {state.epoch}; validation ({validation.mask} masked): {shown}")
+        if metrics["test"]:
+            print(f"test ({validation.mask} masked): " + "  ".join(f"{k} {v:.4f}" for k, v in metrics["test"].items()))
+        print(f"written to {output}")
+        if run.hub.push_to:
+            print(f"pushed to {publish_model(output, run.hub.push_to, private=run.hub.private)}")
+    accelerator.wait_for_everyone()
+    return metrics
+
+
+def evaluator(run: RunConfig, corpus: Corpus, split: str) -> Evaluator:
+    """The evaluator a run's arguments ask for."""
+    return Evaluator(
+        corpus, split, ks=run.eval.ks, metrics=run.eval.metrics, mask=run.eval.mask, ideal=run.eval.ideal,
+        batch_size=run.eval.batch_size,
+    )
+
+
+def environment() -> dict[str, str]:
+    """Versions that a result depends on."""
+    names = ("seqmm", "torch", "transformers", "accelerate", "datasets", "numpy")
+    return {"python": platform.python_version()} | {name: version(name) for name in names}

@@ -1,0 +1,26 @@
+"""Shared fixtures. Tests run on two cores, so one torch thread each keeps them quick and their sums repeatable."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+GOLDENS = Path(os.environ.get("SEQMM_GOLDENS", Path(__file__).parent / "goldens"))
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def goldens() -> Path:
+    return GOLDENS
