@@ -75,4 +75,4 @@ def mean_over_ranks(values: Tensor, mask: Tensor | None = None) -> Tensor:
         dist.all_reduce(count)
     if world_size() == 1 and values.numel() == 0:
         raise ValueError("the batch has no target: a mean over zero entries is undefined")
-    return sum_over_ranks(values.float().sum()) / count
+    return sum_over_ranks(values.to(torch.promote_types(values.dtype, torch.float32)).sum()) / count

@@ -1,0 +1,174 @@
+"""Losses as plain functions. Each returns the loss of the GLOBAL batch on every rank (:mod:`seqmm.distributed`).
+
+Softmax losses over many rows (full-softmax cross-entropy, InfoNCE over all users or items) are ``logsumexp - target``;
+the log-sum-exp is streamed, so its ``[T, N]`` logits never exist as a whole.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from seqmm.distributed import gather_rows, mean_over_ranks, sum_over_ranks
+
+PLAIN_ELEMENTS = 1 << 16
+"""Up to this many logits (256 kB) one matmul and autograd do; above it streaming is faster, too (measured, d = 64)."""
+BLOCK_ELEMENTS = 1 << 22
+"""Logits per block of the streamed path: 16 MB in fp32."""
+
+
+def bpr(positive: Tensor, negative: Tensor, gamma: float = 0.0) -> Tensor:
+    """Bayesian personalised ranking: mean of ``-log sigmoid(positive - negative)``.
+
+    Args:
+        positive: ``[B]`` scores of observed pairs.
+        negative: ``[B]`` scores of sampled pairs.
+        gamma: > 0 gives MMRec's ``-log(gamma + sigmoid(x))``, whose gradient vanishes for hopeless pairs.
+    """
+    margin = positive - negative
+    return mean_over_ranks(F.softplus(-margin) if gamma == 0 else -torch.log(gamma + torch.sigmoid(margin)))
+
+
+def embedding_norm(*rows: Tensor) -> Tensor:
+    """MMRec's EmbLoss: the sum of the UN-squared Frobenius norms, divided by the rows of the last argument.
+
+    Args:
+        rows: ``[B, d]`` each; the norm is taken over the global batch, so it scales like ``B ** -0.5``.
+    """
+    squares = sum_over_ranks(torch.stack([x.square().sum() for x in rows]))
+    count = sum_over_ranks(squares.new_tensor(float(rows[-1].shape[0])))
+    return squares.clamp_min(torch.finfo(squares.dtype).tiny).sqrt().sum() / count  # clamp: no NaN gradient at zero
+
+
+def softmax_loss(query: Tensor, table: Tensor, target: Tensor, temperature: float = 1.0) -> Tensor:
+    """Cross-entropy of the softmax over ALL rows of ``table``, mean over the global batch's targets.
+
+    Args:
+        query: ``[T, d]``, one row per target of this rank; T may be 0.
+        table: ``[N, d]``, equal on all ranks.
+        target: ``[T]`` int64 rows of ``table``.
+        temperature: divides the dot products.
+    """
+    with torch.autocast(query.device.type, enabled=False):
+        query, table = _full_precision(query), _full_precision(table)
+        hit = (query * F.embedding(target, table)).sum(-1) / temperature  # [T]
+        return mean_over_ranks(log_sum_exp(query, table, 1 / temperature) - hit)
+
+
+def info_nce(a: Tensor, b: Tensor, temperature: float, candidates: Tensor | None = None) -> Tensor:
+    """InfoNCE on cosines: mean over rows of ``-log(exp(a.b / t) / sum_c exp(a.c / t))``.
+
+    Args:
+        a: ``[B, d]`` anchors of this rank.
+        b: ``[B, d]`` their positives.
+        temperature: t.
+        candidates: ``[N, d]`` rows every anchor is compared with (all users or all items; the positives should be among
+            them); None = the ``b`` of the global batch.
+    """
+    with torch.autocast(a.device.type, enabled=False):
+        a, b = F.normalize(_full_precision(a), dim=-1), F.normalize(_full_precision(b), dim=-1)
+        rows = gather_rows(b) if candidates is None else F.normalize(_full_precision(candidates), dim=-1)
+        return mean_over_ranks(log_sum_exp(a, rows, 1 / temperature) - (a * b).sum(-1) / temperature)
+
+
+def log_sum_exp(query: Tensor, table: Tensor, scale: float = 1.0) -> Tensor:
+    """``log sum_j exp(scale * query_i . table_j)`` for every row of ``query``, exact, without the ``[T, N]`` logits.
+
+    Memory is O((T + N) d) plus one block, forward and backward (the backward recomputes). On the CPU it is two calls of
+    flash attention: forward with the table as keys and values gives the log-sum-exp and the weighted mean of the table
+    at once, which is the query's gradient; the table's gradient is attention with the roles swapped. Elsewhere, or
+    should that private kernel be missing or wrong, it is a loop over blocks.
+
+    Args:
+        query: ``[T, d]`` float32 or float64.
+        table: ``[N, d]`` of the same dtype, N > 0.
+        scale: factor of the dot products, > 0.
+
+    Returns:
+        ``[T]``.
+    """
+    with torch.autocast(query.device.type, enabled=False):
+        query, table = _full_precision(query), _full_precision(table)
+        if query.shape[0] * table.shape[0] <= PLAIN_ELEMENTS:
+            return (scale * query @ table.T).logsumexp(-1)
+        if query.device.type == "cpu" and _flash_is_right(query.dtype, query.shape[1]):
+            return _FlashLogSumExp.apply(query, table, scale)
+        return _BlockLogSumExp.apply(query, table, scale)
+
+
+def _full_precision(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+class _BlockLogSumExp(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, query: Tensor, table: Tensor, scale: float) -> Tensor:
+        step = max(1, BLOCK_ELEMENTS // table.shape[0])
+        result = torch.cat([(scale * rows @ table.T).logsumexp(-1) for rows in query.split(step)])
+        ctx.save_for_backward(query, table, result)
+        ctx.scale, ctx.step = scale, step
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor):
+        query, table, result = ctx.saved_tensors
+        d_query, d_table = torch.empty_like(query), torch.zeros_like(table)
+        for start in range(0, query.shape[0], ctx.step):
+            part = slice(start, start + ctx.step)
+            weight = (ctx.scale * query[part] @ table.T - result[part, None]).exp_()
+            weight *= ctx.scale * gradient[part, None]  # [block, N]
+            torch.mm(weight, table, out=d_query[part])
+            d_table.addmm_(weight.T, query[part])
+        return d_query, d_table, None
+
+
+class _FlashLogSumExp(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, query: Tensor, table: Tensor, scale: float) -> Tensor:
+        mean, result = _flash(query, table, table, scale)
+        ctx.save_for_backward(query, table, mean, result)
+        ctx.scale = scale
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor):
+        query, table, mean, result = ctx.saved_tensors
+        weighted = ctx.scale * gradient[:, None] * query  # [T, d]
+        d_query = ctx.scale * gradient[:, None] * mean
+        d_table, mass = _flash(table, query, weighted, ctx.scale, bias=-result)  # softmax over the T queries
+        return d_query, d_table * mass.exp()[:, None], None
+
+
+def _flash(
+    query: Tensor, key: Tensor, value: Tensor, scale: float, bias: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """One head of attention ``[T, d], [N, d], [N, d] -> [T, d]``, and its log-sum-exp ``[T]``; ``bias [N]`` per key."""
+    mask = None if bias is None else bias.expand(1, 1, query.shape[0], -1)
+    mean, result = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        query[None, None].contiguous(), key[None, None].contiguous(), value[None, None].contiguous(),
+        0.0, False, attn_mask=mask, scale=scale,
+    )  # fmt: skip
+    return mean[0, 0], result.flatten().to(query.dtype)
+
+
+@cache
+def _flash_is_right(dtype: torch.dtype, width: int) -> bool:
+    """Whether torch's private CPU kernel exists and gives the right numbers, tried once for each dtype and width."""
+    query = torch.linspace(-1, 1, 67 * width, dtype=dtype).reshape(67, width).mul(7).sin()
+    table = torch.linspace(-2, 1, 531 * width, dtype=dtype).reshape(531, width).mul(9).cos()
+    bias = torch.linspace(-1, 1, 531, dtype=dtype)
+    scale = 2.0 * width**-0.5
+    logits = scale * query @ table.T + bias
+    try:
+        mean, result = _flash(query, table, table, scale, bias)
+    except (AttributeError, RuntimeError, TypeError):  # another torch: no such operator, or another signature
+        return False
+    tolerance = 1e-4 if dtype == torch.float32 else 1e-10
+    right = torch.allclose(result, logits.logsumexp(-1), atol=tolerance)
+    return right and torch.allclose(mean, logits.softmax(-1) @ table, atol=tolerance)
