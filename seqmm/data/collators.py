@@ -5,7 +5,7 @@ Every batch holds ``row_seed [B]`` int64, a hash of (seed, epoch, row) from whic
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -38,3 +38,82 @@ def shuffled(num_rows: int, seed: int, epoch: int, size: int) -> list[np.ndarray
 def row_seeds(seed: int, epoch: int, rows: np.ndarray) -> Tensor:
     """``[B]`` int64."""
     return torch.from_numpy(hash_ints("row", seed, epoch, np.asarray(rows, dtype=np.int64)).view(np.int64))
+
+
+class SequenceCollator:
+    """Training windows of users' train sequences, right-padded, in batches of similar length.
+
+    A batch holds ``user [B]``, ``history [B, L]`` (oldest first), ``mask [B, L]`` (True = real), ``target [B, L]`` (the item
+    that follows each position), ``target_mask [B, L]`` (True = trained) and ``row_seed [B]``. ``targets``:
+
+    - ``"every"``: a user's sequence is cut into windows of ``max_length`` inputs, the last one full; every position of a
+      window is trained, so every item but a user's first is a target exactly once an epoch. For a causal model and
+      users of at most ``max_length + 1`` items that is the sum over all prefixes, at a fraction of the positions.
+    - ``"prefix"``: a row for every (prefix, next item), with the last ``max_length`` items of the prefix; trained at its
+      last position.
+
+    Args:
+        corpus: read through ``histories("train")``; users with fewer than two train items give no row.
+        seed: of the order.
+        max_length: inputs in a window.
+        targets: see above.
+        overlap: with ``"every"``, inputs that a window repeats from the one before, as context that is not trained.
+
+    Raises:
+        ValueError: for options out of range, or a corpus in which no user has two train items.
+    """
+
+    pool = 32
+    """Batches that are sorted by length together: large enough for little padding, small enough to stay random."""
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        seed: int,
+        *,
+        max_length: int = 50,
+        targets: Literal["every", "prefix"] = "every",
+        overlap: int = 0,
+    ):
+        if max_length < 1 or not 0 <= overlap < max_length:
+            raise ValueError(f"max_length must be at least 1 and overlap in [0, max_length); got {max_length} and {overlap}")
+        self.seed, self.prefix = seed, targets == "prefix"
+        histories = corpus.histories("train")
+        self._items = histories.values
+        inputs = np.maximum(histories.lengths - 1, 0)  # a user's last item is only a target
+        stride = 1 if self.prefix else max_length - overlap
+        per_user = inputs if self.prefix else np.where(inputs > 0, 1 + np.maximum(0, -(-(inputs - max_length) // stride)), 0)
+        self.user = np.repeat(np.arange(len(histories)), per_user)  # [rows]
+        if len(self.user) == 0:
+            raise ValueError(f"no user of corpus {corpus.name!r} has two train items, so there is no sequence to train on")
+        turn = np.arange(len(self.user)) - np.repeat(np.cumsum(per_user) - per_user, per_user)  # 0 .. per_user - 1
+        stop = inputs[self.user] - (per_user[self.user] - 1 - turn) * stride  # the last window ends at the last input
+        start = np.maximum(stop - max_length, 0)
+        self._start, self._length = histories.offsets[:-1][self.user] + start, stop - start
+        # leading positions that are context only: all but the last of a prefix, what an earlier window trained otherwise
+        self._context = self._length - 1 if self.prefix else np.where(turn > 0, stop - stride - start, 0)
+
+    def batches(self, epoch: int, size: int) -> list[np.ndarray]:
+        """Rows in seeded order, sorted by length within pools of :attr:`pool` batches; the batches' order is seeded."""
+        batches = []
+        for rows in shuffled(len(self.user), self.seed, epoch, size * self.pool):
+            rows = rows[np.argsort(self._length[rows], kind="stable")]
+            batches += [rows[start : start + size] for start in range(0, len(rows), size)]
+        return [batches[i] for i in np.argsort(hash_ints("batches", self.seed, epoch, np.arange(len(batches))))]
+
+    def __call__(self, epoch: int, rows: np.ndarray) -> dict[str, Tensor]:
+        length = self._length[rows]
+        column = np.arange(length.max(initial=1))  # [L]
+        mask = column < length[:, None]  # [B, L]
+        index = np.where(mask, self._start[rows][:, None] + column, 0)
+        trained = mask & (column >= self._context[rows][:, None])
+        batch = {
+            "user": self.user[rows],
+            "history": np.where(mask, self._items[index], 0),
+            "mask": mask,
+            "target": np.where(trained, self._items[index + 1], 0),
+            "target_mask": trained,
+        }
+        return {name: torch.from_numpy(array) for name, array in batch.items()} | {
+            "row_seed": row_seeds(self.seed, epoch, rows)
+        }
