@@ -7,9 +7,11 @@ one config per split protocol, one per feature set. Graphs and sequences are der
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -107,6 +109,68 @@ class Corpus:
 
     def __post_init__(self) -> None:
         _check(self)
+
+    @classmethod
+    def load(
+        cls,
+        path_or_repo: str | Path,
+        *,
+        protocol: str = "leave_one_out",
+        features: Sequence[str] = (),
+        revision: str | None = None,
+    ) -> Corpus:
+        """A prepared corpus from a folder or a Hub dataset repository.
+
+        Args:
+            path_or_repo: folder, or ``org/name`` on the Hub.
+            protocol: which of its split protocols.
+            features: names of the feature sets to load; () = none.
+            revision: of a Hub repository.
+
+        Raises:
+            FileNotFoundError: no such folder or repository, the Hub out of reach, a file missing.
+            ValueError: no such protocol or feature set; damaged or inconsistent files.
+        """
+        from seqmm.data.schema import load_corpus
+        from seqmm.hub import local_folder
+
+        return load_corpus(local_folder(str(path_or_repo), revision=revision, kind="dataset"), protocol, features)
+
+    def save(
+        self,
+        path: str | Path,
+        *,
+        item_columns: Mapping[str, Sequence[Any]] | None = None,
+        user_columns: Mapping[str, Sequence[Any]] | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        """Writes the corpus as a Hub-shaped folder (:mod:`seqmm.data.schema`), whole or not at all.
+
+        Into a folder that holds the same users and items, it adds or replaces this protocol and these feature sets.
+
+        Args:
+            path: the folder.
+            item_columns: more columns of the items table (text, brand, image urls), row i for item i; only for a new
+                folder.
+            user_columns: the same for users.
+            overwrite: replace a folder that holds another corpus.
+
+        Raises:
+            ValueError: the folder holds something else.
+        """
+        from seqmm.data.schema import save_corpus
+
+        save_corpus(self, path, item_columns or {}, user_columns or {}, overwrite)
+
+    @classmethod
+    def concat(cls, corpora: Sequence[Corpus]) -> Corpus:
+        """One corpus of several domains, for pretraining: users and items stay apart, ids become ``name/id``.
+
+        Raises:
+            ValueError: other protocols, the same name twice, or feature sets that differ in name, kind, width or
+                provenance.
+        """
+        return _concat(corpora)
 
     def fingerprint(self) -> str:
         """sha256 (hex) over protocol, interactions and external ids; features, titles and the name are not in it."""
@@ -249,3 +313,75 @@ def _check(corpus: Corpus) -> None:
             )
     for name, features in corpus.features.items():
         check_features(name, features, corpus.num_items, where)
+
+
+def _concat(corpora: Sequence[Corpus]) -> Corpus:
+    first = corpora[0]
+    names = [corpus.name for corpus in corpora]
+    if len(set(names)) < len(names):
+        raise ValueError(f"cannot concatenate corpora of equal name ({', '.join(names)}): their ids would collide")
+    for corpus in corpora[1:]:
+        if corpus.protocol != first.protocol:
+            raise ValueError(
+                f"cannot concatenate {first.name!r} ({first.protocol}) and {corpus.name!r} ({corpus.protocol}); "
+                "load both with one protocol"
+            )
+        if set(corpus.features) != set(first.features):
+            raise ValueError(
+                f"{first.name!r} was loaded with features {sorted(first.features)}, {corpus.name!r} with "
+                f"{sorted(corpus.features)}; load both with the same features=(…)"
+            )
+    first_user = np.cumsum([0] + [corpus.num_users for corpus in corpora])
+    first_item = np.cumsum([0] + [corpus.num_items for corpus in corpora])
+    splits = {}
+    for split in SPLITS:
+        parts = [corpus.splits[split] for corpus in corpora]
+        times = [np.full(len(part), -1) if part.timestamp is None else part.timestamp for part in parts]
+        splits[split] = Interactions(
+            np.concatenate([part.user + start for part, start in zip(parts, first_user, strict=False)]),
+            np.concatenate([part.item + start for part, start in zip(parts, first_item, strict=False)]),
+            np.concatenate([part.position for part in parts]),
+            None if all(part.timestamp is None for part in parts) else np.concatenate(times),
+        )
+    return Corpus(
+        name="+".join(names),
+        protocol=first.protocol,
+        num_users=int(first_user[-1]),
+        num_items=int(first_item[-1]),
+        splits=splits,
+        features={name: _concat_features(name, corpora) for name in first.features},
+        user_ids=tuple(
+            f"{corpus.name}/{user}" for corpus in corpora for user in corpus.user_ids or range(corpus.num_users)
+        ),
+        item_ids=tuple(
+            f"{corpus.name}/{item}" for corpus in corpora for item in corpus.item_ids or range(corpus.num_items)
+        ),
+        titles=tuple(title for corpus in corpora for title in corpus.titles or ("",) * corpus.num_items),
+        info={corpus.name: corpus.info for corpus in corpora},
+    )
+
+
+def _concat_features(name: str, corpora: Sequence[Corpus]) -> Features:
+    sets = [corpus.features[name] for corpus in corpora]
+    first = sets[0]
+    for other, corpus in zip(sets[1:], corpora[1:], strict=True):
+        for what, ours, theirs in (
+            ("kind", first.kind, other.kind),
+            ("width", first.kind == "tags" or first.dim, other.kind == "tags" or other.dim),
+            ("provenance", first.provenance, other.provenance),
+        ):
+            if ours != theirs:
+                raise ValueError(
+                    f"feature set {name!r}: {what} {ours!r} in {corpora[0].name!r}, {theirs!r} in {corpus.name!r}; "
+                    "extract both with the same encoder"
+                )
+    values, vocabulary = [part.values for part in sets], None
+    if first.kind == "tags":
+        vocabulary = tuple(dict.fromkeys(word for part in sets for word in part.vocabulary or ()))
+        index = {word: number for number, word in enumerate(vocabulary)}
+        values = [np.array([index[word] for word in part.vocabulary or ()], np.int64)[part.values] for part in sets]
+    offsets = None
+    if first.kind != "dense":
+        lengths = [np.diff(part.offsets) for part in sets if part.offsets is not None]
+        offsets = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
+    return Features(first.kind, np.concatenate(values), offsets, vocabulary, dict(first.provenance))

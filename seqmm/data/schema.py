@@ -1,0 +1,463 @@
+"""A corpus on disk: a Hub dataset repository, as ``datasets.load_dataset(folder, "items")`` reads it.
+
+::
+
+    README.md                 front matter ``configs:`` (one per folder below) and the card; text under KEPT stays
+    corpus.json               sizes, hashes of the ids, and for each protocol its fingerprint and how it was prepared
+    items/items.parquet       item, id, title, … (text, brand, image urls: whatever the source had)
+    users/users.parquet       user, id, …
+    <protocol>/<split>.parquet    user, item, timestamp (null = unknown), position
+    <features>/features.json      kind, dim, rows, provenance, hashes of the rows and of the item ids, tags' vocabulary
+    <features>/*.parquet          item, values: a list of floats, of lists of floats (ragged) or of tag ids
+
+What is written appears whole or not at all: into a hidden sibling first, then renamed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from seqmm.data.corpus import PROTOCOLS, SPLITS, Corpus, Features, Interactions, check_features, hash_ids
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FORMAT = 1
+KEPT = "<!-- what you write below this line is kept -->"
+ROW_GROUP = 1 << 20
+
+Columns = Mapping[str, Sequence[Any]]
+
+
+# -- writing ----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Yields a fresh folder beside ``target``; on success it takes its place, on failure it is removed."""
+    target = target.absolute()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.parent / f".{target.name}.{os.getpid()}.tmp"
+    old = target.parent / f".{target.name}.{os.getpid()}.old"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        yield temporary
+        if target.exists():
+            target.rename(old)
+        temporary.rename(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if old.exists() and not target.exists():  # the second rename failed
+            old.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _write_text(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_table(path: Path, columns: Mapping[str, Any], row_group: int = ROW_GROUP, compression: str = "zstd") -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path.parent.mkdir(exist_ok=True)
+    pq.write_table(pa.table(dict(columns)), path, compression=compression, row_group_size=row_group)
+
+
+def save_corpus(
+    corpus: Corpus, path: str | Path, item_columns: Columns, user_columns: Columns, overwrite: bool
+) -> None:
+    """See :meth:`Corpus.save`."""
+    folder = Path(path)
+    if overwrite or not folder.exists() or not any(folder.iterdir()):
+        if folder.exists() and any(folder.iterdir()) and not (folder / "corpus.json").is_file():
+            raise ValueError(
+                f"{folder} exists and is not a prepared corpus; it is not overwritten, choose another folder"
+            )
+        with replacing(folder) as temporary:
+            _write_ids(corpus, temporary, item_columns, user_columns)
+            _write_splits(corpus, temporary / corpus.protocol)
+            for name, features in corpus.features.items():
+                _write_feature_files(
+                    temporary / _feature_folder(name), name, features, corpus.num_items, corpus.item_ids
+                )
+            _write_record(temporary, corpus)
+            write_card(temporary)
+        return
+    record = read_record(folder)
+    for what, ids in (("items", corpus.item_ids), ("users", corpus.user_ids)):
+        if record[what] != hash_ids(ids):
+            raise ValueError(
+                f"{folder} holds another corpus: its {what} are not those of {corpus.name!r} ({corpus.protocol}); "
+                "protocols share a folder only if they keep the same users and items in the same order. "
+                "Save to another folder, or overwrite this one"
+            )
+    with replacing(folder / corpus.protocol) as temporary:
+        _write_splits(corpus, temporary)
+    for name, features in corpus.features.items():
+        write_features(folder, name, features)
+    _write_record(folder, corpus)
+    write_card(folder)
+
+
+def _write_ids(corpus: Corpus, folder: Path, item_columns: Columns, user_columns: Columns) -> None:
+    items: dict[str, Any] = {"item": np.arange(corpus.num_items)}
+    users: dict[str, Any] = {"user": np.arange(corpus.num_users)}
+    for table, ids in ((items, corpus.item_ids), (users, corpus.user_ids)):
+        if ids:
+            table["id"] = list(ids)
+    if corpus.titles:
+        items["title"] = list(corpus.titles)
+    for table, extra, what in ((items, item_columns, "items"), (users, user_columns, "users")):
+        taken = set(table) & set(extra)
+        if taken:
+            raise ValueError(f"{what} columns {sorted(taken)} are written from the corpus itself; rename yours")
+        table |= extra
+    _write_table(folder / "items" / "items.parquet", items)
+    _write_table(folder / "users" / "users.parquet", users)
+
+
+def _write_splits(corpus: Corpus, folder: Path) -> None:
+    import pyarrow as pa
+
+    folder.mkdir(exist_ok=True)
+    for split in SPLITS:
+        part = corpus.splits[split]
+        missing = np.ones(len(part), bool) if part.timestamp is None else part.timestamp == -1
+        seconds = np.zeros(len(part), np.int64) if part.timestamp is None else part.timestamp
+        timestamp = pa.array(seconds, pa.int64(), mask=missing)
+        columns = {"user": part.user, "item": part.item, "timestamp": timestamp, "position": part.position}
+        _write_table(folder / f"{split}.parquet", columns)
+
+
+def _write_record(folder: Path, corpus: Corpus) -> None:
+    file = folder / "corpus.json"
+    record: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {"format": FORMAT, "protocols": {}}
+    record |= {
+        "name": corpus.name,
+        "num_users": corpus.num_users,
+        "num_items": corpus.num_items,
+        "users": hash_ids(corpus.user_ids),
+        "items": hash_ids(corpus.item_ids),
+    }
+    rows = {split: len(part) for split, part in corpus.splits.items()}
+    record["protocols"][corpus.protocol] = {"fingerprint": corpus.fingerprint(), "rows": rows, "info": corpus.info}
+    _write_text(file, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+
+
+def _feature_folder(name: str) -> str:
+    if name in (*PROTOCOLS, "items", "users") or not name.replace("_", "").replace("-", "").isalnum():
+        raise ValueError(
+            f"a feature set cannot be called {name!r}: use letters, digits, - and _, and no name of a protocol"
+        )
+    return name
+
+
+def write_features(folder: str | Path, name: str, features: Features) -> None:
+    """Adds or replaces a feature set of a prepared corpus, and its line in the card.
+
+    Raises:
+        FileNotFoundError: ``folder`` holds no corpus.
+        ValueError: rows unlike the items, NaN, a name that is taken.
+    """
+    folder = Path(folder)
+    record = read_record(folder)
+    _, ids = _read_ids(folder, "items", record)
+    with replacing(folder / _feature_folder(name)) as temporary:
+        _write_feature_files(temporary, name, features, record["num_items"], ids)
+    write_card(folder)
+
+
+def _write_feature_files(
+    folder: Path, name: str, features: Features, num_items: int, item_ids: tuple[str, ...]
+) -> None:
+    import pyarrow as pa
+
+    check_features(name, features, num_items, f"saving {name!r}")
+    folder.mkdir(exist_ok=True)
+    dtype = np.int64 if features.kind == "tags" else np.float32
+    flat = np.ascontiguousarray(features.values, dtype=dtype)
+    values = pa.array(flat.reshape(-1))
+    if features.kind != "tags":
+        values = pa.FixedSizeListArray.from_arrays(values, features.dim)
+    if features.offsets is not None:
+        values = pa.ListArray.from_arrays(pa.array(features.offsets, pa.int32()), values)
+    # floats hardly compress; a row group of about 64 MB, so that datasets can stream it
+    rows = max(1, min(ROW_GROUP, (1 << 26) * num_items // max(flat.nbytes, 1)))
+    _write_table(folder / "features.parquet", {"item": np.arange(num_items), "values": values}, rows, "none")
+    about: dict[str, Any] = {
+        "kind": features.kind,
+        "dim": features.dim,
+        "rows": num_items,
+        "provenance": dict(features.provenance),
+        "sha256": hash_rows(flat, features.offsets),
+        "items": hash_ids(item_ids),
+    }
+    if features.vocabulary is not None:
+        about["vocabulary"] = list(features.vocabulary)
+    _write_text(folder / "features.json", json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+
+
+def hash_rows(values: np.ndarray, offsets: np.ndarray | None) -> str:
+    """sha256 (hex) of a feature set's numbers: what is verified when it is loaded."""
+    digest = hashlib.sha256(str(values.shape).encode())
+    if offsets is not None:
+        digest.update(np.ascontiguousarray(offsets, dtype="<i8").data)
+    digest.update(np.ascontiguousarray(values).data)
+    return digest.hexdigest()
+
+
+def write_card(folder: str | Path) -> None:
+    """README.md: front matter from what the folder holds, statistics, and the text under ``KEPT`` as it was."""
+    folder = Path(folder)
+    record = read_record(folder)
+    file = folder / "README.md"
+    old = file.read_text(encoding="utf-8") if file.is_file() else ""
+    own = old.split(KEPT, 1)[1] if KEPT in old else "\n"
+    _write_text(file, _card(folder, record) + KEPT + own)
+
+
+def _card(folder: Path, record: dict[str, Any]) -> str:
+    import yaml
+
+    configs: list[dict[str, Any]] = [
+        {"config_name": "items", "default": True, "data_files": "items/*.parquet"},
+        {"config_name": "users", "data_files": "users/*.parquet"},
+    ]
+    parts, settings, sets = [], [], []
+    for name, protocol in record["protocols"].items():
+        rows = protocol["rows"]
+        # datasets cannot read a parquet file without rows, so an empty split is not listed
+        files = [{"split": split, "path": f"{name}/{split}.parquet"} for split in SPLITS if rows[split]]
+        configs.append({"config_name": name, "data_files": files})
+        parts.append(
+            f"| {name} | "
+            + " | ".join(f"{rows[split]:,}" for split in SPLITS)
+            + f" | `{protocol['fingerprint'][:16]}` |"
+        )
+        settings += [f"| {name} | {key} | {_cell(value)} |" for key, value in protocol["info"].items()]
+    for name in feature_names(folder):
+        about = json.loads((folder / name / "features.json").read_text())
+        configs.append({"config_name": name, "data_files": f"{name}/*.parquet"})
+        sets.append(f"| {name} | {about['kind']} | {about['dim']} | {_cell(about['provenance'])} |")
+    front = {"pretty_name": record["name"], "tags": ["recommendation", "seqmm"], "configs": configs}
+    protocol = next(iter(record["protocols"]))
+    total = sum(record["protocols"][protocol]["rows"].values())
+    density = total / max(record["num_users"] * record["num_items"], 1)
+    lines = [
+        "---",
+        yaml.safe_dump(front, sort_keys=False, allow_unicode=True).strip(),
+        "---",
+        "",
+        f"# {record['name']}",
+        "",
+        "A recommendation corpus prepared by seqmm.",
+        "",
+        f"{record['num_users']:,} users, {record['num_items']:,} items, {total:,} interactions ({protocol}), "
+        f"sparsity {1 - density:.2%}.",
+        "",
+        "```python",
+        "from seqmm import Corpus",
+        "",
+        f'corpus = Corpus.load("THIS_FOLDER_OR_REPOSITORY", protocol="{protocol}", features={feature_names(folder)})',
+        "```",
+        "",
+        "| protocol | train | validation | test | fingerprint |",
+        "|---|---|---|---|---|",
+        *parts,
+        "",
+        *(["| features | kind | width | provenance |", "|---|---|---|---|", *sets, ""] if sets else []),
+        "How it was prepared:",
+        "",
+        "| protocol | setting | value |",
+        "|---|---|---|",
+        *settings,
+        "",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, dict):
+        value = ", ".join(f"{key}: {what}" for key, what in value.items())
+    return str(value).replace("|", "\\|").replace("\n", " ")
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """corpus.json.
+
+    Raises:
+        FileNotFoundError: the folder holds no corpus.
+        ValueError: the file is damaged, or of another format.
+    """
+    file = folder / "corpus.json"
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"{folder} is not a prepared corpus: it has no corpus.json; make it with recipes/prepare.py"
+        )
+    try:
+        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{file} is not valid JSON ({error}); the corpus is damaged, prepare it again") from error
+    if record.get("format") != FORMAT:
+        raise ValueError(f"{file}: format {record.get('format')!r}, expected {FORMAT}; prepare the corpus again")
+    return record
+
+
+def feature_names(folder: str | Path) -> list[str]:
+    """Names of the feature sets a prepared corpus has."""
+    return sorted(file.parent.name for file in Path(folder).glob("[!.]*/features.json"))  # no half-written ones
+
+
+def read_items(folder: str | Path) -> pa.Table:
+    """The items table with all its columns, row i for item i."""
+    return _read_table(Path(folder) / "items" / "items.parquet")
+
+
+def load_corpus(folder: Path, protocol: str, features: Sequence[str]) -> Corpus:
+    """See :meth:`Corpus.load`."""
+    record = read_record(folder)
+    if protocol not in record["protocols"]:
+        have = ", ".join(record["protocols"])
+        raise ValueError(
+            f"{folder} has no protocol {protocol!r}; it has: {have}. Prepare it into this folder, or use one of these"
+        )
+    items, item_ids = _read_ids(folder, "items", record)
+    _, user_ids = _read_ids(folder, "users", record)
+    about = record["protocols"][protocol]
+    corpus = Corpus(
+        name=record["name"],
+        protocol=protocol,
+        num_users=record["num_users"],
+        num_items=record["num_items"],
+        splits={split: _read_split(folder / protocol / f"{split}.parquet") for split in SPLITS},
+        features={name: read_features(folder, name, record["num_items"], record["items"]) for name in features},
+        user_ids=user_ids,
+        item_ids=item_ids,
+        titles=tuple(title or "" for title in items["title"].to_pylist()) if "title" in items.column_names else (),
+        info=about["info"],
+    )
+    for split, rows in about["rows"].items():
+        if len(corpus.splits[split]) != rows:
+            found = len(corpus.splits[split])
+            raise ValueError(
+                f"{folder / protocol / split}.parquet has {found} rows, corpus.json says {rows}; prepare it again"
+            )
+    return corpus
+
+
+def _read_table(file: Path, columns: list[str] | None = None) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} is missing; the corpus is incomplete, copy or prepare it again")
+    try:
+        return pq.ParquetFile(file, memory_map=True).read(columns)
+    except pa.ArrowInvalid as error:
+        raise ValueError(
+            f"{file} cannot be read ({error}); it is truncated or damaged, copy or prepare it again"
+        ) from error
+
+
+def _read_ids(folder: Path, what: str, record: dict[str, Any]) -> tuple[pa.Table, tuple[str, ...]]:
+    file = folder / what / f"{what}.parquet"
+    table = _read_table(file)
+    if table.num_rows != record[f"num_{what}"]:
+        raise ValueError(
+            f"{file} has {table.num_rows} rows, corpus.json says {record[f'num_{what}']}; prepare the corpus again"
+        )
+    ids = tuple(table["id"].to_pylist()) if "id" in table.column_names else ()
+    if hash_ids(ids) != record[what]:
+        raise ValueError(f"{file}: the ids are not those corpus.json was written with; prepare the corpus again")
+    return table, ids
+
+
+def _read_split(file: Path) -> Interactions:
+    table = _read_table(file, ["user", "item", "timestamp", "position"])
+    for name in ("user", "item", "timestamp", "position"):
+        if name not in table.column_names:
+            raise ValueError(
+                f"{file} has no column {name!r} (it has {', '.join(table.column_names)}); prepare it again"
+            )
+    user, item, position = (table[name].to_numpy().copy() for name in ("user", "item", "position"))
+    known = table["timestamp"].null_count < table.num_rows
+    timestamp = table["timestamp"].fill_null(-1).to_numpy().copy() if known else None
+    return Interactions(user, item, position, timestamp)
+
+
+def read_features(folder: str | Path, name: str, num_items: int, items: str) -> Features:
+    """A feature set, verified against its recorded hash and the corpus' items.
+
+    Args:
+        folder: of the corpus.
+        name: of the feature set.
+        num_items: of the corpus.
+        items: hash of the corpus' item ids.
+
+    Raises:
+        ValueError: unknown name; other rows, width or items than recorded; NaN.
+    """
+    folder = Path(folder)
+    if name not in feature_names(folder):
+        have = ", ".join(feature_names(folder)) or "none"
+        raise ValueError(f"{folder} has no feature set {name!r}; it has: {have}")
+    files = sorted((folder / name).glob("*.parquet"))
+    about = json.loads((folder / name / "features.json").read_text(encoding="utf-8"))
+    if not files:
+        raise FileNotFoundError(f"{folder / name} holds no parquet file; extract the features again")
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    table = pa.concat_tables(_read_table(file, ["item", "values"]) for file in files)
+    where = str(files[0] if len(files) == 1 else folder / name)
+    if about["items"] != items:
+        raise ValueError(
+            f"{where}: feature set {name!r} was made for other items than {folder / 'items'} has; extract it again"
+        )
+    item = table["item"].to_numpy()
+    wrong = np.flatnonzero(item != np.arange(len(item)))
+    if len(wrong):
+        raise ValueError(f"{where}: row {wrong[0]} is of item {item[wrong[0]]}; rows must be those of items 0, 1, …")
+    chunks, offsets = table["values"].chunks, None
+    if about["kind"] != "dense":
+        offsets = np.concatenate([[0], np.cumsum([pc.list_value_length(table["values"]).to_numpy()], dtype=np.int64)])
+        chunks = [chunk.flatten() for chunk in chunks]
+    if about["kind"] == "tags":
+        values = np.concatenate([chunk.to_numpy() for chunk in chunks])
+    else:
+        kind = chunks[0].type
+        width = kind.list_size if pa.types.is_fixed_size_list(kind) else None
+        if width != about["dim"]:
+            raise ValueError(
+                f"{where}: vectors of width {width}, features.json says {about['dim']}; extract them again"
+            )
+        # concatenate copies, so the result is writable, which torch wants
+        values = np.concatenate([chunk.flatten().to_numpy() for chunk in chunks]).reshape(-1, about["dim"])
+    vocabulary = tuple(about["vocabulary"]) if "vocabulary" in about else None
+    features = Features(about["kind"], values, offsets, vocabulary, about["provenance"])
+    check_features(name, features, num_items, where)
+    if hash_rows(values, offsets) != about["sha256"]:
+        raise ValueError(
+            f"{where}: the values are not those features.json was written with; copy or extract them again"
+        )
+    return features
