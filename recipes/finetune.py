@@ -15,8 +15,8 @@ def main() -> None:
     run = load_run(description=__doc__, default_config=str(default))
     if run.train.init_from is None:
         raise ValueError(
-            "finetuning starts from a checkpoint: pass --train.init-from FOLDER_OR_HUB_ID (recipes/pretrain.py makes one); "
-            "without one use recipes/train.py"
+            "finetuning starts from a checkpoint: pass --train.init-from FOLDER_OR_HUB_ID "
+            "(recipes/pretrain.py makes one); without one use recipes/train.py"
         )
 
     from seqmm.models import model_class

@@ -1,9 +1,9 @@
 """Pretrain the encoder of a two-stage recommender on item content; finetune it afterwards with recipes/finetune.py.
 
-    accelerate launch recipes/pretrain.py                        (MSM4SR on the default corpus)
-    accelerate launch --config_file accelerate_config.yaml recipes/pretrain.py --config recipes/configs/msm4sr/movielens.yaml
-    … --train.epochs 5 --model.num-layers 3                      (any field of any section)
-    … --train.resume True                                        (go on after Ctrl-C or a crash)
+accelerate launch recipes/pretrain.py                        (MSM4SR on the default corpus)
+accelerate launch recipes/pretrain.py --config recipes/configs/msm4sr/movielens.yaml
+… --train.epochs 5 --model.num-layers 3                      (any field of any section)
+… --train.resume True                                        (go on after Ctrl-C or a crash)
 """
 
 from seqmm.cli import folder, run_recipe

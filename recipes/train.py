@@ -1,9 +1,9 @@
 """Train a recommender on a prepared corpus.
 
-    accelerate launch recipes/train.py --config recipes/configs/sasrec/movielens.yaml
-    accelerate launch recipes/train.py --config recipes/configs/lightgcn/movielens.yaml --model.num-layers 3 --train.seed 1
-    accelerate launch --config_file recipes/accelerate/cpu_2.yaml recipes/train.py --config …      (two processes)
-    … --train.resume True                                        (go on after Ctrl-C or a crash)
+accelerate launch recipes/train.py --config recipes/configs/sasrec/movielens.yaml
+accelerate launch recipes/train.py --config recipes/configs/lightgcn/movielens.yaml --model.num-layers 3 --train.seed 1
+accelerate launch --config_file recipes/accelerate/cpu_2.yaml recipes/train.py --config …      (two processes)
+… --train.resume True                                        (go on after Ctrl-C or a crash)
 """
 
 from seqmm.cli import run_recipe

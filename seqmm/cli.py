@@ -13,7 +13,7 @@ RECIPES = ("prepare", "pretrain", "finetune", "train", "benchmark", "recommend",
 
 
 def run_recipe(main: Callable[[], None]) -> None:
-    """Runs a recipe's main; a user's error becomes one line on stderr and exit code 2 (SEQMM_DEBUG=1 shows the trace)."""
+    """Runs a recipe's main; a user's error becomes one line on stderr and exit code 2 (SEQMM_DEBUG=1: the trace)."""
     try:
         main()
     except KeyboardInterrupt as interrupt:
@@ -36,7 +36,7 @@ def folder(name: str) -> Path:
 
 
 def main() -> None:
-    """``seqmm <recipe> …`` runs recipes/<recipe>.py in this process; ``seqmm path <recipe>`` prints its file, to launch it."""
+    """``seqmm <recipe> …`` runs recipes/<recipe>.py in this process; ``seqmm path <recipe>`` prints its file."""
     arguments = sys.argv[1:]
     if arguments[:1] == ["path"] and arguments[1:2] and arguments[1] in RECIPES:
         print(folder("recipes") / f"{arguments[1]}.py")

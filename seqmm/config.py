@@ -170,7 +170,9 @@ def load_run(
     model_type = model_type or in_file
     if model_type is None:
         if not wants_help:
-            raise ValueError("which model? Pass --config recipes/configs/<model>/<corpus>.yaml or --model.model-type NAME")
+            raise ValueError(
+                "which model? Pass --config recipes/configs/<model>/<corpus>.yaml or --model.model-type NAME"
+            )
         note = "Model options: add --config FILE or --model.model-type NAME to --help."
         default = f" Without either, {default_config} is used." if default_config else ""
         tyro.cli(_sections(None), args=args, description=f"{description}\n\n{note}{default}", prog=_program())
@@ -182,7 +184,11 @@ def load_run(
     sections = _sections(config_class)
     _check_keys(values, sections, str(config_path))
     parsed: Any = tyro.cli(
-        sections, args=[*_as_flags(values), *args], description=description, prog=_program(), config=(tyro.conf.FlagConversionOff,)
+        sections,
+        args=[*_as_flags(values), *args],
+        description=description,
+        prog=_program(),
+        config=(tyro.conf.FlagConversionOff,),
     )
     model = config_class(**{f.name: getattr(parsed.model, f.name) for f in dataclasses.fields(parsed.model)})
     return RunConfig(model, parsed.data, parsed.train, parsed.eval, parsed.hub)
@@ -199,13 +205,17 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     file = Path(path)
     if not file.is_file():
         siblings = sorted(str(p) for p in file.parent.glob("*.yaml")) if file.parent.is_dir() else []
-        raise FileNotFoundError(f"no configuration file {file}" + (f"; that folder has {', '.join(siblings)}" if siblings else ""))
+        raise FileNotFoundError(
+            f"no configuration file {file}" + (f"; that folder has {', '.join(siblings)}" if siblings else "")
+        )
     try:
         values = yaml.safe_load(file.read_text()) or {}
     except yaml.YAMLError as error:
         raise ValueError(f"{file} is not valid YAML: {error}") from error
     if not isinstance(values, dict):
-        raise ValueError(f"{file} must hold the sections model, data, train, eval, hub; it holds a {type(values).__name__}")
+        raise ValueError(
+            f"{file} must hold the sections model, data, train, eval, hub; it holds a {type(values).__name__}"
+        )
     return values
 
 
@@ -220,7 +230,7 @@ def write_yaml(values: dict[str, Any], path: Path, comment: str = "") -> None:
 
 
 def own_fields(config_class: type[RecommenderConfig]) -> list[tuple[str, Any, Any, str]]:
-    """``(name, type, default, help)`` of a model's hyper-parameters: not transformers' fields, not those a corpus fills."""
+    """``(name, type, default, help)`` of a model's hyper-parameters, without transformers' and those a corpus fills."""
     from transformers import PreTrainedConfig
 
     inherited = {f.name for f in dataclasses.fields(PreTrainedConfig)} | set(config_class.filled)
@@ -232,7 +242,12 @@ def own_fields(config_class: type[RecommenderConfig]) -> list[tuple[str, Any, An
     for cls in reversed(config_class.__mro__):
         hints |= inspect.get_annotations(cls, eval_str=True) if cls not in PreTrainedConfig.__mro__ else {}
     return [
-        (f.name, hints[f.name], f.default if f.default is not dataclasses.MISSING else f.default_factory(), texts.get(f.name, ""))  # type: ignore[misc]
+        (
+            f.name,
+            hints[f.name],
+            f.default if f.default is not dataclasses.MISSING else f.default_factory(),
+            texts.get(f.name, ""),
+        )  # type: ignore[misc]
         for f in dataclasses.fields(config_class)
         if f.name not in inherited
     ]

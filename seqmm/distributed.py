@@ -39,7 +39,7 @@ def sum_over_ranks(x: Tensor) -> Tensor:
 
 
 def gather_rows(x: Tensor) -> Tensor:
-    """Rows of all ranks, ``[n_local, ...] -> [n_global, ...]`` in rank order, with gradients; ``n_local`` may differ."""
+    """Rows of all ranks, ``[n_local, ...] -> [n_global, ...]`` in rank order, with gradients; sizes may differ."""
     world = world_size()
     if world == 1:
         return x

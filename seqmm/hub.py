@@ -76,8 +76,8 @@ def local_folder(path: str, *, revision: str | None = None, kind: str = "model")
         return Path(snapshot_download(path, repo_type=kind, revision=revision))
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise FileNotFoundError(
-            f"no folder {path}, and no {kind} repository of that name could be fetched from the Hub ({type(error).__name__}); "
-            "check the name, the network, HF_TOKEN for a private one, or HF_HUB_OFFLINE"
+            f"no folder {path}, and no {kind} repository of that name could be fetched from the Hub "
+            f"({type(error).__name__}); check the name, the network, HF_TOKEN for a private one, or HF_HUB_OFFLINE"
         ) from error
 
 
@@ -96,7 +96,9 @@ def publish_corpus(folder: str | Path, repo_id: str, *, private: bool = True) ->
     from huggingface_hub import HfApi
 
     if not (Path(folder) / "README.md").is_file():
-        raise FileNotFoundError(f"{folder} is not a prepared corpus: it has no README.md; make it with recipes/prepare.py")
+        raise FileNotFoundError(
+            f"{folder} is not a prepared corpus: it has no README.md; make it with recipes/prepare.py"
+        )
     api = HfApi()
     url = api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)
     api.upload_folder(folder_path=folder, repo_id=repo_id, repo_type="dataset", commit_message="Upload by seqmm")
@@ -123,7 +125,10 @@ def write_model_card(folder: Path, run: RunConfig, corpus: Corpus, metrics: dict
     ]
     name = f"{run.model.model_type}-{corpus.name}"
     data = ModelCardData(
-        library_name="seqmm", license=run.hub.license, tags=["recommendation", run.model.model_type], model_name=name,
+        library_name="seqmm",
+        license=run.hub.license,
+        tags=["recommendation", run.model.model_type],
+        model_name=name,
         eval_results=results or None,
     )
     rows = "\n".join(

@@ -30,7 +30,9 @@ def test_default_then_yaml_then_flag(file):
 
 
 def test_run_yaml_comes_back_as_config(tmp_path):
-    run = load_run(["--model.model-type", "sasrec", "--data.features", "text", "--train.init-from", "x", "--hub.private", "False"])
+    run = load_run(
+        ["--model.model-type", "sasrec", "--data.features", "text", "--train.init-from", "x", "--hub.private", "False"]
+    )
     write_yaml(run.to_dict(), tmp_path / "run.yaml")
     again = load_run(["--config", str(tmp_path / "run.yaml")])
     assert again.to_dict() == run.to_dict()
@@ -128,7 +130,9 @@ def test_help_with_a_model_shows_its_options(repository):
     recipe = repository / "recipes" / "train.py"
     shown = subprocess.run(
         [sys.executable, recipe, "--config", repository / "recipes/configs/lightgcn/movielens.yaml", "--help"],
-        capture_output=True, text=True, timeout=60,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert shown.returncode == 0 and "--model.num-layers" in shown.stdout
 

@@ -22,7 +22,7 @@ def test_a_draw_depends_on_its_keys_alone():
 
 def test_uniform_by_chi_square():
     for draws in (hash_uniform(3, np.arange(200_000)), torch_uniform(3, torch.arange(200_000)).numpy()):
-        assert 0 <= draws.min() and draws.max() < 1
+        assert draws.min() >= 0 and draws.max() < 1
         counts = np.bincount((draws * 100).astype(int), minlength=100)
         chi = ((counts - 2000) ** 2 / 2000).sum()
         assert 50 < chi < 160  # 99 degrees of freedom: mean 99, sd 14

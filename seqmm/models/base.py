@@ -46,8 +46,8 @@ class Stage:
 class Recommender(PreTrainedModel):
     """Base of all models.
 
-    ``forward(batch, phase)`` returns ``{"loss": scalar, part: scalar, …}``; everything differentiable passes through it,
-    and the loss is that of the global batch (:mod:`seqmm.distributed`). Scoring works on ``tables()``, made once per
+    ``forward(batch, phase)`` returns ``{"loss": scalar, part: scalar, …}``; everything differentiable passes through
+    it, and the loss is that of the global batch (:mod:`seqmm.distributed`). Scoring works on ``tables()``, made once an
     evaluation: ``represent(batch, tables) [B, d]`` against ``tables["items"] [num_items, d]``.
 
     A training batch is what the stage's collator makes, plus ``step_seed`` (0-d int64, equal on all ranks). A scoring
@@ -79,13 +79,13 @@ class Recommender(PreTrainedModel):
 
     @classmethod
     def from_pretraining(cls, path: str, config: RecommenderConfig, corpus: Corpus) -> Self:
-        """A model for ``corpus`` whose encoder starts from the checkpoint at ``path``; the corpus may be another one.
+        """A model for ``corpus`` whose encoder starts from the checkpoint at ``path``; the corpus may be another.
 
         What the checkpoint lacks (item ids, a new head) starts fresh. The checkpoint's corpus is recorded in
         ``config.pretrained_on``.
 
         Raises:
-            ValueError: if an encoder weight is missing or of another shape, or a feature set was made by another encoder.
+            ValueError: if an encoder weight is missing or of another shape, or a feature set is another encoder's.
         """
         from seqmm.hub import load_config, local_folder
 
@@ -102,9 +102,12 @@ class Recommender(PreTrainedModel):
         other = sorted(str(key) for key in report["mismatched_keys"])
         if missing or other:
             raise ValueError(
-                f"the checkpoint {path} does not fit: " + "; ".join(
-                    [f"it lacks {', '.join(missing)}"] * bool(missing) + [f"other shapes: {', '.join(other)}"] * bool(other)
-                ) + ". Use the hyper-parameters and features it was pretrained with (its run.yaml)"
+                f"the checkpoint {path} does not fit: "
+                + "; ".join(
+                    [f"it lacks {', '.join(missing)}"] * bool(missing)
+                    + [f"other shapes: {', '.join(other)}"] * bool(other)
+                )
+                + ". Use the hyper-parameters and features it was pretrained with (its run.yaml)"
             )
         model.initialise(corpus)
         return model.bind(corpus)
@@ -199,7 +202,7 @@ def describe(feature: Features) -> dict[str, Any]:
 
 
 def check_feature(name: str, made: dict[str, Any], corpus: Corpus) -> None:
-    """Raises ValueError unless ``corpus`` has feature set ``name`` as ``made`` describes it: same encoder, same width."""
+    """Raises ValueError unless ``corpus`` has the feature set as ``made`` describes it: same encoder and width."""
     if name not in corpus.features:
         have = ", ".join(corpus.features) or "none"
         raise ValueError(

@@ -59,7 +59,8 @@ def fit(run: RunConfig, model: Recommender, corpus: Corpus, recipe: str) -> dict
         weights = sum(p.numel() for p in model.parameters())
         print(
             f"{run.model.model_type} on {corpus.name} ({corpus.protocol}: {sizes}; {corpus.num_users:,} users, "
-            f"{corpus.num_items:,} items), {weights:,} parameters, {accelerator.num_processes} x {accelerator.device.type}"
+            f"{corpus.num_items:,} items), {weights:,} parameters, "
+            f"{accelerator.num_processes} x {accelerator.device.type}"
         )
     state = trainer.train()
     metrics: dict[str, Any] = {
@@ -71,7 +72,11 @@ def fit(run: RunConfig, model: Recommender, corpus: Corpus, recipe: str) -> dict
         "seconds": round(state.seconds, 1),
     }
     if accelerator.is_main_process:
-        write_yaml(run.to_dict(), output / "run.yaml", comment=f"accelerate launch recipes/{recipe}.py --config {output}/run.yaml")
+        write_yaml(
+            run.to_dict(),
+            output / "run.yaml",
+            comment=f"accelerate launch recipes/{recipe}.py --config {output}/run.yaml",
+        )
         write_json(metrics | {"environment": environment()}, output / "metrics.json")
         write_model_card(output, run, corpus, metrics, recipe)
         shown = "  ".join(f"{name} {value:.4f}" for name, value in state.validation.items())
@@ -88,7 +93,12 @@ def fit(run: RunConfig, model: Recommender, corpus: Corpus, recipe: str) -> dict
 def evaluator(run: RunConfig, corpus: Corpus, split: str) -> Evaluator:
     """The evaluator a run's arguments ask for."""
     return Evaluator(
-        corpus, split, ks=run.eval.ks, metrics=run.eval.metrics, mask=run.eval.mask, ideal=run.eval.ideal,
+        corpus,
+        split,
+        ks=run.eval.ks,
+        metrics=run.eval.metrics,
+        mask=run.eval.mask,
+        ideal=run.eval.ideal,
         batch_size=run.eval.batch_size,
     )
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 @dataclass
 class TrainState:
-    """Position and history of a run. With counter-based randomness this, the weights and the optimisers are all of it."""
+    """Where a run is. With counter-based randomness this, the weights and the optimisers are all there is to save."""
 
     epoch: int = 0
     stage: int = 0
@@ -48,7 +48,7 @@ class TrainState:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """A temporary sibling that becomes ``path`` in one rename when the block ends well, and vanishes when it does not."""
+    """A temporary sibling that becomes ``path`` in one rename if the block ends well, and vanishes if not."""
     temporary = path.with_name(f".{path.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)

@@ -35,9 +35,10 @@ from seqmm.training.tracking import JsonlTracker
 class Trainer:
     """Trains a bound model on a corpus.
 
-    For each epoch, stage, batch and phase: forward, backward, clip, step; the model's hooks around it. A batch is global:
-    each process takes its share of the rows, and the model's loss is that of the whole batch, so that any number of
-    processes trains the same. Every draw is a function of (seed, epoch, row) or (seed, step), so a resumed run is exact.
+    For each epoch, stage, batch and phase: forward, backward, clip, step; the model's hooks around it. A batch is
+    global: each process takes its share of the rows, and the model's loss is that of the whole batch, so that any
+    number of processes trains the same. Every draw is a function of (seed, epoch, row) or (seed, step), so a resumed
+    run is exact.
 
     Args:
         model: made by ``for_corpus`` or loaded and bound.
@@ -79,7 +80,8 @@ class Trainer:
         self.output_dir = Path(output_dir or args.output_dir or ".")
         self.state = TrainState(config=self._identity())
         self.collators: list[Collator] = [
-            stage.collator(corpus, args.seed, **model.collator_options(number)) for number, stage in enumerate(model.stages)
+            stage.collator(corpus, args.seed, **model.collator_options(number))
+            for number, stage in enumerate(model.stages)
         ]
         self._interrupted = False
         self._sums: dict[str, Tensor] = {}
@@ -111,7 +113,10 @@ class Trainer:
                         continue
                     batches = self.collators[number].batches(epoch, self.args.batch_size)
                     if not batches:
-                        raise ValueError(f"the train split of corpus {self.corpus.name!r} gives no batch for {type(self.model).__name__}")
+                        raise ValueError(
+                            f"the train split of corpus {self.corpus.name!r} gives no batch for "
+                            f"{type(self.model).__name__}"
+                        )
                     if self.state.batch == 0:  # what a hook made is state: not made again inside a resumed stage
                         self.model.on_stage_start(number, epoch, self._generator("hook", epoch, number))
                         self._share_hook_state()
@@ -160,7 +165,9 @@ class Trainer:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-    def _groups(self, stage: int, epoch: int, batches: list[np.ndarray]) -> Iterator[list[tuple[dict[str, Tensor], int]]]:
+    def _groups(
+        self, stage: int, epoch: int, batches: list[np.ndarray]
+    ) -> Iterator[list[tuple[dict[str, Tensor], int]]]:
         """Lists of (this rank's tensors, rows of the global batch); a list is one optimiser step."""
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         rows = [batch[len(batch) * rank // world : len(batch) * (rank + 1) // world] for batch in batches]
@@ -173,8 +180,13 @@ class Trainer:
             generator=torch.Generator(),  # else the loader draws its base seed from the global generator
         )
         bar = tqdm(
-            total=len(batches), initial=start, desc=f"epoch {epoch + 1}/{self.args.epochs}", unit="batch", leave=False,
-            disable=not self.accelerator.is_local_main_process, mininterval=1.0,
+            total=len(batches),
+            initial=start,
+            desc=f"epoch {epoch + 1}/{self.args.epochs}",
+            unit="batch",
+            leave=False,
+            disable=not self.accelerator.is_local_main_process,
+            mininterval=1.0,
         )
         group: list[tuple[dict[str, Tensor], int]] = []
         with bar:
@@ -220,7 +232,9 @@ class Trainer:
             self.output_dir.mkdir(parents=True, exist_ok=True)
             self._jsonl = JsonlTracker(self.output_dir / "log.jsonl")
         if self.args.report_to:
-            self.accelerator.init_trackers("seqmm", config={"model": self.model.config.model_type, "corpus": self.corpus.name})
+            self.accelerator.init_trackers(
+                "seqmm", config={"model": self.model.config.model_type, "corpus": self.corpus.name}
+            )
 
     def _adam(self, groups: list[dict[str, Any]]) -> torch.optim.Adam:
         defaults: dict[str, Any] = {
@@ -257,12 +271,14 @@ class Trainer:
 
     def _claim_output(self) -> None:
         if self.accelerator.is_main_process:
-            leftovers = [self.output_dir / name for name in ("checkpoints", "log.jsonl", "model.safetensors", "metrics.json")]
+            leftovers = [
+                self.output_dir / name for name in ("checkpoints", "log.jsonl", "model.safetensors", "metrics.json")
+            ]
             used = [path for path in leftovers if path.exists()]
             if used and not (self.args.overwrite or self.args.resume):
                 raise ValueError(
-                    f"{self.output_dir} already holds a run ({used[0].name}); go on with --train.resume True, replace it with "
-                    "--train.overwrite True, or choose another --train.output-dir"
+                    f"{self.output_dir} already holds a run ({used[0].name}); go on with --train.resume True, "
+                    "replace it with --train.overwrite True, or choose another --train.output-dir"
                 )
             for path in used:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -277,14 +293,19 @@ class Trainer:
             "batch_size": self.args.batch_size,
             "gradient_accumulation_steps": self.args.gradient_accumulation_steps,
             "hyper_parameters": {
-                key: value for key, value in self.model.config.to_dict().items()
-                if isinstance(value, int | float | str | bool | None) and key not in ("transformers_version", "_name_or_path", "dtype")
+                key: value
+                for key, value in self.model.config.to_dict().items()
+                if isinstance(value, int | float | str | bool | None)
+                and key not in ("transformers_version", "_name_or_path", "dtype")
             },
         }
 
     def _same_on_all_ranks(self) -> None:
         if self.accelerator.num_processes > 1:
-            checksum = [float(sum(p.detach().double().abs().sum() for p in self.model.parameters())), self.corpus.fingerprint()]
+            checksum = [
+                float(sum(p.detach().double().abs().sum() for p in self.model.parameters())),
+                self.corpus.fingerprint(),
+            ]
             everyone = gather_object([checksum])
             if any(other != everyone[0] for other in everyone):
                 raise ValueError(f"processes start from different weights or corpora: {everyone}; seed them alike")
@@ -327,14 +348,17 @@ class Trainer:
         try:
             self.accelerator.load_state(str(checkpoint))
         except (SafetensorError, RuntimeError, EOFError, FileNotFoundError) as error:
-            raise ValueError(f"the training state {checkpoint} cannot be read ({error}); remove it, or start anew with --train.overwrite True") from error
+            raise ValueError(
+                f"the training state {checkpoint} cannot be read ({error}); remove it, or start anew "
+                "with --train.overwrite True"
+            ) from error
         saved = self.state.config
         for key, value in mine.items():
             if saved.get(key) != value:
                 was, now = _difference(saved.get(key), value)
                 raise ValueError(
-                    f"{self.output_dir} was trained with {key} {was}, this run has {now}; use the same settings to resume, "
-                    "or another --train.output-dir"
+                    f"{self.output_dir} was trained with {key} {was}, this run has {now}; "
+                    "use the same settings to resume, or another --train.output-dir"
                 )
         for name, tensor in self.state.hook_state.items():
             self.model.set_state(name, tensor)
@@ -370,7 +394,9 @@ class Trainer:
         started = time.perf_counter()
         metrics = self.evaluator(self.accelerator, self.model)
         if self.monitor not in metrics:
-            raise ValueError(f"eval.monitor {self.monitor!r} is not computed; eval.metrics and eval.ks give {', '.join(metrics)}")
+            raise ValueError(
+                f"eval.monitor {self.monitor!r} is not computed; eval.metrics and eval.ks give {', '.join(metrics)}"
+            )
         if self.state.best is None or metrics[self.monitor] > self.state.best:
             self.state.best, self.state.best_epoch, self.state.stale = metrics[self.monitor], self.state.epoch, 0
             self.state.validation = metrics
@@ -378,9 +404,14 @@ class Trainer:
         else:
             self.state.stale += 1
         seconds = round(time.perf_counter() - started, 3)
-        self._log({"epoch": self.state.epoch, "step": self.state.step, "evaluation_seconds": seconds} | {f"validation/{k}": v for k, v in metrics.items()})
+        self._log(
+            {"epoch": self.state.epoch, "step": self.state.step, "evaluation_seconds": seconds}
+            | {f"validation/{k}": v for k, v in metrics.items()}
+        )
         if self.accelerator.is_main_process:
-            best = " *" if self.state.stale == 0 else f"   (best {self.state.best:.4f} at epoch {self.state.best_epoch})"
+            best = (
+                " *" if self.state.stale == 0 else f"   (best {self.state.best:.4f} at epoch {self.state.best_epoch})"
+            )
             tqdm.write(f"epoch {self.state.epoch:>4}  validation {self.monitor} {metrics[self.monitor]:.4f}{best}")
 
     def _add(self, phase: str, losses: dict[str, Tensor]) -> None:
@@ -417,7 +448,7 @@ class Trainer:
 
     @contextmanager
     def _catching_interrupts(self) -> Iterator[None]:
-        """The first Ctrl-C ends the run after the step under way, with its state saved; a second one ends it at once."""
+        """The first Ctrl-C ends the run after the step under way, its state saved; a second one ends it at once."""
 
         def request(number: int, frame: Any) -> None:
             if self._interrupted:
@@ -468,11 +499,16 @@ def _explain_full_disk(folder: Path) -> Iterator[None]:
         yield
     except (OSError, SafetensorError, RuntimeError) as error:
         shutil.rmtree(folder, ignore_errors=True)
-        full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error) or "unexpected pos" in str(error)
+        full = (
+            getattr(error, "errno", None) == errno.ENOSPC
+            or "No space left" in str(error)
+            or "unexpected pos" in str(error)
+        )
         if not full:
             raise
         free = shutil.disk_usage(folder.parent).free / 2**20
         raise OSError(
-            errno.ENOSPC, f"disk full while writing {folder.parent} ({free:.0f} MiB free); the state saved before is untouched. "
-            "Free some space, then --train.resume True"
+            errno.ENOSPC,
+            f"disk full while writing {folder.parent} ({free:.0f} MiB free); the state saved before is untouched. "
+            "Free some space, then --train.resume True",
         ) from error

@@ -1,0 +1,248 @@
+"""The loop's promises: nothing saved is ever lost, wrong use is explained, hooks and phases run where they should."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+
+from seqmm.config import TrainArguments
+from seqmm.evaluation.evaluator import Evaluator
+from seqmm.hub import from_pretrained
+from seqmm.training.state import latest_checkpoint
+from seqmm.training.tracking import JsonlTracker
+from seqmm.training.trainer import Trainer
+from tests.cases import CASES
+
+ARGS = TrainArguments(epochs=2, batch_size=64, learning_rate=0.01, log_every=1)
+
+
+def _trainer(folder, name="bpr", corpus=None, cls=Trainer, seed=0, **more):
+    corpus = corpus or CASES[name].corpus()
+    model = CASES[name].model(corpus, seed)
+    evaluator = Evaluator(corpus, "validation", ks=(5, 10), metrics=("ndcg",))
+    return cls(model, corpus, replace(ARGS, **more), evaluator=evaluator, output_dir=folder)
+
+
+def test_a_run_leaves_weights_state_and_log(tmp_path):
+    trainer = _trainer(tmp_path)
+    state = trainer.train()
+    assert state.finished and state.epoch == 2 and set(state.validation) >= {"ndcg@5", "ndcg@10"}
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines if "train/bpr" in line] == [1, 2]
+    assert [line["validation/ndcg@10"] for line in lines if "validation/ndcg@10" in line][
+        state.best_epoch - 1
+    ] == state.best
+    loaded = from_pretrained(str(tmp_path)).bind(trainer.corpus)
+    for (key, ours), theirs in zip(trainer.model.state_dict().items(), loaded.state_dict().values(), strict=True):
+        assert torch.equal(ours, theirs), key
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 1
+
+
+def test_early_stopping_keeps_the_best_weights(tmp_path):
+    trainer = _trainer(tmp_path, epochs=50, patience=3, learning_rate=0.2)
+    state = trainer.train()
+    assert state.epoch == state.best_epoch + 3 < 50
+    metrics = trainer.evaluator(trainer.accelerator, trainer.model)
+    assert metrics["ndcg@10"] == pytest.approx(state.best, abs=1e-6)
+
+
+def test_accumulated_batches_equal_one_large_batch(tmp_path):
+    """Row-weighted accumulation: 3 x 24 rows (the last group shorter) step as one batch of 72 would."""
+
+    class Sorted(Trainer):
+        def _adam(self, groups):
+            optimizer = torch.optim.SGD(groups, lr=0.1)
+            for group in optimizer.param_groups:
+                group["initial_lr"] = group["lr"]
+            return optimizer
+
+    large = _trainer(tmp_path / "a", cls=Sorted, batch_size=72, epochs=1)
+    small = _trainer(tmp_path / "b", cls=Sorted, batch_size=24, gradient_accumulation_steps=3, epochs=1)
+    for trainer in (large, small):
+        trainer.model.config.regularization = 0.0  # a norm over the batch, not a mean over its rows
+        trainer.train()
+    assert large.state.step == small.state.step
+    for (key, a), b in zip(large.model.state_dict().items(), small.model.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7, msg=key)
+
+
+def test_schedules(tmp_path):
+    trainer = _trainer(tmp_path, epochs=10, schedule="cosine", warmup_ratio=0.1)
+    trainer.state.batch = 0
+    factors = [trainer._schedule(epoch, 5) for epoch in range(10)]
+    assert factors[0] < factors[1] == pytest.approx(1.0) and factors[-1] < 0.05
+    assert sorted(factors[1:], reverse=True) == factors[1:]
+    decay = _trainer(tmp_path, schedule="decay")
+    assert decay._schedule(100, 5) == pytest.approx(0.96**2)
+    assert _trainer(tmp_path)._schedule(7, 5) == 1.0
+
+
+def test_an_output_in_use_is_not_overwritten_by_accident(tmp_path):
+    _trainer(tmp_path).train()
+    before = (tmp_path / "model.safetensors").read_bytes()
+    with pytest.raises(ValueError, match="already holds a run.*resume.*overwrite"):
+        _trainer(tmp_path).train()
+    assert (tmp_path / "model.safetensors").read_bytes() == before
+    finished = _trainer(tmp_path, resume=True)
+    assert finished.train().step == len(finished.collators[0].batches(0, 64)) * 2
+    assert (tmp_path / "model.safetensors").read_bytes() == before
+    _trainer(tmp_path, overwrite=True, epochs=1).train()
+    assert (tmp_path / "model.safetensors").read_bytes() != before
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [({"seed": 1}, "seed 0, this run has 1"), ({"batch_size": 32}, "batch_size 64, this run has 32")],
+)
+def test_resume_refuses_other_settings(tmp_path, more, message):
+    _trainer(tmp_path).train()
+    with pytest.raises(ValueError, match=message):
+        _trainer(tmp_path, resume=True, **more).train()
+
+
+def test_resume_refuses_another_corpus_and_another_model(tmp_path):
+    _trainer(tmp_path).train()
+    other = CASES["bpr"].corpus(seed=9)
+    with pytest.raises(ValueError, match="corpus"):
+        _trainer(tmp_path, corpus=other, resume=True).train()
+    corpus = CASES["bpr"].corpus()
+    model = CASES["bpr"].model(corpus, hidden_size=8)
+    with pytest.raises(ValueError, match=r"cannot be read|hidden_size = 16"):
+        Trainer(model, corpus, replace(ARGS, resume=True), output_dir=tmp_path).train()
+
+
+def test_a_truncated_state_is_named(tmp_path):
+    _trainer(tmp_path).train()
+    weights = latest_checkpoint(tmp_path / "checkpoints") / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(ValueError, match="cannot be read.*remove it"):
+        _trainer(tmp_path, resume=True).train()
+
+
+def test_a_truncated_checkpoint_is_named(tmp_path):
+    _trainer(tmp_path).train()
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-40])
+    with pytest.raises(ValueError, match=r"model.safetensors cannot be read.*truncated"):
+        from_pretrained(str(tmp_path))
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ValueError, match="not valid JSON"):
+        from_pretrained(str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        from_pretrained(str(tmp_path / "nowhere"))
+
+
+def test_wrong_arguments(tmp_path):
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="fp16 needs a GPU"):
+            _trainer(tmp_path, mixed_precision="fp16")
+    with pytest.raises(ValueError, match="batch-size"):
+        _trainer(tmp_path, batch_size=0)
+    trainer = _trainer(tmp_path)
+    trainer.monitor = "recall@7"
+    with pytest.raises(ValueError, match="recall@7.*ndcg@10"):
+        trainer.train()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    class Broken(Trainer):
+        def _add(self, phase, losses):
+            super()._add(phase, losses | {"l2": losses["loss"] * float("nan")})
+
+    with pytest.raises(FloatingPointError, match="'l2' is nan at step 1"):
+        _trainer(tmp_path, cls=Broken).train()
+
+
+def test_full_disk_keeps_the_state_saved_before(tmp_path, monkeypatch):
+    trainer = _trainer(tmp_path)
+    trainer.train()
+    before = latest_checkpoint(tmp_path / "checkpoints")
+
+    def full(folder):
+        (tmp_path / "checkpoints").joinpath(folder.split("/")[-1], "model.safetensors").write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(trainer.accelerator, "save_state", full)
+    trainer.state.step += 1
+    with pytest.raises(OSError, match="disk full.*untouched"):
+        trainer.save_state()
+    assert latest_checkpoint(tmp_path / "checkpoints") == before
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == [before.name]
+
+
+def test_bf16_trains(tmp_path):
+    state = _trainer(tmp_path, name="sasrec", mixed_precision="bf16").train()
+    assert state.epoch == 2 and state.best is not None
+
+
+def test_a_torn_last_log_line_is_cut(tmp_path):
+    file = tmp_path / "log.jsonl"
+    file.write_text('{"a": 1}\n{"b": ')
+    JsonlTracker(file).log({"c": 3})
+    assert [json.loads(line) for line in file.read_text().splitlines()] == [{"a": 1}, {"c": 3}]
+
+
+SCRIPT = """
+import sys, torch
+sys.path.insert(0, {repository!r})
+torch.set_num_threads(1)
+from tests.test_trainer import _trainer
+trainer = _trainer({folder!r}, epochs=6, batch_size=16, save_steps=3, resume=True, patience=0)
+if {slow}:
+    import time
+    after = trainer._after_step
+    trainer._after_step = lambda epoch: (time.sleep(0.02), after(epoch))
+trainer.train()
+"""
+
+
+def _spawn(repository, folder, slow=True):
+    code = SCRIPT.format(repository=str(repository), folder=str(folder), slow=slow)
+    environment = os.environ | {"PYTHONPATH": str(repository)}
+    return subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_killed_at_any_moment_a_run_goes_on_as_if_nothing_had_been(tmp_path, repository, how):
+    straight = _trainer(tmp_path / "straight", epochs=6, batch_size=16, patience=0)
+    straight.train()
+    folder = tmp_path / "killed"
+    kills = 0
+    for delay in (0.3, 0.7):
+        process = _spawn(repository, folder)
+        deadline = time.monotonic() + 60
+        known = latest_checkpoint(folder / "checkpoints")
+        while (
+            latest_checkpoint(folder / "checkpoints") == known
+            and process.poll() is None
+            and time.monotonic() < deadline
+        ):
+            time.sleep(0.02)
+        time.sleep(delay)
+        if process.poll() is None:
+            process.send_signal(how)
+            kills += 1
+        process.wait(30)
+        process.stderr.close()
+        saved = latest_checkpoint(folder / "checkpoints")
+        assert saved is not None, "what was saved is gone"
+    assert kills == 2, "the run ended before it could be killed: slow it down"
+    final = _spawn(repository, folder, slow=False)
+    assert final.wait(120) == 0, final.stderr.read()
+    final.stderr.close()
+    for name in ("model.safetensors",):
+        assert (folder / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
+    a, b = (latest_checkpoint(tmp_path / run / "checkpoints") for run in ("straight", "killed"))
+    assert a.name == b.name
+    assert (a / "model.safetensors").read_bytes() == (b / "model.safetensors").read_bytes()
+    shutil.rmtree(folder)

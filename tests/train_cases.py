@@ -1,0 +1,61 @@
+"""Trains cases in the processes it is launched in and writes what happened; run by test_distributed.py.
+
+accelerate launch --config_file recipes/accelerate/cpu_2.yaml tests/train_cases.py OUTPUT PROCESSES CASE …
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from seqmm.config import TrainArguments
+from seqmm.evaluation.evaluator import Evaluator
+from seqmm.training.trainer import Trainer
+from tests.cases import CASES
+
+
+class SGDTrainer(Trainer):
+    """Plain SGD: Adam divides by the gradient's size and so amplifies rounding where the true gradient is zero."""
+
+    def _adam(self, groups):
+        optimizer = torch.optim.SGD(groups, lr=self.args.learning_rate)
+        for group in optimizer.param_groups:
+            group["initial_lr"] = group["lr"]
+        return optimizer
+
+
+def main() -> None:
+    output, processes = Path(sys.argv[1]), int(sys.argv[2])
+    torch.set_num_threads(1)
+    results = {}
+    for name in sys.argv[3:]:
+        case = CASES[name]
+        corpus = case.corpus()
+        model = case.model(corpus)
+        evaluator = Evaluator(corpus, "validation", ks=(5,), metrics=("ndcg",), batch_size=7)
+        args = TrainArguments(epochs=2, batch_size=13, learning_rate=0.05, seed=3, overwrite=True, log_every=1)
+        trainer = SGDTrainer(model, corpus, args, evaluator=evaluator, monitor="ndcg@5", output_dir=output / name)
+        assert trainer.accelerator.num_processes == processes, trainer.accelerator.distributed_type
+        losses: list[dict[str, float]] = []
+        add = trainer._add
+        trainer._add = lambda phase, parts, add=add, losses=losses: (
+            losses.append({key: float(value) for key, value in parts.items()}),
+            add(phase, parts),
+        )
+        trainer.train()
+        metrics = evaluator(trainer.accelerator, model)
+        results[name] = {
+            "losses": losses,
+            "metrics": metrics,
+            "per_user": {key: torch.from_numpy(value) for key, value in evaluator.per_user.items()},
+            "parameters": {key: value.cpu() for key, value in model.state_dict().items()},
+        }
+        if trainer.accelerator.is_main_process:
+            torch.save(results, output / f"{processes}.pt")
+        trainer.accelerator.wait_for_everyone()
+
+
+if __name__ == "__main__":
+    main()
