@@ -1,0 +1,315 @@
+"""Full-ranking evaluation: every user with a target against the whole catalogue, per user first, mean second."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from seqmm.data.corpus import Corpus, Ragged
+from seqmm.evaluation.metrics import METRICS, TopK, count_ranks, listed, mean_popularity, place
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from seqmm.models.base import Recommender
+
+Batch = dict[str, Tensor]
+Scorer = Callable[[Batch], Callable[[slice], Tensor]]
+"""Takes a scoring batch, returns what gives ``[B, n]`` scores of a slice of the items: a new tensor, written into."""
+
+LIST_METRICS = ("coverage", "popularity")
+BLOCK = 1 << 25
+"""Scores held at a time: users x items of a block (128 MB in float32)."""
+_METRIC_ROWS = 1 << 16
+
+
+class Evaluator:
+    """Ranks one split of a corpus.
+
+    The mask names the items left out of a user's ranking: ``train`` (MMRec's and MMSSL's protocol, "auto" for ratio,
+    given, temporal and cold), ``history`` (train + validation at test; "auto" for leave_one_out) or ``none`` (repeat
+    consumption). A target that is itself masked counts as missed, and a warning says how many there are.
+
+    Users are cut into the same blocks for any number of processes and the blocks are dealt out, so results do not
+    depend on it, bit by bit. Memory: ``batch_size`` users x a block of items, 128 MB, whatever the catalogue.
+
+    Args:
+        corpus: the corpus.
+        split: "validation" or "test".
+        ks: cut-offs.
+        metrics: of recall, precision, ndcg, map, mrr, hit (ties: :mod:`seqmm.evaluation.metrics`), and coverage (share of
+            the catalogue in any list) and popularity (mean train interactions of the listed items).
+        mask: "auto", "train", "history" or "none".
+        ideal: NDCG's ideal list, "test" or "retrieved" (list of max(ks) items).
+        batch_size: users at a time.
+
+    Raises:
+        ValueError: for an unknown metric or mask, a K larger than the catalogue, a split without rows.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        split: str,
+        *,
+        ks: Sequence[int] = (5, 10, 20),
+        metrics: Sequence[str] = ("recall", "ndcg"),
+        mask: Literal["auto", "train", "history", "none"] = "auto",
+        ideal: Literal["test", "retrieved"] = "test",
+        batch_size: int = 1024,
+    ):
+        self.corpus, self.split, self.ideal, self.batch_size = corpus, split, ideal, batch_size
+        self.ks, self.metrics = tuple(sorted(set(ks))), tuple(metrics)
+        if mask == "auto":
+            mask = "history" if corpus.protocol == "leave_one_out" else "train"
+        self.mask = mask
+        """The rule in force: train, history or none."""
+        self._check()
+        seen = {"train": "train", "history": split, "none": None}[mask]
+        self._seen = None if seen is None else corpus.histories(seen)
+        targets = corpus.targets(split)
+        key = np.unique(np.repeat(np.arange(corpus.num_users), targets.lengths) * corpus.num_items + targets.values)
+        self.targets = key % corpus.num_items
+        """``[T]`` target items, sorted by user; a pair counts once."""
+        self.users, self._starts = np.unique(key // corpus.num_items, return_index=True)
+        """``[N]`` users with at least one target, ascending; the rows of :attr:`per_user`."""
+        self._row = np.repeat(np.arange(len(self.users)), np.diff([*self._starts, len(key)]))
+        self._starts = np.append(self._starts, len(key))
+        self.train_counts = np.bincount(corpus.splits["train"].item, minlength=corpus.num_items)
+        """``[num_items]`` train interactions."""
+        self.per_user: dict[str, np.ndarray] = {}
+        """Values of the last evaluation, "recall@20" -> ``[N]`` float64; significance needs them."""
+        self._greater = self._equal = np.zeros(0, dtype=np.int64)
+        self._warn_masked(key)
+
+    def describe(self) -> str:
+        """One line to print with every table."""
+        return (
+            f"{self.corpus.name}, {self.corpus.protocol}, {self.split}: {len(self.users)} users with {len(self.targets)} targets, "
+            f"ranked among all {self.corpus.num_items} items, mask = {self.mask}, ideal = {self.ideal}"
+        )
+
+    def __call__(self, accelerator: Accelerator, model: torch.nn.Module) -> dict[str, float]:
+        """Evaluates a model (wrapped or not) on all processes; each gets the same result.
+
+        Raises:
+            ValueError: if the model scores NaN.
+        """
+        plain: Recommender = accelerator.unwrap_model(model)
+        training = plain.training
+        plain.eval()
+        try:
+            with torch.no_grad():
+                tables = plain.tables()
+                return self.evaluate(model_scorer(plain, tables), plain.history_length, accelerator)
+        finally:
+            plain.train(training)
+
+    @torch.no_grad()
+    def evaluate(
+        self, scorer: Scorer, history_length: int | None = 0, accelerator: Accelerator | None = None
+    ) -> dict[str, float]:
+        """Evaluates any scoring function; :meth:`__call__` is this for a model.
+
+        Args:
+            scorer: see :data:`Scorer`. Scores are on the accelerator's device; -inf = not ranked.
+            history_length: latest items put in a batch; None = all.
+            accelerator: None = this process alone, on the CPU.
+
+        Returns:
+            "metric@k" -> mean over users (coverage: over the catalogue).
+        """
+        device = torch.device("cpu") if accelerator is None else accelerator.device
+        rank, world = (0, 1) if accelerator is None else (accelerator.process_index, accelerator.num_processes)
+        greater, equal = torch.zeros(2, len(self.targets), dtype=torch.int64)
+        wanted = [name for name in self.metrics if name in LIST_METRICS]
+        popularity = torch.zeros(len(self.ks), len(self.users), dtype=torch.float64)
+        covered = torch.zeros(len(self.ks), self.corpus.num_items, dtype=torch.bool)
+        counts = torch.from_numpy(self.train_counts)
+        starts = range(rank * self.batch_size, len(self.users), world * self.batch_size)
+        for start in tqdm(starts, desc=f"evaluate {self.split}", disable=rank > 0, delay=3, leave=False):
+            stop = min(start + self.batch_size, len(self.users))
+            first, last = self._starts[start], self._starts[stop]
+            batch = scoring_batch(self.corpus.histories(self.split), self.users[start:stop], history_length, device)
+            placed, lists = self._rank(scorer(batch), start, stop, device, need_lists=bool(wanted))
+            greater[first:last], equal[first:last] = placed
+            if lists is not None:
+                for i, k in enumerate(self.ks):
+                    popularity[i, start:stop] = mean_popularity(lists, k, counts)
+                    covered[i] |= listed(lists, k, self.corpus.num_items)
+        if accelerator is not None and world > 1:
+            greater, equal, popularity, shown = (
+                accelerator.reduce(x.to(device), "sum").cpu() for x in (greater, equal, popularity, covered.long())
+            )
+            covered = shown > 0
+        self._greater, self._equal = greater.numpy(), equal.numpy()
+        self.per_user = self._measure(np.arange(len(self.targets)))
+        for i, k in enumerate(self.ks):
+            if "popularity" in wanted:
+                self.per_user[f"popularity@{k}"] = popularity[i].numpy()
+        coverage = {f"coverage@{k}": float(covered[i].double().mean()) for i, k in enumerate(self.ks)}
+        names = [f"{name}@{k}" for name in self.metrics for k in self.ks]
+        return {name: coverage[name] if name in coverage else float(self.per_user[name].mean()) for name in names}
+
+    def breakdown(self) -> dict[str, dict[str, float]]:
+        """The last evaluation by kind of target; each part counts only its own targets, ranked among all items.
+
+        Returns:
+            "cold" (targets without a train row), "warm", and three popularity buckets of about equally many warm targets,
+            named by their train counts ("train 1-4") -> {"users", "targets", "recall@20", …}. Empty parts are left out.
+        """
+        count = self.train_counts[self.targets]
+        parts = {"cold": count == 0, "warm": count > 0}
+        warm = np.sort(count[count > 0])
+        low = 1
+        for third in (1, 2, 3):
+            if len(warm) and (high := int(warm[(len(warm) * third - 1) // 3])) >= low:
+                parts[f"train {low}-{high}"] = (count >= low) & (count <= high)
+                low = high + 1
+        table = {}
+        for name, chosen in parts.items():
+            targets = np.flatnonzero(chosen)
+            if len(targets):
+                values = self._measure(targets)
+                sizes = {"users": float(len(np.unique(self._row[targets]))), "targets": float(len(targets))}
+                table[name] = sizes | {metric: float(value.mean()) for metric, value in values.items()}
+        return table
+
+    def _rank(
+        self, score: Callable[[slice], Tensor], start: int, stop: int, device: torch.device, need_lists: bool
+    ) -> tuple[tuple[Tensor, Tensor], Tensor | None]:
+        """``(greater, equal)`` of the targets of users ``start .. stop - 1``, and their lists ``[B, K]`` if needed."""
+        n, k = self.corpus.num_items, self.ks[-1]
+        mine = slice(self._starts[start], self._starts[stop])
+        row = torch.from_numpy(self._row[mine] - start).to(device)
+        item = torch.from_numpy(self.targets[mine]).to(device)
+        masked_row, masked_item = self._masked(start, stop, device)
+        block = max(1, BLOCK // (stop - start))
+        # few targets, one block: comparing beats top-k 2-3x; otherwise one pass of top-k, as scores come only once
+        counting = block >= n and not need_lists and len(row) <= 2 * (stop - start)
+        target_scores = torch.empty(len(row), device=device)
+        top = TopK(k)
+        for begin in range(0, n, block):
+            items = slice(begin, min(begin + block, n))
+            scores = score(items).float()
+            if bool(scores.amax(1).isnan().any()):
+                user = int(self.users[start + int(scores.isnan().any(1).int().argmax())])
+                raise ValueError(
+                    f"the model scores NaN for user {user}; it has diverged, or reads an empty history or feature row"
+                )
+            here = (masked_item >= items.start) & (masked_item < items.stop)
+            scores.index_put_((masked_row[here], masked_item[here] - begin), scores.new_tensor(-torch.inf))
+            inside = (item >= items.start) & (item < items.stop)
+            target_scores[inside] = scores[row[inside], item[inside] - begin]
+            if counting:
+                return count_ranks(scores, row, target_scores), None
+            top.update(scores, begin)
+        return top.ranks(row, target_scores), top.items.cpu() if need_lists else None
+
+    def _masked(self, start: int, stop: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        if self._seen is None:
+            empty = torch.zeros(0, dtype=torch.int64, device=device)
+            return empty, empty
+        row, item = flat_rows(self._seen, self.users[start:stop])
+        return torch.from_numpy(row).to(device), torch.from_numpy(item).to(device)
+
+    def _measure(self, chosen: np.ndarray) -> dict[str, np.ndarray]:
+        """Per-user values counting only the chosen targets (ascending), for users who have one."""
+        users, row = np.unique(self._row[chosen], return_inverse=True)
+        parts: dict[str, list[np.ndarray]] = {}
+        for begin in range(0, len(users), _METRIC_ROWS):
+            end = min(begin + _METRIC_ROWS, len(users))
+            here = slice(*np.searchsorted(row, [begin, end]))
+            greater, equal = (torch.from_numpy(x[chosen[here]]) for x in (self._greater, self._equal))
+            hits = place(torch.from_numpy(row[here] - begin), greater, equal, end - begin, self.ks[-1])
+            for name in self.metrics:
+                if name in LIST_METRICS:
+                    continue
+                options = {"ideal": self.ideal} if name == "ndcg" else {}
+                for k in self.ks:
+                    parts.setdefault(f"{name}@{k}", []).append(METRICS[name](hits, k, **options).numpy())
+        return {name: np.concatenate(values) for name, values in parts.items()}
+
+    def _check(self) -> None:
+        where = f"corpus {self.corpus.name!r} ({self.corpus.protocol})"
+        known = (*METRICS, *LIST_METRICS)
+        for name in self.metrics:
+            if name not in known:
+                raise ValueError(f"unknown metric {name!r}; known: {', '.join(known)}")
+        if self.mask not in ("train", "history", "none"):
+            raise ValueError(f"unknown mask {self.mask!r}; known: auto, train, history, none")
+        if self.ideal not in ("test", "retrieved"):
+            raise ValueError(f"unknown ideal {self.ideal!r}; known: test, retrieved")
+        if self.split not in ("validation", "test"):
+            raise ValueError(f"a split to evaluate is validation or test, not {self.split!r}")
+        if not self.ks or self.ks[0] < 1:
+            raise ValueError(f"cut-offs must be positive, got ks = {self.ks}")
+        if self.ks[-1] > self.corpus.num_items:
+            raise ValueError(
+                f"K = {self.ks[-1]} is larger than the catalogue of {where}, {self.corpus.num_items} items; use smaller ks"
+            )
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be positive, got {self.batch_size}")
+        if len(self.corpus.splits[self.split]) == 0:
+            raise ValueError(f"the {self.split} split of {where} has no rows; prepare it with another protocol")
+
+    def _warn_masked(self, target_keys: np.ndarray) -> None:
+        if self._seen is None:
+            return
+        row, item = flat_rows(self._seen, self.users)
+        lost = int(np.isin(target_keys, self.users[row] * self.corpus.num_items + item).sum())
+        if lost:
+            warnings.warn(
+                f"{lost} of {len(self.targets)} {self.split} targets of {self.corpus.name!r} are in the user's masked {self.mask}: "
+                "they count as missed; mask = none ranks repeated items too",
+                stacklevel=3,
+            )
+
+
+def model_scorer(model: Recommender, tables: dict[str, Tensor]) -> Scorer:
+    """A model as a :data:`Scorer`; a dot-product model represents a batch once for all blocks of items."""
+
+    def begin(batch: Batch) -> Callable[[slice], Tensor]:
+        if not model.dot_product:
+            return lambda items: model.score(batch, tables, items)
+        query = model.represent(batch, tables)  # [B, d]
+        return lambda items: query @ tables["items"][items].T
+
+    return begin
+
+
+def scoring_batch(histories: Ragged, users: np.ndarray, length: int | None, device: torch.device) -> Batch:
+    """``user [B]``, ``history [B, L]`` (oldest first, right-padded with 0) and ``mask [B, L]`` of the users' latest items.
+
+    Args:
+        histories: rows by user.
+        users: ``[B]``.
+        length: latest items kept; None = all. L = the longest row kept.
+        device: where the tensors go.
+    """
+    lengths = histories.lengths[users]
+    if length is not None:
+        lengths = np.minimum(lengths, length)
+    place = np.arange(lengths.max(initial=0))
+    mask = place < lengths[:, None]  # [B, L]
+    index = histories.offsets[users + 1][:, None] - lengths[:, None] + place
+    history = (
+        np.where(mask, histories.values[np.where(mask, index, 0)], 0)
+        if mask.any()
+        else np.zeros(mask.shape, dtype=np.int64)
+    )
+    return {name: torch.from_numpy(x).to(device) for name, x in (("user", users), ("history", history), ("mask", mask))}
+
+
+def flat_rows(rows: Ragged, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """``(position in which, value)`` of every entry of the chosen rows, in order."""
+    lengths = rows.lengths[which]
+    position = np.repeat(np.arange(len(which)), lengths)
+    inside = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    return position, rows.values[rows.offsets[which][position] + inside]
