@@ -43,10 +43,7 @@ def gather_rows(x: Tensor) -> Tensor:
     world = world_size()
     if world == 1:
         return x
-    sizes = torch.zeros(world, dtype=torch.int64, device=x.device)
-    sizes[dist.get_rank()] = x.shape[0]
-    dist.all_reduce(sizes)
-    counts = sizes.tolist()
+    counts = _row_counts(x.shape[0], x.device)
     start = sum(counts[: dist.get_rank()])
     whole = x.new_zeros((sum(counts), *x.shape[1:]))
     if x.dtype.is_floating_point:
@@ -56,6 +53,18 @@ def gather_rows(x: Tensor) -> Tensor:
     integers[start : start + x.shape[0]] = x.to(torch.int64)
     dist.all_reduce(integers)
     return integers.to(x.dtype)
+
+
+def row_offset(num_rows: int, device: torch.device) -> int:
+    """Where this rank's ``num_rows`` rows start among those :func:`gather_rows` returns."""
+    return 0 if world_size() == 1 else sum(_row_counts(num_rows, device)[: dist.get_rank()])
+
+
+def _row_counts(num_rows: int, device: torch.device) -> list[int]:
+    sizes = torch.zeros(world_size(), dtype=torch.int64, device=device)
+    sizes[dist.get_rank()] = num_rows
+    dist.all_reduce(sizes)
+    return sizes.tolist()
 
 
 def mean_over_ranks(values: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -1,0 +1,101 @@
+"""What the transformer models of sequences share."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import init
+
+from seqmm.data.collators import SequenceCollator
+from seqmm.models.base import Recommender, RecommenderConfig, Stage
+from seqmm.nn.transformer import CausalTransformer
+
+
+class SequenceConfig(RecommenderConfig):
+    """The transformer, and what it is trained on. Defaults: RecBole's SASRec."""
+
+    model_type = "sequence"
+
+    max_length: int = 50
+    """Latest items that are read."""
+    num_layers: int = 2
+    """Transformer layers."""
+    num_heads: int = 2
+    """Attention heads."""
+    inner_size: int = 256
+    """Width inside the feed-forward part."""
+    dropout: float = 0.5
+    """On the input, the attention weights and each residual branch."""
+    targets: Literal["every", "prefix"] = "every"
+    """"every" trains all positions of a window at once; "prefix" one sample for each prefix, as RecBole and the papers do."""
+    overlap: int = 0
+    """With targets = every: inputs a window repeats from the one before, as untrained context (users longer than max_length)."""
+
+
+class SequenceRecommender(Recommender):
+    """Base of the sequential models: windows in, states of a causal transformer out."""
+
+    config_class = SequenceConfig
+    config: SequenceConfig
+    stages = (Stage(SequenceCollator),)
+
+    def collator_options(self, stage: int) -> dict[str, object]:
+        return {"max_length": self.config.max_length, "targets": self.config.targets, "overlap": self.config.overlap}
+
+    @property
+    def history_length(self) -> int:
+        return self.config.max_length
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """RecBole's: linear maps and embeddings N(0, .02), biases 0."""
+        if isinstance(module, nn.Linear | nn.Embedding):
+            init.normal_(module.weight, std=0.02)
+        if isinstance(module, nn.LayerNorm):
+            init.ones_(module.weight)
+        if isinstance(module, nn.Linear | nn.LayerNorm) and module.bias is not None:
+            init.zeros_(module.bias)
+
+
+def transformer(config: SequenceConfig) -> CausalTransformer:
+    """The encoder a config describes."""
+    return CausalTransformer(
+        config.hidden_size,
+        config.max_length,
+        num_layers=config.num_layers,
+        num_heads=config.num_heads,
+        inner_size=config.inner_size,
+        dropout=config.dropout,
+        attention_dropout=config.dropout,
+    )
+
+
+def trained(batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """``(row, position, target)``, ``[T]`` each, of a batch's training targets."""
+    row, position = batch["target_mask"].nonzero(as_tuple=True)
+    return row, position, batch["target"][row, position]
+
+
+def choose_modalities(
+    wanted: Collection[str], features: Mapping[str, Mapping[str, Any]], kinds: Collection[str] = ("dense", "ragged", "tags")
+) -> list[str]:
+    """Names of the feature sets a model reads, sorted (a saved config does not keep their order).
+
+    Args:
+        wanted: names asked for; empty = all of the right kind.
+        features: what the corpus has, as ``config.features``.
+        kinds: kinds the model can read.
+
+    Raises:
+        ValueError: if a wanted set is not there or of another kind.
+    """
+    usable = [name for name in features if features[name]["kind"] in kinds]
+    for name in wanted:
+        if name not in usable:
+            raise ValueError(
+                f"model.modalities names {name!r}, which is not among the corpus's {' or '.join(kinds)} feature sets "
+                f"({', '.join(usable) or 'none loaded'}); load it with data.features or choose another"
+            )
+    return sorted(wanted or usable)

@@ -1,0 +1,390 @@
+"""MSM4SR. Song, Sun, Zhang et al., Self-Supervised Multi-Modal Sequential Recommendation, arXiv 2303.11879 (later MP4SR).
+
+An item's content is several vectors a modality (sentences; keyword strings of images). They are pooled by attention
+(eq. 2-3), mapped by a mixture of experts (eq. 4), and one causal transformer reads each modality's sequence. Pretraining
+drops items at random, mixes the modalities' sequences complementarily, and learns next-item prediction (NIP, eq. 6-7) and
+cross-modal contrast (CMCL, eq. 8-9); finetuning adds item ids and a softmax over the catalogue (eq. 12).
+
+Any number of modalities: with one there is NIP alone (no mixup, no CMCL, no projections); with three or more, a mixed
+position shifts the modalities cyclically by a random amount, NIP predicts each modality from all sequences, and CMCL sums
+over all pairs for each modality's projection. Dense feature sets are taken as pooled already; tags are not read.
+
+Known differences:
+
+- from the official code, where the paper says otherwise: the pooling ignores padding and is trained (there a write into
+  ``.data`` leaves it at its random start); dropped items are really removed (there a scatter with equal indices lets the
+  dropped one win); same-target pairs leave the denominators (there their logit becomes 0); CMCL's negatives are
+  cross-view (``cmcl_negatives: intra`` adds the intra-view ones, with the column sums the official code replaces by row
+  sums); no padding item competes in the softmax.
+- from the paper, as in the code: rates of drop and mixup are drawn anew for each batch; losses are means; scores are
+  cosines over a temperature (``score: dot`` is eq. 12 as printed); ids are added to the input sequence, too.
+- from both: ``targets: every`` trains all positions of a window at once. For the finetuning softmax that is the sum over
+  prefixes; for NIP and CMCL the batch's negatives become the targets and states of all positions, and those of the
+  anchor's own user are left out. Biases that a softmax cannot see (pooling, attention keys) are not built. Finetuning
+  encodes the catalogue once a step and takes the sequences from it, so both see the same dropout.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Literal, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn import init
+
+from seqmm.data.corpus import Corpus
+from seqmm.distributed import gather_rows, mean_over_ranks, row_offset
+from seqmm.losses import softmax_loss
+from seqmm.models.sequential.base import SequenceConfig, SequenceRecommender, choose_modalities, trained, transformer
+from seqmm.nn.features import FeatureTable
+from seqmm.nn.moe import MoEAdaptor
+from seqmm.nn.pooling import AttentionPooling
+from seqmm.nn.transformer import last_state
+from seqmm.random import torch_uniform
+
+
+class MSM4SRConfig(SequenceConfig):
+    """Defaults: the paper's, with the official code's where the paper is silent."""
+
+    model_type = "msm4sr"
+
+    dropout: float = 0.2
+    """On the input, the attention weights and each residual branch (section 4.1.4)."""
+    num_experts: int = 8
+    """K of eq. 4 (official code)."""
+    expert_dropout: float = 0.2
+    """On each expert's output (official code)."""
+    modalities: tuple[str, ...] = ()
+    """Feature sets to use; () = all dense and ragged ones the corpus was loaded with. One name in finetuning = -V or -T."""
+    drop: float = 0.2
+    """Pretraining: upper end of the drop rate, U(0, drop) for each batch (official code)."""
+    mixup: float = 0.5
+    """Pretraining: upper end of the mixup rate, U(0, mixup) for each batch (official code); 0 = w/o Mixup."""
+    project: bool = True
+    """Projections of eq. 6 and the cross-modal terms they allow; the authors' README runs without."""
+    nip_weight: float = 1.0
+    """Weight of next-item prediction; 0 = w/o NIP."""
+    cmcl_weight: float = 0.01
+    """Lambda of eq. 10; 0 = w/o CMCL."""
+    cmcl_negatives: Literal["cross", "intra"] = "cross"
+    """Cross-view negatives (eq. 9), or cross- and intra-view ones (official code, GRACE)."""
+    temperature: float = 0.07
+    """Divides every cosine (section 4.1.4)."""
+    use_ids: bool = True
+    """Finetuning: item id embeddings; without, items nobody has seen can be scored by their content."""
+    score: Literal["cosine", "dot"] = "cosine"
+    """Finetuning: cosines over the temperature (official code), or raw dot products (eq. 12)."""
+    end_to_end: bool = False
+    """Finetuning: adds the pretraining loss, in one stage (the ablation E2E)."""
+
+
+class MSM4SREncoder(nn.Module):
+    """What pretraining and finetuning share: content to item vectors, item vectors to states."""
+
+    def __init__(self, config: MSM4SRConfig):
+        super().__init__()
+        self.modalities = choose_modalities(config.modalities, config.features, kinds=("dense", "ragged"))
+        if not self.modalities:
+            raise ValueError(
+                "msm4sr needs at least one dense or ragged feature set; name some in data.features "
+                f"(the corpus was loaded with: {', '.join(config.features) or 'none'})"
+            )
+        self.pool, self.adapt = nn.ModuleDict(), nn.ModuleDict()
+        for name in self.modalities:
+            made = config.features[name]
+            if made["kind"] == "ragged":
+                self.pool[name] = AttentionPooling(made["dim"], config.hidden_size)
+            self.adapt[name] = MoEAdaptor(made["dim"], config.hidden_size, config.num_experts, config.expert_dropout)
+        self.transformer = transformer(config)
+        self.features: dict[str, FeatureTable] = {}
+
+    def items(self, items: Tensor | None = None) -> Tensor:
+        """``[n, M, d]``: a vector in each of the M modalities for the items asked for; None = all."""
+        vectors = []
+        for name, adapt in self.adapt.items():
+            if name in self.pool:
+                pooled = self.pool[name](self.features[name], items)
+            else:
+                table = self.features[name].means(self.transformer.position.weight.device)
+                pooled = table if items is None else table[items]
+            vectors.append(adapt(pooled))
+        return torch.stack(vectors, dim=1)
+
+    def states(self, sequences: Tensor) -> Tensor:
+        """``[B, L, M, d] -> [B, L, M, d]``: each modality's sequence through the same transformer."""
+        batch, length, count, width = sequences.shape
+        folded = sequences.transpose(1, 2).reshape(batch * count, length, width)
+        return self.transformer(folded).view(batch, count, length, width).transpose(1, 2)
+
+
+class SelfSupervision(nn.Module):
+    """The pretraining losses and the projections they need."""
+
+    def __init__(self, config: MSM4SRConfig, num_modalities: int):
+        super().__init__()
+        self.config, self.num_modalities = config, num_modalities
+        self.weights = {"nip": config.nip_weight, "cmcl": config.cmcl_weight if num_modalities > 1 else 0.0}
+        if not any(self.weights.values()):
+            raise ValueError(
+                f"nothing to pretrain on: nip_weight {config.nip_weight}, cmcl_weight {config.cmcl_weight} with "
+                f"{num_modalities} modality(ies) (CMCL needs two)"
+            )
+        self.project = config.project and num_modalities > 1
+        if self.project:
+            shape = (num_modalities, config.hidden_size, config.hidden_size)
+            self.weight, self.bias = nn.Parameter(torch.empty(shape)), nn.Parameter(torch.empty(shape[:2]))
+            self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """nn.Linear's default, as the official code leaves the projections."""
+        if self.project:
+            bound = 1 / math.sqrt(self.config.hidden_size)
+            init.uniform_(self.weight, -bound, bound)
+            init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, encoder: MSM4SREncoder, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """``{"loss": …, "nip": …, "cmcl": …}``, the parts unweighted; a part of weight 0 is not computed."""
+        row, position, target = trained(batch)  # [T]
+        history = batch["history"]
+        if self.config.drop > 0:
+            rate = self.config.drop * torch_uniform("drop rate", batch["step_seed"])
+            kept = batch["mask"] & (self._draw("drop", batch) >= rate)
+            history, position = drop_items(history, kept, row, position)
+        items, index = torch.unique(torch.cat([history.flatten(), target]), return_inverse=True)
+        vectors = encoder.items(items)  # [n, M, d]: only what the batch needs
+        sequences = F.embedding(index[: history.numel()].view_as(history), vectors.flatten(1)).unflatten(-1, vectors.shape[1:])
+        if self.config.mixup > 0 and self.num_modalities > 1:
+            rate = self.config.mixup * torch_uniform("mixup rate", batch["step_seed"])
+            sequences = mix(sequences, self._draw("mixup", batch), rate)
+        states = encoder.states(sequences)[row, position]  # [T, M, d]
+        user = batch["user"][row] if self.config.targets == "every" else None
+        parts = {}
+        with torch.autocast(states.device.type, enabled=False):
+            views = self.views(states.float())  # [T, K, S, d]
+            if self.weights["nip"]:
+                positive = F.normalize(vectors[index[history.numel() :]].float(), dim=-1)  # [T, K, d]
+                parts["nip"] = next_item(views, positive, target, user, self.config.temperature)
+            if self.weights["cmcl"]:
+                pairs = [(a, b) for a in range(self.num_modalities) for b in range(self.num_modalities) if a != b]
+                if self.project:
+                    couples = [(views[:, a, a], views[:, a, b]) for a, b in pairs]
+                else:
+                    couples = [(views[:, a, 0], views[:, b, 0]) for a, b in pairs if a < b]
+                intra = self.config.cmcl_negatives == "intra"
+                parts["cmcl"] = sum(cross_modal(a, b, target, user, self.config.temperature, intra) for a, b in couples)
+        return {"loss": sum(self.weights[name] * part for name, part in parts.items())} | parts
+
+    def views(self, states: Tensor) -> Tensor:
+        """``[T, M, d] -> [T, K, S, d]``: for each modality K the states that predict it, on the unit sphere (eq. 6).
+
+        With projections every modality's state (S = M) in K's space; without, K's own alone (S = 1).
+        """
+        if self.project:
+            views = torch.einsum("tsd,kod->tkso", states, self.weight) + self.bias[:, None]
+        else:
+            views = states.unsqueeze(2)
+        return F.normalize(views, dim=-1)
+
+    def _draw(self, name: str, batch: Mapping[str, Tensor]) -> Tensor:
+        """``[B, L]`` uniform numbers, a function of the row and the position."""
+        column = torch.arange(batch["history"].shape[1], device=batch["history"].device)
+        return torch_uniform(name, batch["row_seed"][:, None], column)
+
+
+def drop_items(history: Tensor, kept: Tensor, row: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
+    """Removes items from sequences (section 3.3.1) and moves the survivors together; a first item always survives.
+
+    A target stays: what is left of its prefix predicts it.
+
+    Args:
+        history: ``[B, L]``.
+        kept: ``[B, L]`` bool, False on padding.
+        row: ``[T]`` rows of the targets.
+        position: ``[T]`` their positions, the last of their prefix.
+
+    Returns:
+        ``history [B, L]`` padded with 0, and the new ``position [T]``: that of the prefix's last survivor.
+    """
+    kept = torch.cat([torch.ones_like(kept[:, :1]), kept[:, 1:]], dim=1)
+    moved = history.gather(1, torch.argsort(kept, dim=1, descending=True, stable=True))
+    column = torch.arange(history.shape[1], device=history.device)
+    return moved * (column < kept.sum(1, keepdim=True)), kept.cumsum(1)[row, position] - 1
+
+
+def mix(sequences: Tensor, draw: Tensor, rate: Tensor) -> Tensor:
+    """Complementary mixup (section 3.3.2): at drawn positions the modalities change places, so none is lost.
+
+    Args:
+        sequences: ``[B, L, M, d]``, M > 1.
+        draw: ``[B, L]`` uniform in [0, 1); positions below ``rate`` are shifted cyclically by 1 .. M - 1, each as likely.
+        rate: scalar.
+    """
+    count = sequences.shape[2]
+    shift = torch.where(draw < rate, 1 + (draw / rate * (count - 1)).long(), 0)  # [B, L]
+    source = (torch.arange(count, device=draw.device) + shift[..., None]) % count  # [B, L, M]
+    return sequences.gather(2, source[..., None].expand_as(sequences))
+
+
+def next_item(views: Tensor, positive: Tensor, target: Tensor, user: Tensor | None, temperature: float) -> Tensor:
+    """Next-item prediction (eq. 7) against the global batch's targets, summed over modalities, mean over rows.
+
+    Rows of one target share its vector, so the batch's distinct targets stand in the denominator, each as often as rows
+    that count have it: not those of the anchor's own target, nor, if ``user`` is given, of its own user.
+
+    Args:
+        views: ``[T, K, S, d]`` unit vectors; the S views of a row are added inside the logarithm.
+        positive: ``[T, K, d]`` unit vectors of the targets, equal for equal targets.
+        target: ``[T]`` item ids.
+        user: ``[T]`` or None.
+        temperature: divides the cosines.
+    """
+    everyone = gather_rows(target)
+    items, column = torch.unique(everyone, return_inverse=True)  # [C], [N]
+    first = torch.full_like(items, len(everyone)).scatter_reduce(0, column, torch.arange(len(column), device=column.device), "amin")
+    table = gather_rows(positive)[first]  # [C, K, d]
+    if user is None:
+        times = column.bincount(minlength=len(items)).float().expand(len(target), -1)  # [T, C]
+    else:
+        users, number = torch.unique(gather_rows(user), return_inverse=True)
+        own_times = table.new_zeros(len(users), len(items))
+        own_times = own_times.index_put((number, column), table.new_ones(()), accumulate=True)
+        times = (own_times.sum(0) - own_times)[torch.searchsorted(users, user)]  # [T, C]
+    own = torch.searchsorted(items, target)[:, None]  # [T, 1]
+    bias = times.scatter(1, own, 1.0).log()
+    loss = views.new_zeros(len(target))
+    for modality in range(views.shape[1]):
+        logits = views[:, modality] @ table[:, modality].T / temperature  # [T, S, C]
+        hit = logits.gather(2, own[:, None].expand(-1, logits.shape[1], 1))  # [T, S, 1]
+        loss = loss + (logits + bias[:, None]).flatten(1).logsumexp(1) - hit.flatten(1).logsumexp(1)
+    return mean_over_ranks(loss)
+
+
+def cross_modal(
+    a: Tensor, b: Tensor, target: Tensor, user: Tensor | None, temperature: float, intra: bool = False
+) -> Tensor:
+    """Contrast of two views of the same rows (eq. 9) within the global batch, mean over rows.
+
+    ``-log f(a_j, b_j) / (sum_j' f(a_j, b_j') + sum_{j' != j} f(b_j, a_j'))``; exchanging a and b gives the same, so the
+    paper's symmetric mean is this one term. With ``intra`` each direction has its own denominator, cross- plus intra-view:
+    ``sum_j' f(a_j, b_j') + sum_{j' != j} f(a_j, a_j')`` and the same with a and b exchanged. Other rows of the same target
+    or, if ``user`` is given, of the same user are left out.
+
+    Args:
+        a: ``[T, d]`` unit vectors.
+        b: ``[T, d]`` unit vectors.
+        target: ``[T]`` item ids.
+        user: ``[T]`` or None.
+        temperature: divides the cosines.
+        intra: see above.
+    """
+    a_all, b_all = gather_rows(a), gather_rows(b)  # [N, d]
+    out = target[:, None] == gather_rows(target)  # [T, N]
+    if user is not None:
+        out |= user[:, None] == gather_rows(user)
+    own = row_offset(len(target), target.device) + torch.arange(len(target), device=target.device)[:, None]
+
+    def logits(query: Tensor, table: Tensor, with_own: bool) -> Tensor:
+        left_out = out.scatter(1, own, not with_own)
+        return (query @ table.T / temperature).masked_fill(left_out, -torch.inf)
+
+    hit = (a * b).sum(-1) / temperature
+    if not intra:
+        both = torch.cat([logits(a, b_all, True), logits(b, a_all, False)], dim=1)
+        return mean_over_ranks(both.logsumexp(1) - hit)
+    forward = torch.cat([logits(a, b_all, True), logits(a, a_all, False)], dim=1).logsumexp(1)
+    backward = torch.cat([logits(b, a_all, True), logits(b, b_all, False)], dim=1).logsumexp(1)
+    return mean_over_ranks((forward + backward) / 2 - hit)
+
+
+class MSM4SR(SequenceRecommender):
+    """The encoder, and scoring by the sum of the modalities' cosines."""
+
+    config_class = MSM4SRConfig
+    config: MSM4SRConfig
+
+    def __init__(self, config: MSM4SRConfig):
+        super().__init__(config)
+        self.encoder = MSM4SREncoder(config)
+
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, AttentionPooling | MoEAdaptor | SelfSupervision):
+            module.reset_parameters()
+
+    def bind(self, corpus: Corpus) -> Self:
+        super().bind(corpus)
+        self.encoder.features = {name: FeatureTable(corpus.features[name]) for name in self.encoder.modalities}
+        return self
+
+    @property
+    def sized_by(self) -> tuple[str, ...]:  # type: ignore[override]
+        return ()
+
+    def vectors(self) -> Tensor:
+        """``[num_items, M, d]``: input and candidate vectors of all items."""
+        return self.encoder.items()
+
+    def flat(self, x: Tensor) -> Tensor:
+        """``[n, M, d] -> [n, M * d]``, so that one dot product is the sum of the modalities' scores."""
+        return F.normalize(x, dim=-1).flatten(1)
+
+    def tables(self) -> dict[str, Tensor]:
+        vectors = self.vectors()
+        return {"items": self.flat(vectors), "vectors": vectors}
+
+    def represent(self, batch: Mapping[str, Tensor], tables: Mapping[str, Tensor]) -> Tensor:
+        states = self.states(batch["history"], tables["vectors"])
+        return self.flat(last_state(states.flatten(2), batch["mask"]).unflatten(1, states.shape[2:]))
+
+    def states(self, history: Tensor, vectors: Tensor) -> Tensor:
+        """``[B, L, M, d]`` of ``history [B, L]``."""
+        return self.encoder.states(F.embedding(history, vectors.flatten(1)).unflatten(-1, vectors.shape[1:]))
+
+
+class MSM4SRForPretraining(MSM4SR):
+    """Loss: NIP + lambda CMCL (eq. 10). Validation scores by content alone, without projections, drop or mixup."""
+
+    def __init__(self, config: MSM4SRConfig):
+        super().__init__(config)
+        self.supervision = SelfSupervision(config, len(self.encoder.modalities))
+        self.post_init()
+
+    def forward(self, batch: Mapping[str, Tensor], phase: str = "main") -> dict[str, Tensor]:
+        return self.supervision(self.encoder, batch)
+
+
+class MSM4SRForRecommendation(MSM4SR):
+    """Loss: softmax over the catalogue (eq. 12), item ids added to the content vectors."""
+
+    def __init__(self, config: MSM4SRConfig):
+        super().__init__(config)
+        if config.use_ids:
+            self.item = nn.Embedding(config.num_items, config.hidden_size)
+        if config.end_to_end:
+            self.supervision = SelfSupervision(config, len(self.encoder.modalities))
+        self.post_init()
+
+    @property
+    def sized_by(self) -> tuple[str, ...]:  # type: ignore[override]
+        return ("num_items",) if self.config.use_ids else ()
+
+    def vectors(self) -> Tensor:
+        vectors = self.encoder.items()
+        return vectors + self.item.weight[:, None] if self.config.use_ids else vectors
+
+    def flat(self, x: Tensor) -> Tensor:
+        return super().flat(x) if self.config.score == "cosine" else x.flatten(1)
+
+    def forward(self, batch: Mapping[str, Tensor], phase: str = "main") -> dict[str, Tensor]:
+        vectors = self.vectors()  # [num_items, M, d], once a step
+        row, position, target = trained(batch)  # [T]
+        states = self.states(batch["history"], vectors)[row, position]  # [T, M, d]
+        temperature = self.config.temperature if self.config.score == "cosine" else 1.0
+        loss = softmax_loss(self.flat(states), self.flat(vectors), target, temperature)
+        if not self.config.end_to_end:
+            return {"loss": loss}
+        parts = self.supervision(self.encoder, batch)
+        return parts | {"loss": loss + parts["loss"], "next_item": loss}
