@@ -43,8 +43,8 @@ class Evaluator:
         corpus: the corpus.
         split: "validation" or "test".
         ks: cut-offs.
-        metrics: of recall, precision, ndcg, map, mrr, hit (ties: :mod:`seqmm.evaluation.metrics`), and coverage (share of
-            the catalogue in any list) and popularity (mean train interactions of the listed items).
+        metrics: of recall, precision, ndcg, map, mrr, hit (ties: :mod:`seqmm.evaluation.metrics`), and coverage (share
+            of the catalogue in any list) and popularity (mean train interactions of the listed items).
         mask: "auto", "train", "history" or "none".
         ideal: NDCG's ideal list, "test" or "retrieved" (list of max(ks) items).
         batch_size: users at a time.
@@ -90,9 +90,10 @@ class Evaluator:
 
     def describe(self) -> str:
         """One line to print with every table."""
+        c = self.corpus
         return (
-            f"{self.corpus.name}, {self.corpus.protocol}, {self.split}: {len(self.users)} users with {len(self.targets)} targets, "
-            f"ranked among all {self.corpus.num_items} items, mask = {self.mask}, ideal = {self.ideal}"
+            f"{c.name}, {c.protocol}, {self.split}: {len(self.users)} users with {len(self.targets)} targets, "
+            f"ranked among all {c.num_items} items, mask = {self.mask}, ideal = {self.ideal}"
         )
 
     def __call__(self, accelerator: Accelerator, model: torch.nn.Module) -> dict[str, float]:
@@ -161,8 +162,8 @@ class Evaluator:
         """The last evaluation by kind of target; each part counts only its own targets, ranked among all items.
 
         Returns:
-            "cold" (targets without a train row), "warm", and three popularity buckets of about equally many warm targets,
-            named by their train counts ("train 1-4") -> {"users", "targets", "recall@20", …}. Empty parts are left out.
+            "cold" (targets without a train row), "warm", and three popularity buckets of about equally many warm
+            targets, named by their train counts ("train 1-4") -> {"users", "targets", "recall@20", …}; no empty parts.
         """
         count = self.train_counts[self.targets]
         parts = {"cold": count == 0, "warm": count > 0}
@@ -237,7 +238,7 @@ class Evaluator:
         return {name: np.concatenate(values) for name, values in parts.items()}
 
     def _check(self) -> None:
-        where = f"corpus {self.corpus.name!r} ({self.corpus.protocol})"
+        where, num_items = f"corpus {self.corpus.name!r} ({self.corpus.protocol})", self.corpus.num_items
         known = (*METRICS, *LIST_METRICS)
         for name in self.metrics:
             if name not in known:
@@ -250,9 +251,9 @@ class Evaluator:
             raise ValueError(f"a split to evaluate is validation or test, not {self.split!r}")
         if not self.ks or self.ks[0] < 1:
             raise ValueError(f"cut-offs must be positive, got ks = {self.ks}")
-        if self.ks[-1] > self.corpus.num_items:
+        if self.ks[-1] > num_items:
             raise ValueError(
-                f"K = {self.ks[-1]} is larger than the catalogue of {where}, {self.corpus.num_items} items; use smaller ks"
+                f"K = {self.ks[-1]} is larger than the catalogue of {where}, {num_items} items; lower --eval.ks"
             )
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be positive, got {self.batch_size}")
@@ -266,8 +267,8 @@ class Evaluator:
         lost = int(np.isin(target_keys, self.users[row] * self.corpus.num_items + item).sum())
         if lost:
             warnings.warn(
-                f"{lost} of {len(self.targets)} {self.split} targets of {self.corpus.name!r} are in the user's masked {self.mask}: "
-                "they count as missed; mask = none ranks repeated items too",
+                f"{lost} of {len(self.targets)} {self.split} targets of {self.corpus.name!r} are in the user's masked "
+                f"{self.mask}: they count as missed; mask = none ranks repeated items too",
                 stacklevel=3,
             )
 
@@ -285,7 +286,7 @@ def model_scorer(model: Recommender, tables: dict[str, Tensor]) -> Scorer:
 
 
 def scoring_batch(histories: Ragged, users: np.ndarray, length: int | None, device: torch.device) -> Batch:
-    """``user [B]``, ``history [B, L]`` (oldest first, right-padded with 0) and ``mask [B, L]`` of the users' latest items.
+    """``user [B]``, ``history [B, L]`` (oldest first, right-padded with 0) and ``mask [B, L]``: the latest items.
 
     Args:
         histories: rows by user.

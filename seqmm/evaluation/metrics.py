@@ -24,7 +24,7 @@ class Hits(NamedTuple):
     """``[B, K]`` how many targets the tie group at this position has."""
     size: Tensor
     """``[B, K]`` how many items tie in it (1 = no tie)."""
-    index: Tensor
+    nth: Tensor
     """``[B, K]`` 1-based place of this position inside its group."""
     before: Tensor
     """``[B, K]`` targets in better groups."""
@@ -69,8 +69,8 @@ def place(row: Tensor, greater: Tensor, equal: Tensor, num_rows: int, k: int) ->
     size = torch.where(targets > 0, running(equal, -equal) // members, 1)
     start = running(greater, -greater) // members
     position = torch.arange(1, k + 1, device=row.device).expand(num_rows, k)
-    index = torch.where(targets > 0, position - start, 1)
-    return Hits(targets, size, index, running(torch.zeros_like(one), one), relevant)
+    nth = torch.where(targets > 0, position - start, 1)
+    return Hits(targets, size, nth, running(torch.zeros_like(one), one), relevant)
 
 
 def place_lists(lists: Tensor, row: Tensor, item: Tensor) -> Hits:
@@ -102,8 +102,8 @@ def ndcg(hits: Hits, k: int, ideal: Literal["test", "retrieved"] = "test") -> Te
     Args:
         hits: positions.
         k: cut-off.
-        ideal: "test" = min(k, targets) hits on top. "retrieved" = the hits of this list (all K positions of ``hits``) on
-            top, cut at k, as MMSSL's program computes it: never smaller, and 0 where the list has no hit.
+        ideal: "test" = min(k, targets) hits on top. "retrieved" = the hits of this list (all K positions of ``hits``)
+            on top, cut at k, as MMSSL's program computes it: never smaller, and 0 where the list has no hit.
     """
     discount = _discounts(hits)
     ideals = torch.cat([discount.new_zeros(1), discount.cumsum(0)])  # [K + 1] ideal DCG of n hits
@@ -112,7 +112,7 @@ def ndcg(hits: Hits, k: int, ideal: Literal["test", "retrieved"] = "test") -> Te
         return gains.sum(1) / ideals[hits.relevant.clamp(max=k)]
     # How many hits the list has is certain but for the tie group at its end: n of its E places are inside, and of its t
     # targets m are among them with hypergeometric chance; given m, each of the n places holds one with chance m / n.
-    n, size, targets = hits.index[:, -1:], hits.size[:, -1:], hits.targets[:, -1:]  # [B, 1]
+    n, size, targets = hits.nth[:, -1:], hits.size[:, -1:], hits.targets[:, -1:]  # [B, 1]
     last = torch.arange(1, discount.numel() + 1, device=n.device)[:k] > discount.numel() - n  # [B, k] in that group
     sure, unsure = (gains * ~last).sum(1), (discount[:k] * last).sum(1)
     value = torch.zeros_like(sure)
@@ -126,10 +126,9 @@ def ndcg(hits: Hits, k: int, ideal: Literal["test", "retrieved"] = "test") -> Te
 
 def average_precision(hits: Hits, k: int) -> Tensor:
     """``[B]`` sum over hits in the first k of the precision there / min(k, targets)."""
-    t, size, index = hits.targets[:, :k].double(), hits.size[:, :k], hits.index[:, :k]
-    together = (
-        (index - 1) * (t - 1) / (size - 1).clamp(min=1)
-    )  # other targets of the group above this one, given a hit here
+    t, size, nth = hits.targets[:, :k].double(), hits.size[:, :k], hits.nth[:, :k]
+    # other targets of the tie group above this place, given a hit here
+    together = (nth - 1) * (t - 1) / (size - 1).clamp(min=1)
     position = torch.arange(1, k + 1, device=t.device)
     found = t / size * (hits.before[:, :k] + 1 + together) / position
     return found.sum(1) / hits.relevant.clamp(max=k)
@@ -242,7 +241,7 @@ def _unranked(greater: Tensor, equal: Tensor, target_scores: Tensor, outside: in
 
 
 def _count(compare: Callable[..., Tensor], scores: Tensor, threshold: Tensor) -> Tensor:
-    """``[B]`` how many of a row compare true; into floats, whose sum is 3-8x faster than that of bools (exact < 2^24)."""
+    """``[B]`` how many of a row compare true; in floats, whose sum is 3-8x faster than that of bools (exact < 2^24)."""
     flags = torch.empty(scores.shape, dtype=torch.float32, device=scores.device)
     compare(scores, threshold, out=flags)
     return flags.sum(1).long()
@@ -254,9 +253,7 @@ def _discounts(hits: Hits) -> Tensor:
 
 def _no_hit_yet(hits: Hits) -> Tensor:
     """``[B, K + 1]`` chance that the first p positions hold no target, p = 0..K."""
-    left = (
-        hits.size - hits.index + 1
-    )  # places of the group from this one on; all targets are among them if none came yet
+    left = hits.size - hits.nth + 1  # places of the group from here on; all its targets if none came yet
     chance = (hits.targets / left.double()).clamp(max=1)
     return torch.cat([chance.new_ones(len(chance), 1), (1 - chance).cumprod(1)], 1)
 

@@ -166,9 +166,7 @@ def test_against_torchmetrics():
             truth[targets[r]] = True
             for name, reference in references.items():
                 assert got[name][r].item() == pytest.approx(reference(scores[r], truth, top_k=k).item(), abs=1e-6), name
-    whole = values(hits_of(scores, targets, 40), 40)[
-        "map"
-    ]  # torchmetrics divides by the hits found: same at full length
+    whole = values(hits_of(scores, targets, 40), 40)["map"]  # torchmetrics divides by the hits found
     for r in range(20):
         truth = torch.zeros(40, dtype=torch.bool)
         truth[targets[r]] = True
