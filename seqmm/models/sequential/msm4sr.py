@@ -155,7 +155,7 @@ class SelfSupervision(nn.Module):
             history, position = drop_items(history, kept, row, position)
         items, index = torch.unique(torch.cat([history.flatten(), target]), return_inverse=True)
         vectors = encoder.items(items)  # [n, M, d]: only what the batch needs
-        sequences = F.embedding(index[: history.numel()].view_as(history), vectors.flatten(1)).unflatten(-1, vectors.shape[1:])
+        sequences = look_up(index[: history.numel()].view_as(history), vectors)  # [B, L, M, d]
         if self.config.mixup > 0 and self.num_modalities > 1:
             rate = self.config.mixup * torch_uniform("mixup rate", batch["step_seed"])
             sequences = mix(sequences, self._draw("mixup", batch), rate)
@@ -174,8 +174,9 @@ class SelfSupervision(nn.Module):
                 else:
                     couples = [(views[:, a, 0], views[:, b, 0]) for a, b in pairs if a < b]
                 intra = self.config.cmcl_negatives == "intra"
-                parts["cmcl"] = sum(cross_modal(a, b, target, user, self.config.temperature, intra) for a, b in couples)
-        return {"loss": sum(self.weights[name] * part for name, part in parts.items())} | parts
+                terms = [cross_modal(a, b, target, user, self.config.temperature, intra) for a, b in couples]
+                parts["cmcl"] = torch.stack(terms).sum()
+        return parts | {"loss": torch.stack([self.weights[name] * part for name, part in parts.items()]).sum()}
 
     def views(self, states: Tensor) -> Tensor:
         """``[T, M, d] -> [T, K, S, d]``: for each modality K the states that predict it, on the unit sphere (eq. 6).
@@ -192,6 +193,11 @@ class SelfSupervision(nn.Module):
         """``[B, L]`` uniform numbers, a function of the row and the position."""
         column = torch.arange(batch["history"].shape[1], device=batch["history"].device)
         return torch_uniform(name, batch["row_seed"][:, None], column)
+
+
+def look_up(index: Tensor, vectors: Tensor) -> Tensor:
+    """Rows of ``vectors [n, M, d]`` at ``index [B, L]``: ``[B, L, M, d]`` (F.embedding's backward is the quick one)."""
+    return F.embedding(index, vectors.flatten(1)).unflatten(-1, vectors.shape[1:])
 
 
 def drop_items(history: Tensor, kept: Tensor, row: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
@@ -243,14 +249,15 @@ def next_item(views: Tensor, positive: Tensor, target: Tensor, user: Tensor | No
     """
     everyone = gather_rows(target)
     items, column = torch.unique(everyone, return_inverse=True)  # [C], [N]
-    first = torch.full_like(items, len(everyone)).scatter_reduce(0, column, torch.arange(len(column), device=column.device), "amin")
+    number = torch.arange(len(column), device=column.device)
+    first = torch.full_like(items, len(column)).scatter_reduce(0, column, number, "amin")  # a row of each item
     table = gather_rows(positive)[first]  # [C, K, d]
     if user is None:
-        times = column.bincount(minlength=len(items)).float().expand(len(target), -1)  # [T, C]
+        times = column.bincount(minlength=len(items)).to(table.dtype).expand(len(target), -1)  # [T, C]
     else:
-        users, number = torch.unique(gather_rows(user), return_inverse=True)
+        users, who = torch.unique(gather_rows(user), return_inverse=True)
         own_times = table.new_zeros(len(users), len(items))
-        own_times = own_times.index_put((number, column), table.new_ones(()), accumulate=True)
+        own_times = own_times.index_put((who, column), table.new_ones(()), accumulate=True)
         times = (own_times.sum(0) - own_times)[torch.searchsorted(users, user)]  # [T, C]
     own = torch.searchsorted(items, target)[:, None]  # [T, 1]
     bias = times.scatter(1, own, 1.0).log()
@@ -341,7 +348,7 @@ class MSM4SR(SequenceRecommender):
 
     def states(self, history: Tensor, vectors: Tensor) -> Tensor:
         """``[B, L, M, d]`` of ``history [B, L]``."""
-        return self.encoder.states(F.embedding(history, vectors.flatten(1)).unflatten(-1, vectors.shape[1:]))
+        return self.encoder.states(look_up(history, vectors))
 
 
 class MSM4SRForPretraining(MSM4SR):
