@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from seqmm.data.corpus import Corpus
+from seqmm.data.sampling import NegativeSampler
 from seqmm.random import hash_ints
 
 
@@ -38,6 +39,31 @@ def shuffled(num_rows: int, seed: int, epoch: int, size: int) -> list[np.ndarray
 def row_seeds(seed: int, epoch: int, rows: np.ndarray) -> Tensor:
     """``[B]`` int64."""
     return torch.from_numpy(hash_ints("row", seed, epoch, np.asarray(rows, dtype=np.int64)).view(np.int64))
+
+
+class PairCollator:
+    """A row for every train interaction, each with one sampled negative.
+
+    A batch holds ``user``, ``positive``, ``negative`` and ``row_seed``, all ``[B]`` int64; see
+    :class:`~seqmm.data.sampling.NegativeSampler`.
+    """
+
+    def __init__(self, corpus: Corpus, seed: int):
+        self.seed = seed
+        self._train = corpus.splits["train"]
+        self._sampler = NegativeSampler(corpus, seed)
+
+    def batches(self, epoch: int, size: int) -> list[np.ndarray]:
+        return shuffled(len(self._train), self.seed, epoch, size)
+
+    def __call__(self, epoch: int, rows: np.ndarray) -> dict[str, Tensor]:
+        user = self._train.user[rows]
+        return {
+            "user": torch.from_numpy(user),
+            "positive": torch.from_numpy(self._train.item[rows]),
+            "negative": torch.from_numpy(self._sampler(epoch, rows, user)),
+            "row_seed": row_seeds(self.seed, epoch, rows),
+        }
 
 
 class SequenceCollator:
