@@ -7,6 +7,7 @@ the help texts.
 from __future__ import annotations
 
 import ast
+import copy
 import dataclasses
 import difflib
 import inspect
@@ -14,6 +15,7 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -160,6 +162,12 @@ def load_run(
     import tyro
 
     args = list(sys.argv[1:] if argv is None else argv)
+    description = "\n\n".join(line for line in description.splitlines() if line.strip())  # tyro joins lines otherwise
+
+    def parse(sections: type, args: list[str], note: str = "") -> Any:
+        whole_words = (tyro.conf.FlagConversionOff,)  # --x True, so that YAML values and flags have one form
+        return tyro.cli(sections, args=args, description=description + note, prog=_program(), config=whole_words)
+
     config_path, args = _take(args, "--config")
     model_type, args = _take(args, "--model.model-type", "--model.model_type")
     wants_help = "--help" in args or "-h" in args
@@ -173,9 +181,9 @@ def load_run(
             raise ValueError(
                 "which model? Pass --config recipes/configs/<model>/<corpus>.yaml or --model.model-type NAME"
             )
-        note = "Model options: add --config FILE or --model.model-type NAME to --help."
         default = f" Without either, {default_config} is used." if default_config else ""
-        tyro.cli(_sections(None), args=args, description=f"{description}\n\n{note}{default}", prog=_program())
+        note = f"\n\nModel options: add --config FILE or --model.model-type NAME to --help.{default}"
+        parse(_sections(None), args, note)
         raise SystemExit(0)
 
     from seqmm.models import model_class
@@ -183,13 +191,7 @@ def load_run(
     config_class = model_class(model_type, pretraining=pretraining).config_class
     sections = _sections(config_class)
     _check_keys(values, sections, str(config_path))
-    parsed: Any = tyro.cli(
-        sections,
-        args=[*_as_flags(values), *args],
-        description=description,
-        prog=_program(),
-        config=(tyro.conf.FlagConversionOff,),
-    )
+    parsed = parse(sections, [*_as_flags(values), *args])
     model = config_class(**{f.name: getattr(parsed.model, f.name) for f in dataclasses.fields(parsed.model)})
     return RunConfig(model, parsed.data, parsed.train, parsed.eval, parsed.hub)
 
@@ -238,16 +240,12 @@ def own_fields(config_class: type[RecommenderConfig]) -> list[tuple[str, Any, An
     for cls in reversed(config_class.__mro__):
         if cls not in PreTrainedConfig.__mro__:
             texts |= _attribute_docstrings(cls)
-    hints = {}
+    hints: dict[str, Any] = {}
     for cls in reversed(config_class.__mro__):
         hints |= inspect.get_annotations(cls, eval_str=True) if cls not in PreTrainedConfig.__mro__ else {}
+    default = config_class()  # fresh: mutable defaults are not shared
     return [
-        (
-            f.name,
-            hints[f.name],
-            f.default if f.default is not dataclasses.MISSING else f.default_factory(),
-            texts.get(f.name, ""),
-        )  # type: ignore[misc]
+        (f.name, hints[f.name], getattr(default, f.name), texts.get(f.name, ""))
         for f in dataclasses.fields(config_class)
         if f.name not in inherited
     ]
@@ -276,7 +274,7 @@ def _sections(config_class: type[RecommenderConfig] | None) -> type:
         fields = []
         for name, hint, default, text in own_fields(config_class):
             typed = Annotated[hint, tyro.conf.arg(help=text)] if text else hint
-            fields.append((name, typed, field(default_factory=lambda value=default: value)))
+            fields.append((name, typed, field(default_factory=partial(copy.deepcopy, default))))
         model = dataclasses.make_dataclass("Model", fields)
         model.__doc__ = f"Hyper-parameters of {config_class.model_type}."
         sections.insert(0, ("model", model, field(default_factory=model)))

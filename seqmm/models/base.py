@@ -95,9 +95,10 @@ class Recommender(PreTrainedModel):
         config.pretrained_on = before.corpus | {"checkpoint": path}
         for name, made in before.features.items():
             check_feature(name, made, corpus)
-        model, report = cls.from_pretrained(
+        loaded: Any = cls.from_pretrained(
             directory, config=config, output_loading_info=True, ignore_mismatched_sizes=True
         )
+        model, report = loaded
         missing = sorted(key for key in report["missing_keys"] if key.startswith(cls.base_model_prefix + "."))
         other = sorted(str(key) for key in report["mismatched_keys"])
         if missing or other:

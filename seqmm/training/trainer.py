@@ -21,8 +21,9 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
+from transformers.utils import logging
 
-from seqmm.config import TrainArguments
+from seqmm.config import TrainArguments, own_fields
 from seqmm.data.collators import Collator
 from seqmm.data.corpus import Corpus
 from seqmm.evaluation.evaluator import Evaluator
@@ -102,7 +103,14 @@ class Trainer:
             self.state.finished = True
             return self.state
         self._prepare()
-        with self._catching_interrupts():
+        self._bar = tqdm(
+            total=self.args.epochs,
+            initial=self.state.epoch,
+            desc=self.model.config.model_type,
+            bar_format="{desc} {percentage:3.0f}%|{bar}| epoch {n:.1f}/{total} [{elapsed}<{remaining}]{postfix}",
+            disable=None if self.accelerator.is_local_main_process else True,  # None: only on a terminal
+        )
+        with self._bar, self._catching_interrupts():
             for epoch in range(self.state.epoch, self.args.epochs):
                 if self.state.finished:
                     break
@@ -179,23 +187,13 @@ class Trainer:
             pin_memory=self.accelerator.device.type == "cuda",
             generator=torch.Generator(),  # else the loader draws its base seed from the global generator
         )
-        bar = tqdm(
-            total=len(batches),
-            initial=start,
-            desc=f"epoch {epoch + 1}/{self.args.epochs}",
-            unit="batch",
-            leave=False,
-            disable=not self.accelerator.is_local_main_process,
-            mininterval=1.0,
-        )
         group: list[tuple[dict[str, Tensor], int]] = []
-        with bar:
-            for number, batch in enumerate(loader, start):
-                group.append((send_to_device(batch, self.accelerator.device, non_blocking=True), len(batches[number])))
-                if len(group) == self.args.gradient_accumulation_steps or number == len(batches) - 1:
-                    yield group
-                    bar.update(len(group))
-                    group = []
+        for number, batch in enumerate(loader, start):
+            group.append((send_to_device(batch, self.accelerator.device, non_blocking=True), len(batches[number])))
+            if len(group) == self.args.gradient_accumulation_steps or number == len(batches) - 1:
+                yield group
+                self._bar.update(len(group) / len(batches) / len(self.model.stages))
+                group = []
 
     def _after_step(self, epoch: int) -> None:
         if self.args.log_every and self.state.step % self.args.log_every == 0:
@@ -293,10 +291,7 @@ class Trainer:
             "batch_size": self.args.batch_size,
             "gradient_accumulation_steps": self.args.gradient_accumulation_steps,
             "hyper_parameters": {
-                key: value
-                for key, value in self.model.config.to_dict().items()
-                if isinstance(value, int | float | str | bool | None)
-                and key not in ("transformers_version", "_name_or_path", "dtype")
+                name: getattr(self.model.config, name) for name, *_ in own_fields(type(self.model.config))
             },
         }
 
@@ -330,7 +325,8 @@ class Trainer:
         temporary = folder / f".tmp-{self.state.step}"
         self.state.hook_state = dict(self.model.hook_state)
         if self.accelerator.is_main_process:
-            shutil.rmtree(temporary, ignore_errors=True)
+            for torn in folder.glob(".*"):  # what an earlier crash left
+                shutil.rmtree(torn)
             temporary.mkdir(parents=True)
         self.accelerator.wait_for_everyone()
         with _explain_full_disk(temporary):
@@ -371,7 +367,7 @@ class Trainer:
             target.mkdir(parents=True, exist_ok=True)
             temporary = target / ".weights.tmp"
             shutil.rmtree(temporary, ignore_errors=True)
-            with _explain_full_disk(temporary):
+            with _explain_full_disk(temporary), _without_bars():
                 self.accelerator.unwrap_model(self.model).save_pretrained(temporary)
                 for file in temporary.iterdir():
                     file.replace(target / file.name)
@@ -409,9 +405,7 @@ class Trainer:
             | {f"validation/{k}": v for k, v in metrics.items()}
         )
         if self.accelerator.is_main_process:
-            best = (
-                " *" if self.state.stale == 0 else f"   (best {self.state.best:.4f} at epoch {self.state.best_epoch})"
-            )
+            best = " *" if self.state.stale == 0 else f" (best {self.state.best:.4f} at epoch {self.state.best_epoch})"
             tqdm.write(f"epoch {self.state.epoch:>4}  validation {self.monitor} {metrics[self.monitor]:.4f}{best}")
 
     def _add(self, phase: str, losses: dict[str, Tensor]) -> None:
@@ -491,6 +485,16 @@ def _difference(saved: Any, mine: Any) -> tuple[Any, Any]:
             if saved.get(key) != mine[key]:
                 return f"{key} = {saved.get(key)}", f"{key} = {mine[key]}"
     return saved, mine
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """transformers draws one for every file it writes."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    yield
+    if shown:
+        logging.enable_progress_bar()
 
 
 @contextmanager
