@@ -1,0 +1,188 @@
+"""Prepare a corpus: read interactions and items, filter, order, split, number, and write a Hub-shaped folder.
+
+From Amazon's files (reviews and metadata of one category; brand and categories become tags):
+
+  python recipes/prepare.py --kind amazon2023 --interactions Baby_Products.jsonl.gz \\
+      --items meta_Baby_Products.jsonl.gz --output corpora/baby
+  python recipes/prepare.py --kind amazon2014 --interactions ratings_Beauty.csv --output corpora/beauty
+
+From a table (.csv, .tsv, .parquet, also .gz), with its split labels and feature vectors:
+
+  python recipes/prepare.py --interactions inter.tsv.gz --items items.tsv --rename title=name --tags brand \\
+      --split x_label --protocol given --feature image=image_feat.npy text=text_feat.npy --output corpora/mine
+
+Another protocol into the same folder: the same command with another --protocol.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import tyro
+
+from seqmm.cli import run_recipe
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from seqmm.data.filtering import Log
+    from seqmm.data.prepare import Prepared
+
+
+@dataclass
+class Arguments:
+    """Prepare a corpus."""
+
+    interactions: Path
+    """File of interactions."""
+    output: Path
+    """Folder to write; one that holds the same users and items gets another protocol."""
+    kind: Literal["table", "amazon2014", "amazon2018", "amazon2023"] = "table"
+    """What the files are: a table with the columns named below, or Amazon's reviews and metadata."""
+    items: Path | None = None
+    """Items table (also .json, .jsonl), or Amazon's metadata."""
+    name: str | None = None
+    """Of the corpus; the folder's name if absent."""
+
+    user: str = "user_id"
+    """Table: column of the user ids."""
+    item: str = "item_id"
+    """Table: column of the item ids, in both files."""
+    timestamp: str | None = None
+    """Table: column of the times (seconds, ISO dates); "timestamp" if there is one."""
+    time_unit: Literal["s", "ms"] = "s"
+    """Table: unit of numeric times."""
+    position: str | None = None
+    """Table: column of the place in the user's history, already chronological; "position" if there is one."""
+    split: str | None = None
+    """Table: column of split labels (0, 1, 2 or train, validation, test); "split" if there is one."""
+    rename: tuple[str, ...] = ()
+    """Table: items columns to rename, new=old; known names: title, description, brand, categories, images."""
+    lists: tuple[str, ...] = ()
+    """Table: items columns to cut into lists, column=separator (genres='|')."""
+    tags: tuple[str, ...] | None = None
+    """Items columns that become tag features; brand and categories for Amazon, none for a table."""
+    feature: tuple[str, ...] = ()
+    """Feature sets, name=file.npy. Row r belongs to row r of the items table; without one, to the item with id r."""
+    encoder: tuple[str, ...] = ()
+    """What made a feature set, name=encoder, kept as its provenance; the file's name if absent."""
+
+    protocol: Literal["leave_one_out", "ratio", "temporal", "cold", "given"] = "leave_one_out"
+    """How to split: last item, per-user random 8:1:1, global time, items held out, or labels of the file."""
+    k_core: int | None = None
+    """Iterated: users and items with fewer interactions are dropped; 5 if absent, and 0 with the protocol given."""
+    duplicates: Literal["first", "last", "keep"] = "first"
+    """Which of a user's interactions with one item stays."""
+    tie_order: Literal["seeded", "source"] = "seeded"
+    """Order of a user's interactions at one time: a seeded hash, or as in the file (which can tell the label)."""
+    index_order: Literal["permuted", "source"] = "permuted"
+    """Numbering of users and items: seeded random, or the file's (which can tell the label)."""
+    drop_untrained: bool = False
+    """With given: drop users without a train interaction instead of refusing them."""
+    validation: float = 0.1
+    """Share of interactions (temporal) or items (cold)."""
+    test: float = 0.1
+    """The same."""
+    seed: int = 0
+    """Of the numbering, the ties, and the random protocols."""
+    overwrite: bool = False
+    """Replace a folder that holds another corpus."""
+
+
+def main() -> None:
+    arguments = tyro.cli(Arguments, description=__doc__, config=(tyro.conf.FlagConversionOff,))
+
+    from seqmm.data.prepare import prepare
+
+    started = time.perf_counter()
+    log, items = read(arguments)
+    encoders = pairs(arguments.encoder, "--encoder")
+    files = {name: Path(file) for name, file in pairs(arguments.feature, "--feature").items()}
+    amazon = arguments.kind != "table"
+    prepared = prepare(
+        log,
+        name=arguments.name or arguments.output.resolve().name,
+        protocol=arguments.protocol,
+        seed=arguments.seed,
+        k=arguments.k_core if arguments.k_core is not None else 0 if arguments.protocol == "given" else 5,
+        duplicates=arguments.duplicates,
+        tie_order=arguments.tie_order,
+        index_order=arguments.index_order,
+        drop_untrained=arguments.drop_untrained,
+        validation=arguments.validation,
+        test=arguments.test,
+        items=items,
+        tags=arguments.tags
+        if arguments.tags is not None
+        else ("brand", "categories")
+        if amazon and items is not None
+        else (),
+        features={name: (file, encoders.get(name, file.name)) for name, file in files.items()},
+    )
+    print("\n".join(statistics(prepared)))
+    prepared.save(arguments.output, overwrite=arguments.overwrite)
+    print(f"written      {arguments.output} in {time.perf_counter() - started:.1f} s")
+
+
+def read(arguments: Arguments) -> tuple[Log, pl.DataFrame | None]:
+    """The log and the items table, if there is one."""
+    from seqmm.data.reviews import YEARS, read_metadata, read_reviews
+    from seqmm.data.tabular import read_items, read_log
+
+    if arguments.kind in YEARS:
+        year = YEARS[arguments.kind]
+        log = read_reviews(arguments.interactions, year)
+        return log, None if arguments.items is None else read_metadata(arguments.items, year, log.item_ids)
+    log = read_log(
+        arguments.interactions,
+        user=arguments.user,
+        item=arguments.item,
+        timestamp=arguments.timestamp,
+        position=arguments.position,
+        split=arguments.split,
+        time_unit=arguments.time_unit,
+    )
+    if arguments.items is None:
+        return log, None
+    rename, lists = pairs(arguments.rename, "--rename"), pairs(arguments.lists, "--lists")
+    return log, read_items(arguments.items, key=arguments.item, rename=rename, lists=lists)
+
+
+def pairs(values: tuple[str, ...], flag: str) -> dict[str, str]:
+    """``("a=b", …)`` as a dict."""
+    for value in values:
+        if "=" not in value:
+            raise ValueError(f"{flag} {value}: expected name=value")
+    return dict(value.split("=", 1) for value in values)
+
+
+def statistics(prepared: Prepared) -> list[str]:
+    """What was done and what came out, a line each."""
+    corpus = prepared.corpus
+    info = corpus.info
+    rows = {split: len(part) for split, part in corpus.splits.items()}
+    total = sum(rows.values())
+    out = [f"read         {info['rows_read']:,} interactions of {info['source']}"]
+    out.append(f"incomplete   {info['rows_incomplete']:,} rows without user, item or time left out")
+    out.append(f"duplicates   {info['duplicates_removed']:,} removed ({info['duplicates']})")
+    for number, (count, users, items) in enumerate(prepared.k_core_steps):
+        pass_name = f"{info['k_core']}-core, {number}"
+        out.append(f"{pass_name:<13}{count:,} interactions, {users:,} users, {items:,} items")
+    share = info["tie_share"]
+    ties = "no timestamps" if share is None else f"{share:.1%} of neighbouring interactions share a time"
+    out.append(f"ties         {ties} (order: {info['tie_order']}); ids: {info['index_order']}, seed {info['seed']}")
+    if "users_without_train_dropped" in info:
+        out.append(f"dropped      {info['users_without_train_dropped']:,} users without a train interaction")
+    sparsity = f"{1 - total / (corpus.num_users * corpus.num_items):.2%}"
+    sizes = f"{corpus.num_users:,} users, {corpus.num_items:,} items, {total:,} interactions"
+    out.append(f"corpus       {sizes}, sparsity {sparsity}")
+    out.append(f"split        {corpus.protocol}: " + ", ".join(f"{name} {count:,}" for name, count in rows.items()))
+    out += [f"feature      {name}: {features.kind}, width {features.dim}" for name, features in corpus.features.items()]
+    return [*out, f"fingerprint  {corpus.fingerprint()}"]
+
+
+if __name__ == "__main__":
+    run_recipe(main)

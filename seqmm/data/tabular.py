@@ -1,0 +1,301 @@
+"""TSV, CSV and parquet files (plain or .gz) with a column map; items tables also as JSON."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import html
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from seqmm.data.filtering import Log
+from seqmm.data.splits import LABELS
+
+if TYPE_CHECKING:
+    import polars as pl
+
+TimeUnit = Literal["s", "ms"]
+LATEST = 100_000_000_000
+"""Seconds of the year 5138: anything above is milliseconds."""
+
+
+def read_log(
+    file: Path,
+    *,
+    user: str = "user_id",
+    item: str = "item_id",
+    timestamp: str | None = None,
+    position: str | None = None,
+    split: str | None = None,
+    time_unit: TimeUnit = "s",
+    header: Sequence[str] | None = None,
+) -> Log:
+    """Reads interactions; columns that are not named are ignored, so are values of a rating.
+
+    Rows without user or item are left out, and without a time unless there is a position column.
+
+    Args:
+        file: .csv, .tsv, .txt (tabs), .parquet; text files may end in .gz.
+        user: column of the user ids.
+        item: column of the item ids.
+        timestamp: column of the times: numbers, ISO dates, or a parquet date type. None = "timestamp" if there is one.
+        position: column of the place in the user's history (already chronological). None = "position" if there is one.
+        split: column of split labels: 0, 1, 2 or train, validation, test. None = "split" if there is one.
+        time_unit: of numeric times.
+        header: column names of a text file without a header line.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a missing column, an unparsable value (with its row, counted from 1 without the header).
+    """
+    import polars as pl
+
+    have = list(header) if header else column_names(file)
+    timestamp, position, split = (
+        name or (default if default in have else None)
+        for name, default in ((timestamp, "timestamp"), (position, "position"), (split, "split"))
+    )
+    wanted = [name for name in (user, item, timestamp, position, split) if name is not None]
+    frame = read_table(file, wanted, header=header)
+    rows = pl.Series("row", np.arange(1, len(frame) + 1, dtype=np.int32))
+    complete = frame[user].is_not_null() & frame[item].is_not_null()
+    if timestamp and not position:
+        complete = complete & frame[timestamp].is_not_null()
+    incomplete = int((~complete).sum())
+    if incomplete:
+        frame, rows = frame.filter(complete), rows.filter(complete)
+    if frame.is_empty():
+        raise ValueError(f"{file} holds no complete row (columns {', '.join(wanted)})")
+    user_code, user_ids = encode(frame[user])
+    item_code, item_ids = encode(frame[item])
+    return Log(
+        user_code,
+        item_code,
+        user_ids,
+        item_ids,
+        timestamp=None if timestamp is None else seconds(frame[timestamp], rows, file, time_unit),
+        position=None if position is None else _integers(frame[position], rows, file),
+        label=None if split is None else _labels(frame[split], rows, file),
+        source=file.name,
+        incomplete=incomplete,
+    )
+
+
+def read_items(
+    file: Path, *, key: str, rename: Mapping[str, str] | None = None, lists: Mapping[str, str] | None = None
+) -> pl.DataFrame:
+    """Reads an items table: ``id`` and every other column, as text.
+
+    Args:
+        file: as for :func:`read_log`, or .json (an object of objects by id), or .jsonl.
+        key: the column of the item ids; for .json the key of the object.
+        rename: new name -> column, to bring columns to the names seqmm knows: title, description, brand, categories,
+            images.
+        lists: column (new name) -> separator: cut it into a list of strings.
+
+    Raises:
+        FileNotFoundError, ValueError: no such file, a missing column, broken JSON.
+    """
+    import polars as pl
+
+    if file.name.removesuffix(".gz").endswith((".json", ".jsonl")):
+        frame = _items_from_json(file, key)
+    else:
+        frame = read_table(file, None, required=(key, *(rename or {}).values()))
+        frame = frame.with_columns(pl.exclude(pl.String, pl.List).cast(pl.String))
+    for column in (key, *(rename or {}).values()):
+        _require(column, frame.columns, file)
+    frame = frame.rename({old: new for new, old in (rename or {}).items()}).rename({key: "id"})
+    for column, separator in (lists or {}).items():
+        _require(column, frame.columns, file)
+        words = pl.col(column).fill_null("").str.split(separator)
+        frame = frame.with_columns(words.list.eval(pl.element().str.strip_chars().filter(pl.element() != "")))
+    text = [name for name, kind in frame.schema.items() if kind == pl.String and name != "id"]
+    cleaned = [frame[name].map_elements(clean, return_dtype=pl.String, skip_nulls=True) for name in text]
+    return frame.with_columns(*cleaned)
+
+
+def clean(text: str) -> str:
+    """Unescapes HTML entities and collapses white space."""
+    return " ".join(html.unescape(text).split())
+
+
+def lines(file: Path, label: str) -> Iterator[tuple[int, str]]:
+    """(1-based number, text) of the non-empty lines of a text file or .gz, with a progress bar over its bytes."""
+    from tqdm import tqdm
+
+    if not file.is_file():
+        raise FileNotFoundError(f"no file {file}")
+    with (
+        file.open("rb") as raw,
+        gzip.GzipFile(fileobj=raw) if file.suffix == ".gz" else nullcontext(raw) as stream,
+        tqdm(total=file.stat().st_size, desc=label, unit="B", unit_scale=True) as bar,
+    ):
+        try:
+            for number, line in enumerate(stream, 1):
+                if number % 4096 == 0:
+                    bar.update(raw.tell() - bar.n)
+                if line.strip():
+                    yield number, line.decode("utf-8")
+        except (EOFError, gzip.BadGzipFile, UnicodeDecodeError) as error:
+            raise ValueError(f"{file} cannot be read to its end ({error}); it is damaged, fetch it again") from error
+        bar.update(raw.tell() - bar.n)
+
+
+def column_names(file: Path) -> list[str]:
+    """Names in the header of a table.
+
+    Raises:
+        FileNotFoundError, ValueError: no such file, an empty one, an unknown kind of file.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"no file {file}")
+    if file.suffix == ".parquet":
+        import polars as pl
+
+        return list(pl.read_parquet_schema(file))
+    opened = gzip.open if file.suffix == ".gz" else open
+    with opened(file, "rt", encoding="utf-8-sig") as stream:
+        header = next(csv.reader([stream.readline()], delimiter=_separator(file)), [])
+    if not header:
+        raise ValueError(f"{file} is empty; expected a header line")
+    return header
+
+
+def read_table(
+    file: Path, columns: Sequence[str] | None, *, header: Sequence[str] | None = None, required: Sequence[str] = ()
+) -> pl.DataFrame:
+    """A table's columns (None = all), text files as strings with "" as null."""
+    import polars as pl
+
+    have = list(header) if header else column_names(file)
+    for column in (*(columns or ()), *required):
+        _require(column, have, file)
+    if not file.is_file():
+        raise FileNotFoundError(f"no file {file}")
+    try:
+        if file.suffix == ".parquet":
+            return pl.read_parquet(file, columns=None if columns is None else list(dict.fromkeys(columns)))
+        separator = _separator(file)
+        return pl.read_csv(
+            file,
+            separator=separator,
+            has_header=header is None,
+            new_columns=None if header is None else list(header),
+            columns=None if columns is None or header is not None else list(dict.fromkeys(columns)),
+            infer_schema=False,
+            quote_char='"' if separator == "," else None,
+        )
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise ValueError(f"{file} cannot be read as a table: {str(error).splitlines()[0]}") from error
+
+
+def encode(ids: pl.Series) -> tuple[np.ndarray, list[str]]:
+    """Codes and ids in source order: by value if all ids are plain integers, else by first appearance."""
+    import polars as pl
+
+    ids = ids.cast(pl.String)
+    names = ids.unique(maintain_order=True)
+    numbers = names.cast(pl.Int64, strict=False)
+    if not numbers.has_nulls() and (numbers.cast(pl.String) == names).all():
+        names = names.gather(numbers.arg_sort())
+    return ids.cast(pl.Enum(names)).to_physical().to_numpy().astype(np.int32), names.to_list()
+
+
+def seconds(values: pl.Series, rows: pl.Series, file: Path, unit: TimeUnit) -> np.ndarray:
+    """``[n]`` int64 seconds, -1 for null.
+
+    Raises:
+        ValueError: naming file, row and value of the first that is no time.
+    """
+    import polars as pl
+
+    if values.dtype.is_temporal():
+        return values.cast(pl.Datetime("us")).dt.epoch("s").fill_null(-1).to_numpy().copy()
+    numbers = values.cast(pl.Float64, strict=False)
+    broken = values.is_not_null() & (numbers.is_null() | ~numbers.is_finite().fill_null(True))
+    if broken.any() and values.dtype == pl.String:
+        dates = values.filter(broken).str.to_datetime(strict=False, time_unit="us", time_zone="UTC").dt.epoch("s")
+        if dates.has_nulls():
+            _refuse(
+                values.filter(broken), dates.is_null(), rows.filter(broken), file, "a time (seconds or an ISO date)"
+            )
+        known = np.full(len(values), np.nan)
+        known[broken.to_numpy()] = dates.to_numpy()
+        known[~broken.to_numpy()] = numbers.filter(~broken).to_numpy() / (1000 if unit == "ms" else 1)
+        numbers = pl.Series(known, nan_to_null=True)
+    elif broken.any():
+        _refuse(values, broken, rows, file, "a time")
+    elif unit == "ms":
+        numbers = numbers / 1000
+    late = (numbers > LATEST).fill_null(False)
+    if late.any():
+        _refuse(values, late, rows, file, "a time in seconds; are these milliseconds? (--time-unit ms)")
+    negative = (numbers < 0).fill_null(False)
+    if negative.any():
+        _refuse(values, negative, rows, file, "a time after 1970")
+    return numbers.floor().cast(pl.Int64).fill_null(-1).to_numpy().copy()
+
+
+def _integers(values: pl.Series, rows: pl.Series, file: Path) -> np.ndarray:
+    import polars as pl
+
+    numbers = values.cast(pl.Int64, strict=False)
+    if numbers.has_nulls():
+        _refuse(values, numbers.is_null(), rows, file, "a position (an integer)")
+    return numbers.to_numpy().copy()
+
+
+def _labels(values: pl.Series, rows: pl.Series, file: Path) -> np.ndarray:
+    import polars as pl
+
+    words = values.cast(pl.String).str.to_lowercase()
+    labels = words.replace_strict(LABELS, default=None, return_dtype=pl.Int8)
+    if labels.has_nulls():
+        _refuse(values, labels.is_null(), rows, file, f"a split label ({', '.join(LABELS)})")
+    return labels.to_numpy().copy()
+
+
+def _refuse(values: pl.Series, wrong: pl.Series, rows: pl.Series, file: Path, expected: str) -> None:
+    count = int(wrong.sum())
+    first = wrong.arg_max() or 0
+    raise ValueError(
+        f"{file}, row {rows[first]}, column {values.name!r}: {values[first]!r} is not {expected} "
+        f"({count} such row{'s' if count > 1 else ''}); correct or remove {'them' if count > 1 else 'it'}"
+    )
+
+
+def _require(column: str, have: Sequence[str], file: Path) -> None:
+    if column not in have:
+        raise ValueError(f"{file} has no column {column!r}; it has: {', '.join(have)}. Name the right one")
+
+
+def _separator(file: Path) -> str:
+    suffix = Path(file.name.removesuffix(".gz")).suffix
+    if suffix not in (".csv", ".tsv", ".txt"):
+        raise ValueError(
+            f"{file}: unknown kind of table {suffix!r}; known: .csv, .tsv, .txt (tabs), each also .gz, .parquet"
+        )
+    return "," if suffix == ".csv" else "\t"
+
+
+def _items_from_json(file: Path, key: str) -> pl.DataFrame:
+    import polars as pl
+
+    try:
+        if file.name.removesuffix(".gz").endswith(".jsonl"):
+            records = [json.loads(line) for _, line in lines(file, f"read {file.name}")]
+        else:
+            whole: dict[str, dict[str, Any]] = json.loads("".join(line for _, line in lines(file, f"read {file.name}")))
+            records = [{key: name} | fields for name, fields in whole.items()]
+    except (json.JSONDecodeError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{file} is not an items table in JSON ({error}); expected {{id: {{column: text}}}}"
+        ) from error
+    frame = pl.DataFrame(records, infer_schema_length=None, strict=False)
+    return frame.with_columns(pl.exclude(pl.String, pl.List).cast(pl.String))
