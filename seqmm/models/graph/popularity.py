@@ -1,0 +1,45 @@
+"""Popularity: every user is shown the items with the most train interactions. The floor of every table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from seqmm.data.corpus import Corpus
+from seqmm.models.base import Recommender, RecommenderConfig
+
+
+class PopularityConfig(RecommenderConfig):
+    """Nothing to choose."""
+
+    model_type = "popularity"
+
+
+class Popularity(Recommender):
+    config_class = PopularityConfig
+    config: PopularityConfig
+
+    def __init__(self, config: PopularityConfig):
+        super().__init__(config)
+        # transformers asks a model for its dtype and device, and finds them in its parameters
+        self.place = nn.Parameter(torch.zeros(0), requires_grad=False)
+        self.post_init()
+
+    def bind(self, corpus: Corpus) -> Self:
+        super().bind(corpus)
+        self.counts = torch.from_numpy(np.bincount(corpus.splits["train"].item, minlength=corpus.num_items)).float()
+        return self
+
+    @property
+    def sized_by(self) -> tuple[str, ...]:  # type: ignore[override]
+        return ("num_items",)
+
+    def tables(self) -> dict[str, Tensor]:
+        return {"items": self.counts[:, None].to(self.device)}
+
+    def represent(self, batch: Mapping[str, Tensor], tables: Mapping[str, Tensor]) -> Tensor:
+        return tables["items"].new_ones(len(batch["user"]), 1)
