@@ -69,21 +69,23 @@ class PairCollator:
 class SequenceCollator:
     """Training windows of users' train sequences, right-padded, in batches of similar length.
 
-    A batch holds ``user [B]``, ``history [B, L]`` (oldest first), ``mask [B, L]`` (True = real), ``target [B, L]`` (the item
-    that follows each position), ``target_mask [B, L]`` (True = trained) and ``row_seed [B]``. ``targets``:
+    A batch holds ``user [B]``, ``history [B, L]`` (oldest first), ``mask [B, L]`` (True = real), ``target [B, L]`` (the
+    item that follows each position), ``target_mask [B, L]`` (True = trained), ``row_seed [B]`` and, if asked for,
+    ``negative [B, L, negatives]``. ``targets``:
 
-    - ``"every"``: a user's sequence is cut into windows of ``max_length`` inputs, the last one full; every position of a
-      window is trained, so every item but a user's first is a target exactly once an epoch. For a causal model and
+    - ``"every"``: a user's sequence is cut into windows of ``max_length`` inputs, the last one full; every position of
+      a window is trained, so every item but a user's first is a target exactly once an epoch. For a causal model and
       users of at most ``max_length + 1`` items that is the sum over all prefixes, at a fraction of the positions.
-    - ``"prefix"``: a row for every (prefix, next item), with the last ``max_length`` items of the prefix; trained at its
-      last position.
+    - ``"prefix"``: a row for every (prefix, next item), with the last ``max_length`` items of the prefix; trained at
+      its last position.
 
     Args:
         corpus: read through ``histories("train")``; users with fewer than two train items give no row.
-        seed: of the order.
+        seed: of the order and the negatives.
         max_length: inputs in a window.
         targets: see above.
         overlap: with ``"every"``, inputs that a window repeats from the one before, as context that is not trained.
+        negatives: items drawn for each position (:class:`~seqmm.data.sampling.NegativeSampler`).
 
     Raises:
         ValueError: for options out of range, or a corpus in which no user has two train items.
@@ -100,24 +102,27 @@ class SequenceCollator:
         max_length: int = 50,
         targets: Literal["every", "prefix"] = "every",
         overlap: int = 0,
+        negatives: int = 0,
     ):
         if max_length < 1 or not 0 <= overlap < max_length:
-            raise ValueError(f"max_length must be at least 1 and overlap in [0, max_length); got {max_length} and {overlap}")
-        self.seed, self.prefix = seed, targets == "prefix"
+            raise ValueError(f"max_length {max_length} must be at least 1 and overlap {overlap} in 0..max_length - 1")
         histories = corpus.histories("train")
-        self._items = histories.values
         inputs = np.maximum(histories.lengths - 1, 0)  # a user's last item is only a target
-        stride = 1 if self.prefix else max_length - overlap
-        per_user = inputs if self.prefix else np.where(inputs > 0, 1 + np.maximum(0, -(-(inputs - max_length) // stride)), 0)
-        self.user = np.repeat(np.arange(len(histories)), per_user)  # [rows]
-        if len(self.user) == 0:
-            raise ValueError(f"no user of corpus {corpus.name!r} has two train items, so there is no sequence to train on")
-        turn = np.arange(len(self.user)) - np.repeat(np.cumsum(per_user) - per_user, per_user)  # 0 .. per_user - 1
-        stop = inputs[self.user] - (per_user[self.user] - 1 - turn) * stride  # the last window ends at the last input
+        if not inputs.any():
+            raise ValueError(f"no user of corpus {corpus.name!r} has two train items: there is no sequence to train on")
+        prefix = targets == "prefix"
+        stride = 1 if prefix else max_length - overlap
+        windows = inputs if prefix else -(-np.maximum(inputs - max_length, 0) // stride) + (inputs > 0)  # [users]
+        self.user = np.repeat(np.arange(len(histories)), windows)  # [rows]
+        later = np.repeat(np.cumsum(windows), windows) - np.arange(len(self.user)) - 1  # windows after this one
+        stop = inputs[self.user] - later * stride  # the last window ends at the last input
         start = np.maximum(stop - max_length, 0)
+        self._items = histories.values
         self._start, self._length = histories.offsets[:-1][self.user] + start, stop - start
-        # leading positions that are context only: all but the last of a prefix, what an earlier window trained otherwise
-        self._context = self._length - 1 if self.prefix else np.where(turn > 0, stop - stride - start, 0)
+        # leading positions that are context: all but a prefix's last, else what an earlier window trained
+        self._context = self._length - 1 if prefix else np.where(start > 0, stop - stride - start, 0)
+        self.seed, self.max_length, self.negatives = seed, max_length, negatives
+        self._sampler = NegativeSampler(corpus, seed) if negatives else None
 
     def batches(self, epoch: int, size: int) -> list[np.ndarray]:
         """Rows in seeded order, sorted by length within pools of :attr:`pool` batches; the batches' order is seeded."""
@@ -140,6 +145,10 @@ class SequenceCollator:
             "target": np.where(trained, self._items[index + 1], 0),
             "target_mask": trained,
         }
-        return {name: torch.from_numpy(array) for name, array in batch.items()} | {
-            "row_seed": row_seeds(self.seed, epoch, rows)
-        }
+        if self._sampler is not None:
+            place = np.asarray(rows)[:, None, None] * self.max_length + column[:, None]
+            place = place * self.negatives + np.arange(self.negatives)  # [B, L, K]
+            user = np.broadcast_to(batch["user"][:, None, None], place.shape)
+            batch["negative"] = self._sampler(epoch, place.ravel(), user.ravel()).reshape(place.shape)
+        tensors = {name: torch.from_numpy(array) for name, array in batch.items()}
+        return tensors | {"row_seed": row_seeds(self.seed, epoch, rows)}

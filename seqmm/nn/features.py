@@ -54,7 +54,9 @@ class FeatureTable:
         if device not in self._means:
             values, offsets = self.on(device)
             dense = self.kind == "dense"
-            self._means[device] = values if dense else mean_rows(values, torch.arange(len(values), device=device), offsets)
+            self._means[device] = (
+                values if dense else mean_rows(values, torch.arange(len(values), device=device), offsets)
+            )
         return self._means[device]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from seqmm.data.corpus import Corpus, Features, Interactions
+from seqmm.data.synthetic import synthetic_corpus
 from seqmm.models.sequential.msm4sr import (
     MSM4SRConfig,
     MSM4SRForPretraining,
@@ -22,6 +24,7 @@ from seqmm.models.sequential.msm4sr import (
 )
 from seqmm.nn.features import FeatureTable
 from seqmm.nn.pooling import AttentionPooling
+from seqmm.random import torch_uniform
 from tests.conftest import GOLDENS
 
 IMAGE, TEXT = 0, 1  # modalities are sorted by name
@@ -338,3 +341,156 @@ def test_mixup_is_complementary(count):
     sources = (mixed[:, :, 0, None] == sequences).all(-1)[draw < 0.4].float().mean(0)  # where modality 0's came from
     torch.testing.assert_close(sources, torch.tensor([0.0] + [1 / (count - 1)] * (count - 1)), atol=0.05, rtol=0)
     assert torch.equal(mix(sequences, draw, torch.tensor(0.0)), sequences)
+
+
+# -- the two heads -------------------------------------------------------------------------------------------------------
+
+SMALL = {
+    "hidden_size": 16, "inner_size": 32, "num_layers": 1, "max_length": 20, "num_experts": 2, "expert_dropout": 0.0,
+    "dropout": 0.0,
+}  # fmt: skip
+
+
+def synthetic(*features: str, **options) -> Corpus:
+    whole = synthetic_corpus(**({"num_users": 40, "num_items": 30, "mean_length": 8} | options))
+    return replace(whole, features={name: whole.features[name] for name in features})
+
+
+def make(head, corpus, **options):
+    torch.manual_seed(0)
+    return head.for_corpus(MSM4SRConfig(**(SMALL | options)), corpus)
+
+
+def first_batch(model, corpus, size=64):
+    collator = model.stages[0].collator(corpus, 0, **model.collator_options(0))
+    return collator(0, collator.batches(0, size)[0]) | {"step_seed": torch.tensor(7)}
+
+
+PRETRAIN, FINETUNE = MSM4SRForPretraining, MSM4SRForRecommendation
+ABLATIONS = {
+    "full": (PRETRAIN, ("image", "text"), {}),
+    "targets: prefix": (PRETRAIN, ("image", "text"), {"targets": "prefix"}),
+    "dense features": (PRETRAIN, ("image_vector", "text"), {}),
+    "w/o NIP": (PRETRAIN, ("image", "text"), {"nip_weight": 0.0}),
+    "w/o CMCL": (PRETRAIN, ("image", "text"), {"cmcl_weight": 0.0}),
+    "w/o Mixup": (PRETRAIN, ("image", "text"), {"mixup": 0.0}),
+    "w/o projections": (PRETRAIN, ("image", "text"), {"project": False}),
+    "intra": (PRETRAIN, ("image", "text"), {"cmcl_negatives": "intra"}),
+    "one modality": (PRETRAIN, ("text",), {}),
+    "three modalities": (PRETRAIN, ("image", "text", "text_vector"), {}),
+    "finetuning": (FINETUNE, ("image", "text"), {}),
+    "-V": (FINETUNE, ("image", "text"), {"modalities": ("image",)}),
+    "dot": (FINETUNE, ("image", "text"), {"score": "dot"}),
+    "without ids": (FINETUNE, ("image", "text"), {"use_ids": False}),
+    "E2E": (FINETUNE, ("image", "text"), {"end_to_end": True}),
+}
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_every_parameter_of_an_ablation_is_trained(name):
+    head, features, options = ABLATIONS[name]
+    corpus = synthetic(*features)
+    model = make(head, corpus, **options)
+    losses = model(first_batch(model, corpus))
+    losses["loss"].backward()
+    for key, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().max() > 1e-9, key
+    parts = {"full": {"nip", "cmcl"}, "w/o NIP": {"cmcl"}, "w/o CMCL": {"nip"}, "one modality": {"nip"}, "-V": set()}
+    assert name not in parts or set(losses) == {"loss"} | parts[name]
+
+
+def test_one_modality_has_nothing_that_two_need():
+    alone, both = make(PRETRAIN, synthetic("text")), make(PRETRAIN, synthetic("image", "text"))
+    extra = {key.replace("image", "text") for key in both.state_dict()} - set(alone.state_dict())
+    assert extra == {"supervision.weight", "supervision.bias"}
+    with pytest.raises(ValueError, match="cmcl_weight 0.01 with 1"):
+        make(PRETRAIN, synthetic("text"), nip_weight=0.0)
+    with pytest.raises(ValueError, match="dense or ragged"):
+        make(PRETRAIN, synthetic("genre"))
+
+
+def test_pretraining_is_the_loop_over_rows():
+    """Drop, mixup, encoder and losses, row by row, for a batch with every position a target."""
+    corpus = synthetic("image", "text")
+    model = make(PRETRAIN, corpus, drop=0.5)
+    batch = first_batch(model, corpus, 9)
+    drop_rate = 0.5 * torch_uniform("drop rate", batch["step_seed"])
+    mix_rate = 0.5 * torch_uniform("mixup rate", batch["step_seed"])
+    vectors = model.vectors()
+    views, positive, target, user = [], [], [], []
+    for b in range(len(batch["user"])):
+        length = int(batch["mask"][b].sum())
+        draw = torch_uniform("drop", batch["row_seed"][b], torch.arange(length))
+        for j in range(length):
+            prefix = [int(batch["history"][b, i]) for i in range(j + 1) if i == 0 or draw[i] >= drop_rate]
+            swap = torch_uniform("mixup", batch["row_seed"][b], torch.arange(len(prefix))) < mix_rate
+            sequence = [vectors[i].flip(0) if swapped else vectors[i] for i, swapped in zip(prefix, swap, strict=True)]
+            state = [model.encoder.transformer(torch.stack(sequence)[None, :, m])[0, -1] for m in (IMAGE, TEXT)]
+            views.append(model.supervision.views(torch.stack(state)[None])[0])
+            target.append(int(batch["target"][b, j]))
+            user.append(int(batch["user"][b]))
+            positive.append(F.normalize(vectors[target[-1]], dim=-1))
+    rows = (torch.stack(views), torch.stack(positive), torch.tensor(target), torch.tensor(user))
+    losses = model(batch)
+    torch.testing.assert_close(losses["nip"], next_item(*rows, 0.07), rtol=1e-4, atol=1e-5)
+    cmcl = [cross_modal(rows[0][:, k, 0], rows[0][:, k, 1], rows[2], rows[3], 0.07) for k in (IMAGE, TEXT)]
+    torch.testing.assert_close(losses["cmcl"], cmcl[0] + cmcl[1], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(losses["loss"], losses["nip"] + 0.01 * losses["cmcl"])
+
+
+def test_pretraining_encodes_only_the_items_of_the_batch():
+    corpus = synthetic("image", "text", num_items=60)
+    model = make(PRETRAIN, corpus, max_length=6)
+    batch = first_batch(model, corpus, 4)
+    expected = model(batch)["loss"]
+    needed = torch.cat([batch["history"].flatten(), batch["target"].flatten()]).unique()
+    for table in model.encoder.features.values():
+        values, offsets = table.on(torch.device("cpu"))
+        for item in set(range(1, 60)) - set(needed.tolist()):  # item 0 stands at padding
+            values[offsets[item] : offsets[item + 1]] = torch.nan
+    torch.testing.assert_close(model(batch)["loss"], expected)
+
+
+def test_finetuning_every_position_is_the_sum_over_prefixes():
+    corpus = synthetic("image", "text")
+    models = [make(FINETUNE, corpus, targets=targets) for targets in ("every", "prefix")]
+    losses = [model(first_batch(model, corpus, 10_000))["loss"] for model in models]
+    torch.testing.assert_close(*losses, rtol=1e-5, atol=1e-6)
+
+
+def test_dot_scores_are_equation_12():
+    corpus = synthetic("image", "text")
+    model = make(FINETUNE, corpus, score="dot").eval()
+    batch = first_batch(model, corpus, 5)
+    tables = model.tables()
+    scores = model.score(batch, tables)
+    states = model.states(batch["history"], tables["vectors"])
+    for b in range(5):
+        h = states[b, int(batch["mask"][b].sum()) - 1]
+        for item in range(30):
+            z = torch.stack([model.vectors()[item, k] for k in (IMAGE, TEXT)])
+            torch.testing.assert_close(scores[b, item], (h * z).sum(), rtol=1e-4, atol=1e-5)
+
+
+def test_finetuning_starts_from_pretraining_on_another_corpus(tmp_path):
+    before = make(PRETRAIN, synthetic("image", "text"))
+    with torch.no_grad():
+        for parameter in before.parameters():
+            parameter.normal_()
+    before.save_pretrained(tmp_path)
+    other = synthetic("image", "text", num_users=25, num_items=44)
+    model = FINETUNE.from_pretraining(str(tmp_path), MSM4SRConfig(**SMALL), other)
+    for key, value in model.state_dict().items():
+        if key != "item.weight":
+            assert torch.equal(value, before.state_dict()[key]), key
+    assert model.item.weight.shape == (44, 16) and 0.015 < float(model.item.weight.detach().std()) < 0.025
+    assert model.config.pretrained_on["fingerprint"] == synthetic("image", "text").fingerprint()
+    text = FINETUNE.from_pretraining(str(tmp_path), MSM4SRConfig(**SMALL, modalities=("text",)), other)
+    assert not any("image" in key for key in text.state_dict())
+    with pytest.raises(ValueError, match="does not fit"):
+        FINETUNE.from_pretraining(str(tmp_path), MSM4SRConfig(**(SMALL | {"num_layers": 2})), other)
+    changed = replace(other.features["text"], provenance={"encoder": "another"})
+    with pytest.raises(ValueError, match="'text'.*another"):
+        FINETUNE.from_pretraining(
+            str(tmp_path), MSM4SRConfig(**SMALL), replace(other, features=other.features | {"text": changed})
+        )

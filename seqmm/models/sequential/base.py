@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import init
 
@@ -79,7 +78,9 @@ def trained(batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def choose_modalities(
-    wanted: Collection[str], features: Mapping[str, Mapping[str, Any]], kinds: Collection[str] = ("dense", "ragged", "tags")
+    wanted: Collection[str],
+    features: Mapping[str, Mapping[str, Any]],
+    kinds: Collection[str] = ("dense", "ragged", "tags"),
 ) -> list[str]:
     """Names of the feature sets a model reads, sorted (a saved config does not keep their order).
 

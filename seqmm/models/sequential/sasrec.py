@@ -19,7 +19,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqmm.data.corpus import Corpus
 from seqmm.distributed import mean_over_ranks
 from seqmm.losses import softmax_loss
 from seqmm.models.sequential.base import SequenceConfig, SequenceRecommender, trained, transformer
@@ -54,6 +53,10 @@ class SASRec(SequenceRecommender):
     @property
     def sized_by(self) -> tuple[str, ...]:  # type: ignore[override]
         return ("num_items",)
+
+    def collator_options(self, stage: int) -> dict[str, object]:
+        negatives = 0 if self.config.loss == "softmax" else self.config.num_negatives
+        return super().collator_options(stage) | {"negatives": negatives}
 
     def items(self) -> Tensor:
         """``[num_items, d]`` vectors that are both input and candidates."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -45,7 +44,9 @@ class SASRecM(SASRec):
         if config.use_ids:
             self.item = nn.Embedding(config.num_items, config.hidden_size)
         elif not self.modalities:
-            raise ValueError("sasrecm without ids needs a feature set: name some in data.features, or set model.use_ids True")
+            raise ValueError(
+                "sasrecm without ids needs a feature set: name some in data.features, or set model.use_ids True"
+            )
         self.project = nn.ModuleDict()
         for name in self.modalities:
             made = config.features[name]
