@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
+from tqdm import tqdm
 
 from seqmm.data import splits
 from seqmm.data.corpus import PROTOCOLS, SPLITS, Corpus, Features, Interactions, check_features
@@ -96,9 +97,11 @@ def prepare(
     }
     item_ids, whole = log.item_ids, len(log)
 
+    bar = tqdm(total=5, desc="order", unit="step", leave=False, disable=None)
     log = log.take(chronological(log, tie_order, seed))
     log = log.take(without_duplicates(log, duplicates))
     record |= {"duplicates": duplicates, "duplicates_removed": whole - len(log)}
+    _step(bar, "k-core")
     keep, steps = k_core(log.user, log.item, k)
     record |= {"k_core": k, "k_core_steps": [step[0] for step in steps]}
     if not keep.any():
@@ -111,6 +114,7 @@ def prepare(
     if log.timestamp is not None:
         record["rows_without_time"] = int((log.timestamp == -1).sum())
 
+    _step(bar, "split")
     labels = _labels(log, protocol, seed, validation, test)
     trained = splits.has_train(log.user, labels)
     if not trained.all():
@@ -129,6 +133,7 @@ def prepare(
                 f"{len(np.unique(log.user))} users after the {k}-core); use more data, a smaller k, or another protocol"
             )
 
+    _step(bar, "number")
     user, user_code = dense(log.user, index_order, seed, "users")
     item, item_code = dense(log.item, index_order, seed, "items")
     first = np.searchsorted(log.user, log.user)  # rows are sorted by source user: where each one's begin
@@ -138,6 +143,7 @@ def prepare(
     rows = Interactions(user[order], item[order], position[order], timestamp)
     ids = [item_ids[code] for code in item_code]
 
+    _step(bar, "items and features")
     catalogue, row_of = _catalogue(items, ids)
     sets = _tags(catalogue, tags)
     for feature, (file, encoder) in (features or {}).items():
@@ -145,6 +151,7 @@ def prepare(
             feature, file, encoder, log.item_ids, ids, row_of, None if items is None else len(items)
         )
     titles = tuple(catalogue.pop("title")) if "title" in catalogue else ()
+    bar.close()
     corpus = Corpus(
         name=name,
         protocol=protocol,
@@ -159,6 +166,11 @@ def prepare(
     )
     catalogue["source_index"] = item_code.tolist()
     return Prepared(corpus, catalogue, {"source_index": user_code.tolist()}, steps)
+
+
+def _step(bar: tqdm[NoReturn], what: str) -> None:
+    bar.update()
+    bar.set_description(what)
 
 
 def _check_order(log: Log, protocol: str) -> None:

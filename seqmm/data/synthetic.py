@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import cos, pi, sin
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -10,6 +12,7 @@ from seqmm.data import splits
 from seqmm.data.corpus import Corpus, Features, Interactions
 
 DAY = 86_400
+IMAGE_SIZE = 64  # pixels
 COLOURS = ("red", "blue", "green", "yellow", "purple", "orange", "grey", "white")
 SHAPES = ("circle", "square", "triangle", "cross", "ring", "star", "bar", "diamond")
 
@@ -95,6 +98,51 @@ def synthetic_corpus(
         titles=tuple(f"{_look(k)} number {i}" for i, k in enumerate(kind)),
         info={"source": "synthetic", "seed": seed, "index_order": index_order},
     )
+
+
+def write_synthetic(folder: str | Path, corpus: Corpus) -> None:
+    """Saves a synthetic corpus with what features are extracted from: texts in the items table, pictures in images/.
+
+    An item's title, its description (three sentences) and its picture ``images/<item id>.png`` all show the colour and
+    the shape of its cluster.
+    """
+    kind = corpus.features["genre"].values[::2]
+    corpus.save(folder, item_columns={"description": [_describe(k, i) for i, k in enumerate(kind)]})
+    images = Path(folder) / "images"
+    images.mkdir(exist_ok=True)
+    for item, name in enumerate(corpus.item_ids):
+        _draw(kind[item], item, images / f"{name}.png")
+
+
+def _describe(kind: np.integer, item: int) -> str:
+    made, weight = ("wood", "glass", "paper", "steel")[item % 4], 1 + item % 9
+    return f"A {_look(kind)} made of {made}. It weighs {weight} kilograms. People who like {_look(kind)}s like it."
+
+
+def _draw(kind: np.integer, item: int, file: Path) -> None:
+    """The cluster's shape in its colour, of a size and at a place that vary with the item."""
+    from PIL import Image, ImageDraw
+
+    image = Image.new("RGB", (IMAGE_SIZE, IMAGE_SIZE), (245, 245, 240))
+    pen, colour, shape = ImageDraw.Draw(image), COLOURS[kind % len(COLOURS)], SHAPES[kind % len(SHAPES)]
+    x, y, r = 28 + item * 7 % 9, 28 + item * 5 % 9, 14 + item * 3 % 7
+    box, width = (x - r, y - r, x + r, y + r), r // 2
+    corners = {"square": 4, "triangle": 3, "diamond": 4, "star": 10}
+    if shape == "circle":
+        pen.ellipse(box, fill=colour, outline="black")
+    elif shape == "ring":
+        pen.ellipse(box, outline=colour, width=width)
+    elif shape in ("cross", "bar"):
+        pen.line((x - r, y, x + r, y), fill=colour, width=width)
+        if shape == "cross":
+            pen.line((x, y - r, x, y + r), fill=colour, width=width)
+    else:
+        turn = pi / 4 if shape == "square" else 0
+        radii = [r if shape != "star" or corner % 2 == 0 else r / 2 for corner in range(corners[shape])]
+        angles = [turn + 2 * pi * corner / len(radii) for corner in range(len(radii))]
+        points = [(x + size * sin(a), y - size * cos(a)) for size, a in zip(radii, angles, strict=True)]
+        pen.polygon(points, fill=colour, outline="black")
+    image.save(file)
 
 
 def _look(kind: np.integer) -> str:

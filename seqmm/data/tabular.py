@@ -134,7 +134,7 @@ def lines(file: Path, label: str) -> Iterator[tuple[int, str]]:
     with (
         file.open("rb") as raw,
         gzip.GzipFile(fileobj=raw) if file.suffix == ".gz" else nullcontext(raw) as stream,
-        tqdm(total=file.stat().st_size, desc=label, unit="B", unit_scale=True) as bar,
+        tqdm(total=file.stat().st_size, desc=label, unit="B", unit_scale=True, leave=False, disable=None) as bar,
     ):
         try:
             for number, line in enumerate(stream, 1):
