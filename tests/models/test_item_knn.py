@@ -1,0 +1,39 @@
+import numpy as np
+import pytest
+import torch
+
+from seqmm.data.synthetic import synthetic_corpus
+from seqmm.models.graph.item_knn import ItemKNN, ItemKNNConfig
+
+
+@pytest.mark.parametrize(("recent", "decay"), [(0, 1.0), (3, 0.5)])
+def test_scores_match_the_loop(recent, decay):
+    corpus = synthetic_corpus(num_users=40, num_items=30)
+    model = ItemKNN.for_corpus(ItemKNNConfig(num_neighbors=4, recent=recent, decay=decay), corpus)
+    train = corpus.splits["train"]
+    owners = [set(train.user[train.item == item].tolist()) for item in range(30)]
+
+    def cosine(a: int, b: int) -> float:
+        return len(owners[a] & owners[b]) / (len(owners[a]) * len(owners[b])) ** 0.5 if owners[a] and owners[b] else 0.0
+
+    near = {}
+    for item in range(30):
+        others = sorted(
+            (other for other in range(30) if other != item), key=lambda o: (-np.float32(cosine(item, o)), o)
+        )
+        near[item] = others[:4]
+    users = [0, 5, 9, 11]
+    histories = [corpus.histories("test")[user][-recent:].tolist() for user in users]
+    expected = np.zeros((4, 30))
+    for row, history in enumerate(histories):
+        for age, item in enumerate(reversed(history)):
+            for other in near[item]:
+                expected[row, other] += decay**age * cosine(item, other)
+    history = torch.zeros(4, max(map(len, histories)) + 2, dtype=torch.int64)
+    mask = torch.zeros_like(history, dtype=torch.bool)
+    for row, items in enumerate(histories):
+        history[row, : len(items)], mask[row, : len(items)] = torch.tensor(items), True
+    batch = {"user": torch.tensor(users), "history": history, "mask": mask}
+    assert np.allclose(model.score(batch, model.tables()), expected, atol=1e-6)
+    assert np.allclose(model.score(batch, model.tables(), slice(3, 9)), expected[:, 3:9], atol=1e-6)
+    assert model.history_length == (recent or None)

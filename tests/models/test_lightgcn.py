@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+import torch
+
+from seqmm.data.synthetic import synthetic_corpus
+from seqmm.models.graph.lightgcn import LightGCN, LightGCNConfig
+from tests.models.golden import assert_near, golden_files, load, train_only_corpus
+
+NAMES = {"user.weight": "embedding_dict.user_emb", "item.weight": "embedding_dict.item_emb"}
+
+
+def check_losses_and_gradients(model, golden, batch, loss):
+    losses = model(batch)
+    assert float(losses["loss"].detach()) == pytest.approx(loss, abs=1e-6)
+    losses["loss"].backward()
+    for ours, theirs in NAMES.items():
+        assert_near(model.get_parameter(ours).grad, golden[f"grad.{theirs}"], 2e-5)
+
+
+def batch_of(golden, prefix):
+    names = (("user", "users"), ("positive", "pos"), ("negative", "neg"))
+    return {ours: torch.from_numpy(golden[prefix + theirs]) for ours, theirs in names}
+
+
+@pytest.mark.parametrize("file", golden_files("LightGCN"), ids=lambda file: file.stem)
+def test_matches_mmrec(file):
+    golden = dict(np.load(file))
+    num_users, num_items = int(golden["in.n_users"]), int(golden["in.n_items"])
+    corpus = train_only_corpus(golden["in.train_users"], golden["in.train_items"], num_users, num_items)
+    config = LightGCNConfig(
+        hidden_size=int(golden["cfg.embedding_size"]),
+        num_layers=int(golden["cfg.n_layers"]),
+        regularization=float(golden["cfg.reg_weight"]),
+    )
+    model = load(LightGCN.for_corpus(config, corpus), golden, NAMES)
+    assert_near(model.graph.dense(), golden["graph.norm_adj_matrix"], 1e-6)
+    check_losses_and_gradients(model, golden, batch_of(golden, "batch."), float(golden["out.loss"]))
+    assert_near(model.score({"user": torch.arange(num_users)}, model.tables()), golden["out.scores"], 1e-6)
+
+
+@pytest.mark.parametrize("file", golden_files("lightgcn_detail"), ids=lambda file: file.stem)
+def test_matches_mmrec_in_detail(file):
+    golden = dict(np.load(file))
+    num_users, num_items = int(golden["n_users"]), int(golden["n_items"])
+    corpus = train_only_corpus(golden["train_u"], golden["train_i"], num_users, num_items)
+    config = LightGCNConfig(hidden_size=16, num_layers=2, regularization=0.01)
+    model = load(LightGCN.for_corpus(config, corpus), golden, NAMES)
+    assert_near(model.graph.dense(), golden["ui_norm_adj"], 1e-6)
+    tables = model.tables()
+    assert_near(tables["users"], golden["user_emb"], 1e-6)
+    assert_near(tables["items"], golden["item_emb"], 1e-6)
+    check_losses_and_gradients(model, golden, batch_of(golden, "batch_"), float(golden["loss_total"].item()))
+    assert_near(model.score({"user": torch.arange(num_users)}, tables), golden["scores_all"], 1e-6)
+
+
+def test_pruning_changes_training_only_and_differs_by_epoch():
+    corpus = synthetic_corpus(num_users=30, num_items=20)
+    torch.manual_seed(0)
+    model = LightGCN.for_corpus(LightGCNConfig(hidden_size=8, edge_keep=0.5), corpus)
+    batch = {name: torch.arange(8) for name in ("user", "positive")} | {"negative": torch.arange(8, 16)}
+    full, scores = float(model.train()(batch)["loss"].detach()), model.tables()["items"]
+    edges = []
+    for epoch in (0, 1):
+        model.on_stage_start(0, epoch, torch.Generator().manual_seed(epoch))
+        edges.append(model.hook_state["kept_edges"])
+        assert model.training_graph.num_edges == int(0.5 * model.graph.num_edges) == len(edges[-1])
+    pruned = float(model(batch)["loss"].detach())
+    assert not torch.equal(edges[0], edges[1])
+    assert pruned != full
+    assert torch.equal(model.tables()["items"], scores)
+    assert float(model.eval()(batch)["loss"].detach()) == full
+    model.train().on_state("kept_edges", edges[1])  # what a resumed run does
+    assert float(model(batch)["loss"].detach()) == pruned
+
+
+def test_a_share_of_edges_out_of_range_is_an_error():
+    model = LightGCN.for_corpus(LightGCNConfig(edge_keep=1.5), synthetic_corpus(num_users=30, num_items=20))
+    with pytest.raises(ValueError, match=r"keep=1\.5"):
+        model.on_stage_start(0, 0, torch.Generator())
+
+
+def test_starts_xavier_uniform():
+    corpus = train_only_corpus(np.arange(400) % 50, np.arange(400) // 8, 3000, 50)
+    torch.manual_seed(0)
+    model = LightGCN.for_corpus(LightGCNConfig(), corpus)
+    bound = (6 / (3000 + 64)) ** 0.5
+    assert 0.99 * bound < float(model.user.weight.detach().abs().max()) <= bound
