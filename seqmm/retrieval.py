@@ -365,5 +365,5 @@ def _faiss_index(model: Recommender, items: Tensor) -> Any:
     except ModuleNotFoundError as error:
         raise ValueError("the faiss backend needs the package: pip install 'seqmm[retrieval]'") from error
     index = faiss.IndexFlatIP(items.shape[1])
-    index.add(np.ascontiguousarray(items.float().cpu().numpy()))
+    index.add(np.ascontiguousarray(items.detach().float().cpu().numpy()))
     return index
