@@ -28,7 +28,7 @@ _NAMES = {
     "load_run": "seqmm.config",
     "synthetic_corpus": "seqmm.data.synthetic",
 }
-__all__ = ["__version__", *_NAMES]  # noqa: PLE0604
+__all__ = ["__version__", *_NAMES]
 
 
 def __getattr__(name: str) -> Any:

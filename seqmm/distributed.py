@@ -13,6 +13,11 @@ import torch.distributed as dist
 from torch import Tensor
 
 
+def on_cpu() -> bool:
+    """For ``Accelerator(cpu=…)``: processes that accelerate starts on a machine without a GPU are not told so."""
+    return not torch.accelerator.is_available()
+
+
 def world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
@@ -43,7 +48,10 @@ def gather_rows(x: Tensor) -> Tensor:
     world = world_size()
     if world == 1:
         return x
-    counts = _row_counts(x.shape[0], x.device)
+    sizes = torch.zeros(world, dtype=torch.int64, device=x.device)
+    sizes[dist.get_rank()] = x.shape[0]
+    dist.all_reduce(sizes)
+    counts = sizes.tolist()
     start = sum(counts[: dist.get_rank()])
     whole = x.new_zeros((sum(counts), *x.shape[1:]))
     if x.dtype.is_floating_point:
@@ -53,18 +61,6 @@ def gather_rows(x: Tensor) -> Tensor:
     integers[start : start + x.shape[0]] = x.to(torch.int64)
     dist.all_reduce(integers)
     return integers.to(x.dtype)
-
-
-def row_offset(num_rows: int, device: torch.device) -> int:
-    """Where this rank's ``num_rows`` rows start among those :func:`gather_rows` returns."""
-    return 0 if world_size() == 1 else sum(_row_counts(num_rows, device)[: dist.get_rank()])
-
-
-def _row_counts(num_rows: int, device: torch.device) -> list[int]:
-    sizes = torch.zeros(world_size(), dtype=torch.int64, device=device)
-    sizes[dist.get_rank()] = num_rows
-    dist.all_reduce(sizes)
-    return sizes.tolist()
 
 
 def mean_over_ranks(values: Tensor, mask: Tensor | None = None) -> Tensor:

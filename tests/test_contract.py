@@ -13,6 +13,7 @@ from seqmm.config import TrainArguments
 from seqmm.data.corpus import Corpus, Features, Interactions
 from seqmm.evaluation.evaluator import Evaluator
 from seqmm.hub import from_pretrained
+from seqmm.models.base import Recommender
 from seqmm.training.trainer import Trainer
 from tests.cases import CASES, TRAINED
 
@@ -32,30 +33,22 @@ def _first_batch(model, corpus, size=24, stage=0):
     return batch | {"step_seed": torch.tensor(11)}
 
 
-def _scoring_batch(corpus: Corpus, users=slice(0, 12)) -> dict[str, torch.Tensor]:
-    rows = [corpus.histories("test")[user] for user in range(corpus.num_users)[users]]
-    longest = max(map(len, rows))
-    history, mask = (
-        torch.zeros(len(rows), longest, dtype=torch.int64),
-        torch.zeros(len(rows), longest, dtype=torch.bool),
-    )
+def _scoring_batch(model: Recommender, corpus: Corpus, users: int = 12) -> dict[str, torch.Tensor]:
+    """What the evaluator would hand over: the latest items a model reads, right-padded."""
+    keep = model.history_length
+    rows = [corpus.histories("test")[user] for user in range(users)]
+    rows = [row if keep is None else row[len(row) - min(keep, len(row)) :] for row in rows]
+    longest = max(1, *map(len, rows))
+    history, mask = torch.zeros(users, longest, dtype=torch.int64), torch.zeros(users, longest, dtype=torch.bool)
     for number, row in enumerate(rows):
         history[number, : len(row)], mask[number, : len(row)] = torch.from_numpy(row), True
-    return {"user": torch.arange(corpus.num_users)[users], "history": history, "mask": mask}
+    return {"user": torch.arange(users), "history": history, "mask": mask}
 
 
 @torch.no_grad()
-def _scores(model, corpus) -> torch.Tensor:
+def _scores(model: Recommender, corpus: Corpus) -> torch.Tensor:
     model.eval()
-    batch = _scoring_batch(corpus)
-    if model.history_length is not None:
-        keep = max(model.history_length, 1)
-        last = batch["mask"].sum(1)
-        start = (last - keep).clamp(min=0)
-        index = (start[:, None] + torch.arange(keep)).clamp(max=batch["history"].shape[1] - 1)
-        real = start[:, None] + torch.arange(keep) < last[:, None]
-        batch |= {"history": batch["history"].gather(1, index) * real, "mask": real}
-    return model.score(batch, model.tables())
+    return model.score(_scoring_batch(model, corpus), model.tables())
 
 
 @pytest.mark.parametrize("name", TRAINED)
@@ -116,7 +109,7 @@ def test_score_is_represent_times_items(name):
     _check(name, "dot_product")
     corpus = CASES[name].corpus()
     model = CASES[name].model(corpus).eval()
-    batch = _scoring_batch(corpus)
+    batch = _scoring_batch(model, corpus)
     with torch.no_grad():
         tables = model.tables()
         scores = model.score(batch, tables)
@@ -172,9 +165,9 @@ def test_batch_is_untouched_and_a_batch_is_a_pure_function(name):
     model = CASES[name].model(corpus)
     batch = _first_batch(model, corpus)
     copy = {key: value.clone() for key, value in batch.items()}
-    first = {key: float(value) for key, value in model(batch).items()}
+    first = {key: float(value.detach()) for key, value in model(batch).items()}
     assert all(torch.equal(batch[key], copy[key]) for key in copy)
-    assert {key: float(value) for key, value in model(batch).items()} == first
+    assert {key: float(value.detach()) for key, value in model(batch).items()} == first
     collator = model.stages[0].collator(corpus, 0, **model.collator_options(0))
     rows = collator.batches(1, 24)
     assert sorted(np.concatenate(rows)) == sorted(np.concatenate(collator.batches(2, 24)))

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
 from seqmm.config import TrainArguments
 from seqmm.evaluation.evaluator import Evaluator
@@ -25,9 +26,9 @@ from tests.cases import CASES
 ARGS = TrainArguments(epochs=2, batch_size=64, learning_rate=0.01, log_every=1)
 
 
-def _trainer(folder, name="bpr", corpus=None, cls=Trainer, seed=0, **more):
+def _trainer(folder, name="bpr", corpus=None, cls=Trainer, **more):
     corpus = corpus or CASES[name].corpus()
-    model = CASES[name].model(corpus, seed)
+    model = CASES[name].model(corpus)
     evaluator = Evaluator(corpus, "validation", ks=(5, 10), metrics=("ndcg",))
     return cls(model, corpus, replace(ARGS, **more), evaluator=evaluator, output_dir=folder)
 
@@ -180,7 +181,11 @@ def test_full_disk_keeps_the_state_saved_before(tmp_path, monkeypatch):
 
 
 def test_bf16_trains(tmp_path):
-    state = _trainer(tmp_path, name="sasrec", mixed_precision="bf16").train()
+    AcceleratorState._reset_state(reset_partial_state=True)  # a process has one precision
+    try:
+        state = _trainer(tmp_path, name="sasrec", mixed_precision="bf16").train()
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
     assert state.epoch == 2 and state.best is not None
 
 

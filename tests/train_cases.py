@@ -41,7 +41,7 @@ def main() -> None:
         losses: list[dict[str, float]] = []
         add = trainer._add
         trainer._add = lambda phase, parts, add=add, losses=losses: (
-            losses.append({key: float(value) for key, value in parts.items()}),
+            losses.append({key: float(value.detach()) for key, value in parts.items()}),
             add(phase, parts),
         )
         trainer.train()

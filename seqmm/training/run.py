@@ -13,6 +13,7 @@ import torch
 from seqmm.cli import folder
 from seqmm.config import DEFAULT_CORPUS, DataArguments, RunConfig, write_yaml
 from seqmm.data.corpus import Corpus
+from seqmm.distributed import on_cpu
 from seqmm.evaluation.evaluator import Evaluator
 from seqmm.models.base import Recommender
 from seqmm.random import derive_seed
@@ -25,7 +26,7 @@ def load_corpus(data: DataArguments) -> Corpus:
     from accelerate import PartialState
 
     if data.path == DEFAULT_CORPUS and not Path(data.path).exists():
-        with PartialState().main_process_first():
+        with PartialState(cpu=on_cpu()).main_process_first():
             if not Path(data.path).exists():
                 print(f"building the default corpus {data.path} (once)")
                 build = runpy.run_path(str(folder("tokenized") / "movielens" / "build.py"))["build"]

@@ -7,6 +7,7 @@ import math
 import shutil
 import signal
 import time
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -26,6 +27,7 @@ from transformers.utils import logging
 from seqmm.config import TrainArguments, own_fields
 from seqmm.data.collators import Collator
 from seqmm.data.corpus import Corpus
+from seqmm.distributed import on_cpu
 from seqmm.evaluation.evaluator import Evaluator
 from seqmm.models.base import Recommender
 from seqmm.random import derive_seed
@@ -71,6 +73,7 @@ class Trainer:
         if args.mixed_precision == "fp16" and not torch.cuda.is_available():
             raise ValueError("train.mixed-precision fp16 needs a GPU and none is visible; use bf16 or no")
         self.accelerator = Accelerator(
+            cpu=on_cpu(),
             mixed_precision=args.mixed_precision,
             log_with=list(args.report_to) or None,
             project_dir=str(output_dir or args.output_dir or "."),
@@ -150,7 +153,8 @@ class Trainer:
             self.save(self.output_dir)
         else:
             self._load_best()
-        self.accelerator.end_training()
+        for tracker in self.accelerator.trackers:
+            tracker.finish()
         return self.state
 
     def _optimise(self, phase: str, group: list[tuple[dict[str, Tensor], int]], epoch: int, num_batches: int) -> None:
@@ -220,7 +224,9 @@ class Trainer:
             if not self._parameters[phase]:
                 raise ValueError(f"{type(self.model).__name__} has no parameters for phase {phase!r}")
             optimizers.append(self._adam(groups))
-        self.ddp, *prepared = self.accelerator.prepare(self.model, *optimizers)
+        with warnings.catch_warnings():  # accelerate 1.15 passes broadcast_buffers on under its old name
+            warnings.simplefilter("ignore", FutureWarning)
+            self.ddp, *prepared = self.accelerator.prepare(self.model, *optimizers)
         self.optimizers = dict(zip(phases, prepared, strict=True))
         self.accelerator.register_for_checkpointing(self.state)
         self._same_on_all_ranks()
@@ -379,7 +385,7 @@ class Trainer:
 
         weights = self.output_dir / "model.safetensors"
         if weights.exists():
-            self.model.load_state_dict(load_file(weights, device=str(self.accelerator.device)), strict=False)
+            self.model.load_state_dict(load_file(weights), strict=False)
 
     # -- evaluation and logging ---------------------------------------------------------------------------------------
 
