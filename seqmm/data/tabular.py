@@ -106,11 +106,17 @@ def read_items(
     if file.name.removesuffix(".gz").endswith((".json", ".jsonl")):
         frame = _items_from_json(file, key)
     else:
-        frame = read_table(file, None, required=(key, *(rename or {}).values()))
-        frame = frame.with_columns(pl.exclude(pl.String, pl.List).cast(pl.String))
-    for column in (key, *(rename or {}).values()):
-        _require(column, frame.columns, file)
-    frame = frame.rename({old: new for new, old in (rename or {}).items()}).rename({key: "id"})
+        frame = read_table(file, None).with_columns(pl.exclude(pl.String, pl.List).cast(pl.String))
+    names = {old: new for new, old in (rename or {}).items()}
+    for renaming in (names, {} if key == "id" else {key: "id"}):
+        for old, new in renaming.items():
+            _require(old, frame.columns, file)
+            if new in frame.columns:
+                raise ValueError(
+                    f"{file} has a column {new!r} already, so {old!r} cannot take that name; rename it first"
+                )
+        frame = frame.rename(renaming)
+    _require("id", frame.columns, file)
     for column, separator in (lists or {}).items():
         _require(column, frame.columns, file)
         words = pl.col(column).fill_null("").str.split(separator)
@@ -167,14 +173,12 @@ def column_names(file: Path) -> list[str]:
     return header
 
 
-def read_table(
-    file: Path, columns: Sequence[str] | None, *, header: Sequence[str] | None = None, required: Sequence[str] = ()
-) -> pl.DataFrame:
+def read_table(file: Path, columns: Sequence[str] | None, *, header: Sequence[str] | None = None) -> pl.DataFrame:
     """A table's columns (None = all), text files as strings with "" as null."""
     import polars as pl
 
     have = list(header) if header else column_names(file)
-    for column in (*(columns or ()), *required):
+    for column in columns or ():
         _require(column, have, file)
     if not file.is_file():
         raise FileNotFoundError(f"no file {file}")
@@ -297,5 +301,15 @@ def _items_from_json(file: Path, key: str) -> pl.DataFrame:
         raise ValueError(
             f"{file} is not an items table in JSON ({error}); expected {{id: {{column: text}}}}"
         ) from error
-    frame = pl.DataFrame(records, infer_schema_length=None, strict=False)
-    return frame.with_columns(pl.exclude(pl.String, pl.List).cast(pl.String))
+    cells = [{name: _cell(cell) for name, cell in record.items()} for record in records]
+    try:
+        return pl.DataFrame(cells, infer_schema_length=None)
+    except (pl.exceptions.PolarsError, TypeError) as error:
+        raise ValueError(f"{file}: a column must be text in every row or a list in every row ({error})") from error
+
+
+def _cell(value: object) -> str | list[str] | None:
+    """Text, or a list of texts."""
+    if isinstance(value, list):
+        return [str(part) for part in value]
+    return None if value is None else str(value)

@@ -109,6 +109,10 @@ def test_items_table(tmp_path):
     assert items["genres"].to_list() == [["A", "B"], []]
     with pytest.raises(ValueError, match="has no column 'nix'"):
         read_items(file, key="nix")
+    with pytest.raises(ValueError, match="has a column 'genres' already, so 'name' cannot take that name"):
+        read_items(file, key="movie", rename={"genres": "name"})
+    renamed = read_items(file, key="item_id", rename={"item_id": "movie"})
+    assert renamed["id"].to_list() == ["1", "2"]
 
 
 def test_items_in_json(tmp_path):
@@ -117,6 +121,11 @@ def test_items_in_json(tmp_path):
     assert items.rows() == [("7", "A b", None), ("8", "C", "D")]
     lines = json_lines(tmp_path / "items.jsonl.gz", [{"item_id": 7, "title": "A"}, {"item_id": 8, "title": "B"}])
     assert read_items(lines, key="item_id").rows() == [("7", "A"), ("8", "B")]
+    mixed = json_lines(tmp_path / "mixed.jsonl", [{"item_id": 7, "tags": "A"}, {"item_id": 8, "tags": ["B"]}])
+    with pytest.raises(ValueError, match="text in every row or a list in every row"):
+        read_items(mixed, key="item_id")
+    nested = json_lines(tmp_path / "nested.jsonl", [{"item_id": 7, "about": {"a": 1}, "tags": ["x", 2]}])
+    assert read_items(nested, key="item_id").rows() == [("7", "{'a': 1}", ["x", "2"])]
     with pytest.raises(ValueError, match="not an items table in JSON"):
         read_items(write(tmp_path / "bad.json", "{"), key="item_id")
 
