@@ -1,0 +1,1 @@
+"""Item features from raw texts and images: sentences, image keywords, pooled backbone vectors."""
