@@ -6,6 +6,7 @@ the log-sum-exp is streamed, so its ``[T, N]`` logits never exist as a whole.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 
 import torch
@@ -75,7 +76,9 @@ def info_nce(a: Tensor, b: Tensor, temperature: float, candidates: Tensor | None
         return mean_over_ranks(log_sum_exp(a, rows, 1 / temperature) - (a * b).sum(-1) / temperature)
 
 
-def log_sum_exp(query: Tensor, table: Tensor, scale: float = 1.0) -> Tensor:
+def log_sum_exp(
+    query: Tensor, table: Tensor, scale: float = 1.0, bias: Callable[[slice], Tensor] | None = None
+) -> Tensor:
     """``log sum_j exp(scale * query_i . table_j)`` for every row of ``query``, exact, without the ``[T, N]`` logits.
 
     Memory is O((T + N) d) plus one block, forward and backward (the backward recomputes). On the CPU it is two calls of
@@ -87,17 +90,21 @@ def log_sum_exp(query: Tensor, table: Tensor, scale: float = 1.0) -> Tensor:
         query: ``[T, d]`` float32 or float64.
         table: ``[N, d]`` of the same dtype, N > 0.
         scale: factor of the dot products, > 0.
+        bias: gives ``[rows, N]`` terms to add to the scaled products of a slice of queries, made when a block needs
+            them; -inf leaves a pair out. No gradient flows into it. Computed in blocks on every device.
 
     Returns:
-        ``[T]``.
+        ``[T]``; -inf for a query with every pair left out.
     """
     with torch.autocast(query.device.type, enabled=False):
         query, table = _full_precision(query), _full_precision(table)
+        if bias is not None:
+            return _BlockLogSumExp.apply(query, table, scale, bias)
         if query.shape[0] * table.shape[0] <= PLAIN_ELEMENTS:
             return (scale * query @ table.T).logsumexp(-1)
         if query.device.type == "cpu" and _flash_is_right(query.dtype, query.shape[1]):
             return _FlashLogSumExp.apply(query, table, scale)
-        return _BlockLogSumExp.apply(query, table, scale)
+        return _BlockLogSumExp.apply(query, table, scale, None)
 
 
 def _full_precision(x: Tensor) -> Tensor:
@@ -106,11 +113,11 @@ def _full_precision(x: Tensor) -> Tensor:
 
 class _BlockLogSumExp(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, query: Tensor, table: Tensor, scale: float) -> Tensor:
-        step = max(1, BLOCK_ELEMENTS // table.shape[0])
-        result = torch.cat([(scale * rows @ table.T).logsumexp(-1) for rows in query.split(step)])
+    def forward(ctx, query: Tensor, table: Tensor, scale: float, bias: Callable[[slice], Tensor] | None) -> Tensor:
+        ctx.scale, ctx.bias, ctx.step = scale, bias, max(1, BLOCK_ELEMENTS // table.shape[0])
+        parts = [slice(start, start + ctx.step) for start in range(0, max(1, query.shape[0]), ctx.step)]
+        result = torch.cat([_logits(query[part], table, scale, bias, part).logsumexp(-1) for part in parts])
         ctx.save_for_backward(query, table, result)
-        ctx.scale, ctx.step = scale, step
         return result
 
     @staticmethod
@@ -118,13 +125,21 @@ class _BlockLogSumExp(torch.autograd.Function):
     def backward(ctx, gradient: Tensor):
         query, table, result = ctx.saved_tensors
         d_query, d_table = torch.empty_like(query), torch.zeros_like(table)
+        result = result.masked_fill(result.isneginf(), 0.0)  # no pair, no gradient
         for start in range(0, query.shape[0], ctx.step):
             part = slice(start, start + ctx.step)
-            weight = (ctx.scale * query[part] @ table.T - result[part, None]).exp_()
+            weight = _logits(query[part], table, ctx.scale, ctx.bias, part).sub_(result[part, None]).exp_()
             weight *= ctx.scale * gradient[part, None]  # [block, N]
             torch.mm(weight, table, out=d_query[part])
             d_table.addmm_(weight.T, query[part])
-        return d_query, d_table, None
+        return d_query, d_table, None, None
+
+
+def _logits(
+    query: Tensor, table: Tensor, scale: float, bias: Callable[[slice], Tensor] | None, part: slice
+) -> Tensor:
+    logits = scale * query @ table.T
+    return logits if bias is None else logits.add_(bias(part))
 
 
 class _FlashLogSumExp(torch.autograd.Function):

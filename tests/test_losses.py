@@ -66,6 +66,20 @@ def test_log_sum_exp_matches_the_naive_formula(path, scale):
         assert torch.allclose(one, other, atol=1e-10)
 
 
+def test_log_sum_exp_takes_a_bias_for_each_pair(monkeypatch):
+    monkeypatch.setattr(losses, "BLOCK_ELEMENTS", 100)  # several blocks
+    query, table = rows(23, 7), rows(41, 7, seed=1)
+    bias = rows(23, 41, seed=2).detach().masked_fill(rows(23, 41, seed=3) > 0.5, -torch.inf)
+    bias[4] = -torch.inf  # nothing is left of this row
+    found = log_sum_exp(query, table, 2.0, lambda part: bias[part])
+    kept = [row for row in range(23) if row != 4]
+    naive = torch.stack([(2 * query[row] @ table.T + bias[row]).exp().sum().log() for row in kept])
+    assert torch.allclose(found[kept], naive) and found[4] == -torch.inf
+    expected = torch.autograd.grad(naive.sum(), (query, table))
+    for one, other in zip(torch.autograd.grad(found.sum(), (query, table)), expected, strict=True):
+        assert torch.allclose(one, other, atol=1e-10)
+
+
 def test_log_sum_exp_survives_large_logits(path):
     query, table = rows(5, 8, dtype=torch.float32), rows(9, 8, seed=1, dtype=torch.float32)
     found = log_sum_exp(query, table, 500.0)

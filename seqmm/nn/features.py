@@ -13,8 +13,8 @@ from seqmm.data.corpus import Features
 class FeatureTable:
     """A feature set as tensors, cached per device.
 
-    A plain attribute of a model, attached by ``bind``: a buffer would be written into checkpoints, sent over the wire by
-    DDP, and come back as uninitialised memory from ``from_pretrained``.
+    A plain attribute of a model, attached by ``bind``: a buffer would be written into checkpoints, sent over the wire
+    by DDP, and come back as uninitialised memory from ``from_pretrained``.
     """
 
     def __init__(self, features: Features):

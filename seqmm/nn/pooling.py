@@ -13,7 +13,7 @@ from seqmm.nn.features import FeatureTable
 
 
 class AttentionPooling(nn.Module):
-    """Weighs the vectors of an item and sums them: ``a = softmax_j(x_j W1 w2)``, ``e = sum_j a_j x_j`` (MSM4SR eq. 2-3).
+    """Weighs an item's vectors and sums them: ``a = softmax_j(x_j W1 w2)``, ``e = sum_j a_j x_j`` (MSM4SR eq. 2-3).
 
     Two linear maps without a non-linearity, so their product is taken first: one matrix-vector product over the rows
     instead of a ``[N, d] x [d, h]`` matrix product. The paper's two biases shift all logits of an item alike, which a

@@ -21,6 +21,7 @@ from seqmm.models.sequential.msm4sr import (
     look_up,
     mix,
     next_item,
+    related,
 )
 from seqmm.nn.features import FeatureTable
 from seqmm.nn.pooling import AttentionPooling
@@ -40,9 +41,9 @@ def close(actual, golden, relative):
     assert error <= relative, f"relative error {error:.2e} above {relative:.0e}"
 
 
-# -- the official code's numbers ----------------------------------------------------------------------------------------
-# Its padding item is item 0 here: a zero row, an id like any other, a candidate. Feature sets are dense, holding what its
-# pooling gave (§Q1: that counts padding; test_pooling restates it).
+# -- the official code's numbers -------------------------------------------------------------------------------------
+# Its padding item is item 0 here: a zero row, an id like any other, a candidate. Feature sets are dense, holding what
+# its pooling gave (§Q1: that counts padding; test_pooling restates it).
 
 
 @pytest.fixture(scope="module", params=FILES, ids=lambda path: path.stem)
@@ -258,7 +259,7 @@ def test_finetuning(golden):
     compare_gradients(model, official(golden, "ft.grad.", ids=True), 1e-3)
 
 
-# -- the paper's pieces against naive loops ------------------------------------------------------------------------------
+# -- the paper's pieces against naive loops --------------------------------------------------------------------------
 
 
 def views_and_rows(count: int, seed: int = 0):
@@ -310,7 +311,7 @@ def test_cross_modal_is_the_loop_of_equation_9(same_user, intra):
                 if negative(j, other, target, user):
                     bottom += f(x[j], y[other]) + (f(x[j], x[other]) if intra else f(y[j], x[other]))
             expected -= math.log(f(x[j], y[j]) / bottom) / 28
-    assert float(cross_modal(a, b, target, user, 0.1, intra)) == pytest.approx(expected, rel=1e-9)
+    assert float(cross_modal(a, b, related(target, user), 0.1, intra)) == pytest.approx(expected, rel=1e-9)
 
 
 def test_drop_removes_items_and_keeps_every_target():
@@ -343,7 +344,7 @@ def test_mixup_is_complementary(count):
     assert torch.equal(mix(sequences, draw, torch.tensor(0.0)), sequences)
 
 
-# -- the two heads -------------------------------------------------------------------------------------------------------
+# -- the two heads ---------------------------------------------------------------------------------------------------
 
 SMALL = {
     "hidden_size": 16, "inner_size": 32, "num_layers": 1, "max_length": 20, "num_experts": 2, "expert_dropout": 0.0,
@@ -433,7 +434,7 @@ def test_pretraining_is_the_loop_over_rows():
     rows = (torch.stack(views), torch.stack(positive), torch.tensor(target), torch.tensor(user))
     losses = model(batch)
     torch.testing.assert_close(losses["nip"], next_item(*rows, 0.07), rtol=1e-4, atol=1e-5)
-    cmcl = [cross_modal(rows[0][:, k, 0], rows[0][:, k, 1], rows[2], rows[3], 0.07) for k in (IMAGE, TEXT)]
+    cmcl = [cross_modal(rows[0][:, k, 0], rows[0][:, k, 1], related(*rows[2:]), 0.07) for k in (IMAGE, TEXT)]
     torch.testing.assert_close(losses["cmcl"], cmcl[0] + cmcl[1], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(losses["loss"], losses["nip"] + 0.01 * losses["cmcl"])
 

@@ -38,7 +38,7 @@ def test_means(table):
 
 
 def test_attention_pooling_is_the_loop(table):
-    """Two linear maps (their biases cancel in the softmax), a masked softmax, a weighted sum; gradients reach both maps."""
+    """Two linear maps (their biases cancel in the softmax), a softmax, a weighted sum; gradients reach both maps."""
     torch.manual_seed(0)
     pool = AttentionPooling(7, 4)
     values = table.on(torch.device("cpu"))[0]

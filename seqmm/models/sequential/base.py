@@ -29,9 +29,9 @@ class SequenceConfig(RecommenderConfig):
     dropout: float = 0.5
     """On the input, the attention weights and each residual branch."""
     targets: Literal["every", "prefix"] = "every"
-    """"every" trains all positions of a window at once; "prefix" one sample for each prefix, as RecBole and the papers do."""
+    """every = all positions of a window at once; prefix = one sample for each prefix, as RecBole and the papers do."""
     overlap: int = 0
-    """With targets = every: inputs a window repeats from the one before, as untrained context (users longer than max_length)."""
+    """With targets = every: inputs that a window of a long user repeats from the one before, as untrained context."""
 
 
 class SequenceRecommender(Recommender):

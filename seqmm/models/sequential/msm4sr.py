@@ -1,27 +1,29 @@
-"""MSM4SR. Song, Sun, Zhang et al., Self-Supervised Multi-Modal Sequential Recommendation, arXiv 2303.11879 (later MP4SR).
+"""MSM4SR. Song, Sun, Zhang et al., Self-Supervised Multi-Modal Sequential Recommendation, arXiv 2303.11879.
 
-An item's content is several vectors a modality (sentences; keyword strings of images). They are pooled by attention
-(eq. 2-3), mapped by a mixture of experts (eq. 4), and one causal transformer reads each modality's sequence. Pretraining
-drops items at random, mixes the modalities' sequences complementarily, and learns next-item prediction (NIP, eq. 6-7) and
-cross-modal contrast (CMCL, eq. 8-9); finetuning adds item ids and a softmax over the catalogue (eq. 12).
+(Later renamed MP4SR.) An item's content is several vectors a modality (sentences; keyword strings of images). They are
+pooled by attention (eq. 2-3), mapped by a mixture of experts (eq. 4), and one causal transformer reads each modality's
+sequence. Pretraining drops items at random, mixes the modalities' sequences complementarily, and learns next-item
+prediction (NIP, eq. 6-7) and cross-modal contrast (CMCL, eq. 8-9); finetuning adds item ids and a softmax over the
+catalogue (eq. 12).
 
 Any number of modalities: with one there is NIP alone (no mixup, no CMCL, no projections); with three or more, a mixed
-position shifts the modalities cyclically by a random amount, NIP predicts each modality from all sequences, and CMCL sums
-over all pairs for each modality's projection. Dense feature sets are taken as pooled already; tags are not read.
+position shifts the modalities cyclically by a random amount, NIP predicts each modality from all sequences, and CMCL
+sums over all pairs for each modality's projection. Dense feature sets are taken as pooled already; tags are not read.
 
 Known differences:
 
-- from the official code, where the paper says otherwise: the pooling ignores padding and is trained (there a write into
-  ``.data`` leaves it at its random start); dropped items are really removed (there a scatter with equal indices lets the
-  dropped one win); same-target pairs leave the denominators (there their logit becomes 0); CMCL's negatives are
-  cross-view (``cmcl_negatives: intra`` adds the intra-view ones, with the column sums the official code replaces by row
-  sums); no padding item competes in the softmax.
+- from the official code, where the paper says otherwise: the pooling ignores padding and is trained (there a write
+  into ``.data`` leaves it at its random start); dropped items are really removed (there a scatter with equal indices
+  lets the dropped one win); same-target pairs leave the denominators (there their logit becomes 0); CMCL's negatives
+  are cross-view (``cmcl_negatives: intra`` adds the intra-view ones, with the column sums the official code replaces by
+  row sums); no padding item competes in the softmax.
 - from the paper, as in the code: rates of drop and mixup are drawn anew for each batch; losses are means; scores are
   cosines over a temperature (``score: dot`` is eq. 12 as printed); ids are added to the input sequence, too.
-- from both: ``targets: every`` trains all positions of a window at once. For the finetuning softmax that is the sum over
-  prefixes; for NIP and CMCL the batch's negatives become the targets and states of all positions, and those of the
-  anchor's own user are left out. Biases that a softmax cannot see (pooling, attention keys) are not built. Finetuning
-  encodes the catalogue once a step and takes the sequences from it, so both see the same dropout.
+- from both: ``targets: every`` trains all positions of a window at once. For the finetuning softmax that is the sum
+  over prefixes; for NIP and CMCL the batch's negatives become the targets and states of all positions, and those of the
+  anchor's own user are left out. A target whose item was dropped is predicted by what is left of its prefix. Biases
+  that a softmax cannot see (pooling, attention keys) are not built. Finetuning encodes the catalogue once a step and
+  takes the sequences from it, so both see the same dropout.
 """
 
 from __future__ import annotations
@@ -36,8 +38,8 @@ from torch import Tensor, nn
 from torch.nn import init
 
 from seqmm.data.corpus import Corpus
-from seqmm.distributed import gather_rows, mean_over_ranks, row_offset
-from seqmm.losses import softmax_loss
+from seqmm.distributed import gather_rows, mean_over_ranks
+from seqmm.losses import log_sum_exp, softmax_loss
 from seqmm.models.sequential.base import SequenceConfig, SequenceRecommender, choose_modalities, trained, transformer
 from seqmm.nn.features import FeatureTable
 from seqmm.nn.moe import MoEAdaptor
@@ -58,7 +60,7 @@ class MSM4SRConfig(SequenceConfig):
     expert_dropout: float = 0.2
     """On each expert's output (official code)."""
     modalities: tuple[str, ...] = ()
-    """Feature sets to use; () = all dense and ragged ones the corpus was loaded with. One name in finetuning = -V or -T."""
+    """Feature sets to use; () = all dense and ragged ones that were loaded. One name in finetuning is -V or -T."""
     drop: float = 0.2
     """Pretraining: upper end of the drop rate, U(0, drop) for each batch (official code)."""
     mixup: float = 0.5
@@ -174,7 +176,8 @@ class SelfSupervision(nn.Module):
                 else:
                     couples = [(views[:, a, 0], views[:, b, 0]) for a, b in pairs if a < b]
                 intra = self.config.cmcl_negatives == "intra"
-                terms = [cross_modal(a, b, target, user, self.config.temperature, intra) for a, b in couples]
+                left_out = related(target, user)
+                terms = [cross_modal(a, b, left_out, self.config.temperature, intra) for a, b in couples]
                 parts["cmcl"] = torch.stack(terms).sum()
         return parts | {"loss": torch.stack([self.weights[name] * part for name, part in parts.items()]).sum()}
 
@@ -225,7 +228,8 @@ def mix(sequences: Tensor, draw: Tensor, rate: Tensor) -> Tensor:
 
     Args:
         sequences: ``[B, L, M, d]``, M > 1.
-        draw: ``[B, L]`` uniform in [0, 1); positions below ``rate`` are shifted cyclically by 1 .. M - 1, each as likely.
+        draw: ``[B, L]`` uniform in [0, 1); below ``rate`` a position is shifted cyclically by 1 .. M - 1, each as
+            likely as another.
         rate: scalar.
     """
     count = sequences.shape[2]
@@ -263,47 +267,46 @@ def next_item(views: Tensor, positive: Tensor, target: Tensor, user: Tensor | No
     bias = times.scatter(1, own, 1.0).log()
     loss = views.new_zeros(len(target))
     for modality in range(views.shape[1]):
-        logits = views[:, modality] @ table[:, modality].T / temperature  # [T, S, C]
-        hit = logits.gather(2, own[:, None].expand(-1, logits.shape[1], 1))  # [T, S, 1]
-        loss = loss + (logits + bias[:, None]).flatten(1).logsumexp(1) - hit.flatten(1).logsumexp(1)
+        all_pairs, hits = [], []
+        for view in views[:, modality].unbind(1):  # [T, d]
+            all_pairs.append(log_sum_exp(view, table[:, modality], 1 / temperature, bias.__getitem__))
+            hits.append((view * positive[:, modality]).sum(-1) / temperature)
+        loss = loss + torch.stack(all_pairs).logsumexp(0) - torch.stack(hits).logsumexp(0)
     return mean_over_ranks(loss)
 
 
-def cross_modal(
-    a: Tensor, b: Tensor, target: Tensor, user: Tensor | None, temperature: float, intra: bool = False
-) -> Tensor:
+def cross_modal(a: Tensor, b: Tensor, left_out: Tensor, temperature: float, intra: bool = False) -> Tensor:
     """Contrast of two views of the same rows (eq. 9) within the global batch, mean over rows.
 
     ``-log f(a_j, b_j) / (sum_j' f(a_j, b_j') + sum_{j' != j} f(b_j, a_j'))``; exchanging a and b gives the same, so the
-    paper's symmetric mean is this one term. With ``intra`` each direction has its own denominator, cross- plus intra-view:
-    ``sum_j' f(a_j, b_j') + sum_{j' != j} f(a_j, a_j')`` and the same with a and b exchanged. Other rows of the same target
-    or, if ``user`` is given, of the same user are left out.
+    paper's symmetric mean is this one term. With ``intra`` each direction has its own denominator, cross- plus
+    intra-view: ``sum_j' f(a_j, b_j') + sum_{j' != j} f(a_j, a_j')`` and the same with a and b exchanged.
 
     Args:
         a: ``[T, d]`` unit vectors.
         b: ``[T, d]`` unit vectors.
-        target: ``[T]`` item ids.
-        user: ``[T]`` or None.
+        left_out: ``[T, N]`` from :func:`related`: pairs with the global batch's rows that are no negatives.
         temperature: divides the cosines.
         intra: see above.
     """
+
+    def negatives(query: Tensor, table: Tensor) -> Tensor:
+        return log_sum_exp(query, table, 1 / temperature, lambda rows: torch.where(left_out[rows], -torch.inf, 0.0))
+
     a_all, b_all = gather_rows(a), gather_rows(b)  # [N, d]
-    out = target[:, None] == gather_rows(target)  # [T, N]
-    if user is not None:
-        out |= user[:, None] == gather_rows(user)
-    own = row_offset(len(target), target.device) + torch.arange(len(target), device=target.device)[:, None]
-
-    def logits(query: Tensor, table: Tensor, with_own: bool) -> Tensor:
-        left_out = out.scatter(1, own, not with_own)
-        return (query @ table.T / temperature).masked_fill(left_out, -torch.inf)
-
     hit = (a * b).sum(-1) / temperature
+    a_to_b, b_to_a = negatives(a, b_all), negatives(b, a_all)
     if not intra:
-        both = torch.cat([logits(a, b_all, True), logits(b, a_all, False)], dim=1)
-        return mean_over_ranks(both.logsumexp(1) - hit)
-    forward = torch.cat([logits(a, b_all, True), logits(a, a_all, False)], dim=1).logsumexp(1)
-    backward = torch.cat([logits(b, a_all, True), logits(b, b_all, False)], dim=1).logsumexp(1)
+        return mean_over_ranks(torch.stack([hit, a_to_b, b_to_a]).logsumexp(0) - hit)
+    forward = torch.stack([hit, a_to_b, negatives(a, a_all)]).logsumexp(0)
+    backward = torch.stack([hit, b_to_a, negatives(b, b_all)]).logsumexp(0)
     return mean_over_ranks((forward + backward) / 2 - hit)
+
+
+def related(target: Tensor, user: Tensor | None) -> Tensor:
+    """``[T, N]`` bool: rows of the global batch with the same target or, if given, the same user; itself included."""
+    same = target[:, None] == gather_rows(target)
+    return same if user is None else same | (user[:, None] == gather_rows(user))
 
 
 class MSM4SR(SequenceRecommender):

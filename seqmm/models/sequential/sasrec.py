@@ -1,7 +1,7 @@
 """SASRec. Kang and McAuley, Self-Attentive Sequential Recommendation, ICDM 2018.
 
-Implemented in RecBole's form: ``x_t = Dropout(LN(E[s_t] + P_t))``, post-norm layers with GELU, scores ``h . E[j]`` without
-bias, N(0, .02) initialisation. Known differences:
+Implemented in RecBole's form: ``x_t = Dropout(LN(E[s_t] + P_t))``, post-norm layers with GELU, scores ``h . E[j]``
+without bias, N(0, .02) initialisation. Known differences:
 
 - from the paper: right-padded, so positions count from the start of the window; post-norm; wide feed-forward part;
   cross-entropy over the catalogue by default (``loss: bce`` is the paper's: one negative a position).

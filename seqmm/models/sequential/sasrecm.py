@@ -1,9 +1,9 @@
 """SASRecM: SASRec on frozen content, the strongest baseline of MSM4SR's table.
 
-Song et al., Self-Supervised Multi-Modal Sequential Recommendation (MSM4SR), arXiv 2303.11879, name it without defining it.
-Here: each feature set of the corpus goes through a linear map; the maps' outputs and the item's id embedding are fused
-into one vector per item, ``x_i = fuse(E[i], W_m f_m[i], …)``, which is both the transformer's input and the candidate.
-Ragged sets are averaged over an item's vectors first; tags are averaged embeddings. No pretraining.
+Song et al., Self-Supervised Multi-Modal Sequential Recommendation (MSM4SR), arXiv 2303.11879, name it without defining
+it. Here: each feature set of the corpus goes through a linear map; the maps' outputs and the item's id embedding are
+fused into one vector per item, ``x_i = fuse(E[i], W_m f_m[i], …)``, which is both the transformer's input and the
+candidate. Ragged sets are averaged over an item's vectors first; tags are averaged embeddings. No pretraining.
 """
 
 from __future__ import annotations
