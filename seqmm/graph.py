@@ -327,6 +327,7 @@ def cooccurrence(
     *,
     weight: Literal["count", "cosine"] = "count",
     min_count: int = 1,
+    shrink: float = 0.0,
 ) -> Graph:
     """Which rows share columns: for every row its k strongest others, as a directed graph (row to neighbour).
 
@@ -337,8 +338,9 @@ def cooccurrence(
         row, column: interactions, int64; a repeated pair counts once.
         shape: (rows, columns).
         k: neighbours kept of a row; a row has fewer if it shares columns with fewer.
-        weight: "count": c = the number of shared columns; "cosine": c / sqrt(n_row n_neighbour).
+        weight: "count": c = the number of shared columns; "cosine": c / (sqrt(n_row n_neighbour) + shrink).
         min_count: rows that share fewer columns are not neighbours.
+        shrink: lowers cosines that rest on few columns.
     """
     import scipy.sparse
 
@@ -356,7 +358,7 @@ def cooccurrence(
         keep = (r != product.indices) & (product.data >= min_count)
         r, c, w = r[keep], product.indices[keep].astype(np.int64), product.data[keep]
         if weight == "cosine":
-            w = (w / np.sqrt(size[r] * size[c])).astype(np.float32)
+            w = (w / (np.sqrt(size[r] * size[c]) + shrink)).astype(np.float32)
         # one stable sort by (row, -w): the bits of positive floats are ordered like the floats
         order = np.argsort(r << 32 | 0xFFFFFFFF - w.view(np.uint32).astype(np.int64), kind="stable")
         r, c, w = r[order], c[order], w[order]

@@ -6,15 +6,16 @@ from seqmm.data.synthetic import synthetic_corpus
 from seqmm.models.graph.item_knn import ItemKNN, ItemKNNConfig
 
 
-@pytest.mark.parametrize(("recent", "decay"), [(0, 1.0), (3, 0.5)])
-def test_scores_match_the_loop(recent, decay):
+@pytest.mark.parametrize(("recent", "decay", "shrink"), [(0, 1.0, 0.0), (3, 0.5, 2.0)])
+def test_scores_match_the_loop(recent, decay, shrink):
     corpus = synthetic_corpus(num_users=40, num_items=30)
-    model = ItemKNN.for_corpus(ItemKNNConfig(num_neighbors=4, recent=recent, decay=decay), corpus)
+    model = ItemKNN.for_corpus(ItemKNNConfig(num_neighbors=4, recent=recent, decay=decay, shrink=shrink), corpus)
     train = corpus.splits["train"]
     owners = [set(train.user[train.item == item].tolist()) for item in range(30)]
 
     def cosine(a: int, b: int) -> float:
-        return len(owners[a] & owners[b]) / (len(owners[a]) * len(owners[b])) ** 0.5 if owners[a] and owners[b] else 0.0
+        both = len(owners[a] & owners[b])
+        return both / ((len(owners[a]) * len(owners[b])) ** 0.5 + shrink) if both else 0.0
 
     near = {}
     for item in range(30):
@@ -27,8 +28,9 @@ def test_scores_match_the_loop(recent, decay):
     expected = np.zeros((4, 30))
     for row, history in enumerate(histories):
         for age, item in enumerate(reversed(history)):
-            for other in near[item]:
-                expected[row, other] += decay**age * cosine(item, other)
+            for candidate in range(30):
+                if item in near[candidate]:
+                    expected[row, candidate] += decay**age * cosine(item, candidate)
     history = torch.zeros(4, max(map(len, histories)) + 2, dtype=torch.int64)
     mask = torch.zeros_like(history, dtype=torch.bool)
     for row, items in enumerate(histories):

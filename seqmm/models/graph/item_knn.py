@@ -1,12 +1,13 @@
-"""Item-kNN. Deshpande and Karypis, Item-Based Top-N Recommendation Algorithms, TOIS 2004.
+"""Item-kNN. Sarwar et al., Item-Based Collaborative Filtering Recommendation Algorithms, WWW 2001.
 
-``score(u, j) = sum over items i of u's history of decay ** age(i) * sim(i, j)``, where sim is the cosine of the items'
-train users if j is one of i's k nearest items, else 0. Difference from the paper: similarities are not rescaled to one
-for each item. With ``recent`` and ``decay`` it is the session variant, which uses the order of the history.
+``score(u, j) = sum over items i of u's history that are among j's k nearest of decay ** age(i) * sim(i, j)``, where sim
+is the cosine of the items' train users, ``c / (sqrt(n_i n_j) + shrink)``. There are no ratings to
+average, so the sum is not divided by the similarities' sum. With ``recent`` and ``decay`` the history's order counts.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import ClassVar, Self
 
@@ -25,6 +26,8 @@ class ItemKNNConfig(RecommenderConfig):
 
     num_neighbors: int = 50
     """Nearest items kept of each item (k)."""
+    shrink: float = 0.0
+    """Lowers similarities that rest on few users; on sparse data it decides how good this baseline is."""
     recent: int = 0
     """Latest items of the history that count; 0 = all."""
     decay: float = 1.0
@@ -44,15 +47,11 @@ class ItemKNN(Recommender):
 
     def bind(self, corpus: Corpus) -> Self:
         super().bind(corpus)
-        train, k = corpus.splits["train"], self.config.num_neighbors
-        graph = cooccurrence(train.item, train.user, (corpus.num_items, corpus.num_users), k, weight="cosine")
-        item, neighbour = graph.edge_index
-        counts = torch.bincount(item, minlength=corpus.num_items)
-        rank = torch.arange(len(item)) - (counts.cumsum(0) - counts)[item]
-        self.neighbours = torch.zeros(corpus.num_items, k, dtype=torch.int64).index_put((item, rank), neighbour)
-        self.similarity = torch.zeros(corpus.num_items, k).index_put(
-            (item, rank), graph.edge_weight
-        )  # 0 = no neighbour
+        train, config = corpus.splits["train"], self.config
+        shape = (corpus.num_items, corpus.num_users)
+        near = cooccurrence(train.item, train.user, shape, config.num_neighbors, weight="cosine", shrink=config.shrink)
+        votes = near.edge_index.flip(0)  # from the neighbour, when it is in a history, to the item
+        self.votes = torch.sparse_coo_tensor(votes, near.edge_weight, near.shape, check_invariants=False).coalesce()
         return self
 
     @property
@@ -64,19 +63,20 @@ class ItemKNN(Recommender):
         return self.config.recent or None
 
     def tables(self) -> dict[str, Tensor]:
-        """``neighbours`` and ``items``, their similarities, both ``[num_items, k]``."""
-        device = self.device
-        return {"items": self.similarity.to(device), "neighbours": self.neighbours.to(device)}
+        """``items``: the sparse ``[num_items, num_items]`` matrix of (history item, scored item)."""
+        return {"items": self.votes.to(self.device)}
 
     def represent(self, batch: Mapping[str, Tensor], tables: Mapping[str, Tensor]) -> Tensor:
         """``[B, num_items]``: the scores themselves."""
-        users, items = len(batch["user"]), self.config.num_items
-        row, position = batch["mask"].nonzero(as_tuple=True)  # [M] history entries
-        age = batch["mask"].sum(1)[row] - 1 - position
-        item = batch["history"][row, position]
-        votes = tables["items"][item] * (self.config.decay**age)[:, None]  # [M, k]
-        cell = row[:, None] * items + tables["neighbours"][item]
-        return votes.new_zeros(users * items).index_add_(0, cell.flatten(), votes.flatten()).view(users, items)
+        row, place = batch["mask"].nonzero(as_tuple=True)  # [M] history entries
+        age = batch["mask"].sum(1)[row] - 1 - place
+        weight = torch.as_tensor(self.config.decay, device=age.device).pow(age)
+        entries = torch.stack([row, batch["history"][row, place]])
+        shape = (len(batch["user"]), self.config.num_items)
+        history = torch.sparse_coo_tensor(entries, weight, shape, check_invariants=False)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+            return torch.sparse.mm(history, tables["items"]).to_dense()
 
     def score(self, batch: Mapping[str, Tensor], tables: Mapping[str, Tensor], items: slice = slice(None)) -> Tensor:
         return self.represent(batch, tables)[:, items]
