@@ -98,6 +98,11 @@ class Index:
         kept = (values > -torch.inf).cpu().numpy()
         return [self._titled(*p) for p in zip(items.cpu().numpy()[kept], values.cpu().numpy()[kept], strict=True)]
 
+    def history(self, user: str | None = None, history: Sequence[str] | None = None) -> list[tuple[str, str]]:
+        """``(item id, title)`` of what a known or a new user had, oldest first."""
+        items = self._known[self._user(user)] if user is not None else [self._item(name) for name in history or ()]
+        return [self._titled(int(item), 0.0)[:2] for item in items]
+
     @torch.no_grad()
     def audience(self, item: str, *, k: int = 10) -> list[tuple[str, float]]:
         """The users an item suits best, with their scores; those who had it are left out.

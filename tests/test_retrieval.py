@@ -113,8 +113,9 @@ def content(corpus: Corpus, item: int) -> dict:
     return row
 
 
-def test_new_items_by_content(tmp_path):
-    model, corpus = made("sasrecm", ("text", "image_vector", "genre"), use_ids=False, **SMALL)
+@pytest.mark.parametrize("model_type", ["sasrecm", "msm4sr"])
+def test_new_items_by_content(tmp_path, model_type):
+    model, corpus = made(model_type, ("text", "image_vector", "genre"), use_ids=False, **SMALL)
     before = Index(model, corpus).recommend("user-7", k=39)
     file = lines(
         tmp_path / "new.jsonl",

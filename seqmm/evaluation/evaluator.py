@@ -134,7 +134,7 @@ class Evaluator:
         covered = torch.zeros(len(self.ks), self.corpus.num_items, dtype=torch.bool)
         counts = torch.from_numpy(self.train_counts)
         starts = range(rank * self.batch_size, len(self.users), world * self.batch_size)
-        for start in tqdm(starts, desc=f"evaluate {self.split}", disable=rank > 0, delay=3, leave=False):
+        for start in tqdm(starts, desc=f"evaluate {self.split}", disable=True if rank else None, delay=3, leave=False):
             stop = min(start + self.batch_size, len(self.users))
             first, last = self._starts[start], self._starts[stop]
             batch = scoring_batch(self.corpus.histories(self.split), self.users[start:stop], history_length, device)

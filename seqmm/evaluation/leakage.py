@@ -12,14 +12,14 @@ Measured on Amazon Baby (``given``), R@20: index order .157 in source order, .02
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from seqmm.data.corpus import Corpus
+from seqmm.data.corpus import Corpus, Interactions
 from seqmm.evaluation.evaluator import Batch, Scorer
 
 
@@ -62,6 +62,18 @@ PROBES: dict[str, Callable[[Corpus], Scorer]] = {
     "probe: index order": index_order,
     "probe: positional encoding": positional_encoding,
 }
+
+
+def renumbered(corpus: Corpus, seed: int = 0) -> Corpus:
+    """The corpus with its users in another, random order: what a probe scores on it is no leak of the numbering."""
+    new = np.random.default_rng(seed).permutation(corpus.num_users)
+    splits = {}
+    for name, part in corpus.splits.items():
+        order = np.lexsort((part.position, new[part.user]))
+        time = None if part.timestamp is None else part.timestamp[order]
+        splits[name] = Interactions(new[part.user][order], part.item[order], part.position[order], time)
+    ids = tuple(corpus.user_ids[user] for user in np.argsort(new)) if corpus.user_ids else ()
+    return replace(corpus, splits=splits, user_ids=ids)
 
 
 @dataclass(frozen=True)

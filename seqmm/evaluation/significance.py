@@ -57,3 +57,8 @@ def compare(model: np.ndarray, baseline: np.ndarray, resamples: int = 2000, seed
 def over_seeds(values: list[float]) -> tuple[float, float]:
     """Mean and sample standard deviation (nan for one seed) of a metric over runs."""
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+
+
+def standard_error(values: np.ndarray) -> float:
+    """Of the mean of ``[users]`` values (nan for one user)."""
+    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")

@@ -1,0 +1,93 @@
+"""Compare models on one corpus: models x seeds to a table, on the test split (the only recipe that reads it unasked).
+
+A YAML file is trained here with each seed; a run's folder is evaluated as it is:
+
+  accelerate launch recipes/benchmark.py --runs recipes/configs/{lightgcn,bpr}/baby.yaml --seeds 0 1 2
+
+  accelerate launch recipes/benchmark.py --runs runs/mine-seed0 runs/mine-seed1 recipes/configs/sasrec/movielens.yaml
+
+What is finished is skipped, what was stopped goes on: run the same command again. Popularity and the leakage probes are
+always in the table. The first one named is the model, the others are its baselines. Output: results.md, metrics.json,
+per_user/*.npz, cells/, runs/.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from seqmm.cli import run_recipe
+
+
+@dataclass
+class Arguments:
+    """Compare models on one corpus."""
+
+    runs: tuple[str, ...]
+    """YAML files to train and folders of finished runs, in the order of the table."""
+    output: Path = Path("runs/benchmark")
+    """Where everything goes."""
+    seeds: tuple[int, ...] = (0,)
+    """Seeds of the YAML files' runs."""
+    corpus: str | None = None
+    """Corpus for all of them, if not where each says."""
+    ks: tuple[int, ...] = (5, 10, 20)
+    """Cut-offs."""
+    metrics: tuple[str, ...] = ("recall", "ndcg")
+    """recall, precision, ndcg, map, mrr, hit, coverage, popularity."""
+    monitor: str = "ndcg@10"
+    """What picks the best baseline (on validation) and is tested."""
+    mask: Literal["auto", "train", "history", "none"] = "auto"
+    """Items left out of the ranking: train, history (train + validation), none; auto = history for leave_one_out."""
+    ideal: Literal["test", "retrieved"] = "test"
+    """NDCG's ideal list."""
+    probes: bool = True
+    """Whether to run the leakage probes."""
+
+
+def main() -> None:
+    arguments = tyro.cli(Arguments, description=__doc__, config=(tyro.conf.FlagConversionOff,))
+    output, monitor = arguments.output, arguments.monitor
+    metric, _, k = monitor.partition("@")
+    if metric not in arguments.metrics or k not in map(str, arguments.ks) or metric in ("coverage", "popularity"):
+        have = f"--metrics {' '.join(arguments.metrics)} at --ks {' '.join(map(str, arguments.ks))}"
+        raise ValueError(f"--monitor {monitor} must be a metric of accuracy among {have}")
+    if not arguments.runs or not arguments.seeds:
+        raise ValueError("name at least one YAML file or run folder in --runs, and one seed in --seeds")
+
+    from accelerate import Accelerator
+
+    from seqmm.distributed import on_cpu
+    from seqmm.evaluation.benchmark import Protocol, finish, plan, popularity, read_rows, report, run_probes, tie_report
+    from seqmm.training.run import load_corpus
+    from seqmm.training.state import write_json
+
+    accelerator = Accelerator(cpu=on_cpu())
+    cells = plan(arguments.runs, arguments.seeds, output, arguments.corpus)
+    if all(cell.run.model.model_type != "popularity" for cell in cells):
+        cells.append(popularity(cells[0], output, arguments.corpus))
+    data = cells[-1].run.data
+    corpus = load_corpus(data)
+    protocol = Protocol(arguments.ks, arguments.metrics, arguments.mask, arguments.ideal)
+    evaluator = protocol.evaluator(corpus, "test")
+    results = []
+    for number, cell in enumerate(cells, 1):
+        if accelerator.is_main_process:
+            print(f"\n[{number}/{len(cells)}] {cell.label}, seed {cell.seed}", flush=True)
+        results.append(finish(cell, corpus, protocol, output, arguments.corpus))
+    probes = run_probes(corpus, protocol, monitor) if arguments.probes else []
+    if accelerator.is_main_process:
+        note = tie_report(corpus, data) if arguments.probes else None
+        text, values = report(read_rows(cells, results, output), probes, evaluator, monitor, [note] if note else [])
+        temporary = output / "results.md.tmp"
+        temporary.write_text(text)
+        temporary.replace(output / "results.md")
+        write_json(values, output / "metrics.json")
+        print(f"\n{text}\nwritten to {output}")
+
+
+if __name__ == "__main__":
+    run_recipe(main)
