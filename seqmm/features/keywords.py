@@ -30,23 +30,25 @@ TOP_WORDS = 15
 
 _WORD = re.compile(r"(?<![\w'’-])[^\W\d_]{3,}(?![\w'’-])")
 _MID_SENTENCE = re.compile(r"[\w,;:|'’)]\s*$")
-_STOP = frozenset(
-    """about above after again against all also although always among and another any anyone anything are around because
-    become becomes becoming been before begin begins behind being best better between both bring brings but call called calls
-    can cannot come comes coming could day days did discover discovers does doing done down during each eight either else end
-    ends enough even ever every everyone everything face few find finds finding first five follow following follows for force
-    forced forces form found four from full gets get getting give given gives goes going gone good got great had has have having
-    help helps her here herself him himself his how however into its itself just keep keeps kind know known knows last later lead
-    leads learn learning learns least leave leaves leaving let like little live lives living long look looking looks lot made
-    make makes making many may meanwhile meet meets might mind more most much must named near need needs never new next nine none
-    not nothing now off often old once one only onto other others our out over own part people place plan plans put quickly
-    rather really right run runs same second see seem seems seen send sent set sets seven several shall she should since six
-    some someone something soon start started starting starts still story such take taken takes taking tell tells ten than that
-    the their them themselves then there these they thing things this those though three through time times together too took try
-    trying tries turn turned turning turns two under unless until upon use used using very want wanted wants was way ways well
-    went were what when where whether which while who whom whose why will with within without work working works would year years
-    yet you young your film movie based real true""".split()
-)
+_STOP_WORDS = """
+about above after again against all also although always among and another any anyone anything are around
+because become becomes becoming been before begin begins behind being best better between both bring brings but
+call called calls can cannot come comes coming could day days did discover discovers does doing done down during
+each eight either else end ends enough even ever every everyone everything face few find finds finding first
+five follow following follows for force forced forces form found four from full gets get getting give given
+gives goes going gone good got great had has have having help helps her here herself him himself his how however
+into its itself just keep keeps kind know known knows last later lead leads learn learning learns least leave
+leaves leaving let like little live lives living long look looking looks lot made make makes making many may
+meanwhile meet meets might mind more most much must named near need needs never new next nine none not nothing
+now off often old once one only onto other others our out over own part people place plan plans put quickly
+rather really right run runs same second see seem seems seen send sent set sets seven several shall she should
+since six some someone something soon start started starting starts still story such take taken takes taking
+tell tells ten than that the their them themselves then there these they thing things this those though three
+through time times together too took try trying tries turn turned turning turns two under unless until upon use
+used using very want wanted wants was way ways well went were what when where whether which while who whom whose
+why will with within without work working works would year years yet you young your film movie based real true
+"""
+_STOP = frozenset(_STOP_WORDS.split())
 
 
 def build_vocabulary(texts: Iterable[str], *, min_count: int = 5, max_words: int = 20_000) -> list[str]:

@@ -18,12 +18,11 @@ if TYPE_CHECKING:
 MAX_SENTENCES = 10
 """Sentences kept of an item (MSM4SR's released code)."""
 
-_ABBREVIATIONS = (
-    "mr mrs ms dr prof rev hon st jr sr lt col gen capt sgt cpl maj gov sen rep pres vs etc al inc ltd co corp bros no vol "
-    "pt ft fig ed eds approx dept est min max oz lb lbs tbsp tsp jan feb mar apr jun jul aug sep sept oct nov dec e.g i.e a.k.a"
-)
-_NO_END = frozenset(_ABBREVIATIONS.split())
-_MAY_END = frozenset("etc al inc ltd co corp bros jr sr oz lb lbs ft min max".split())
+_ABBREVIATIONS = """
+mr mrs ms dr prof rev hon st col gen capt sgt cpl maj gov sen rep pres vs no vol pt fig ed eds approx dept est
+jan feb mar apr jun jul aug sep sept oct nov dec e.g i.e a.k.a
+"""
+_NEVER_END = frozenset(_ABBREVIATIONS.split())
 _END = re.compile(r"""([.!?…]+["'”’»)\]]*)(\s+)(?=["'“‘«(\[]*[\w$€£#])|(?<=[。！？])""")
 _LINE = re.compile(r"[\r\n]+|\s*[•●▪]\s*")
 _LAST_WORD = re.compile(r"([\w.]+)\.[\"'”’»)\]]*$")
@@ -64,9 +63,7 @@ def _ends(head: str, mark: str, rest: str) -> bool:
         return True
     match = _LAST_WORD.search(head)
     word = match[1] if match else ""
-    if word.lower() in _MAY_END:
-        return following[:1].isupper()
-    return not (word.lower() in _NO_END or (len(word) == 1 and word.isalpha()) or re.fullmatch(r"(\w\.)+\w", word))
+    return not (word.lower() in _NEVER_END or (len(word) == 1 and word.isalpha()) or re.fullmatch(r"(\w\.)+\w", word))
 
 
 class TextEncoder:
@@ -107,7 +104,7 @@ class TextEncoder:
                 self.model = SentenceTransformer(modules=[words, pool], device=device)
         except OSError as error:
             raise FileNotFoundError(
-                f"cannot load the text encoder {name!r}: {error}. Offline, use 'minilm' or the folder of a downloaded model"
+                f"cannot load the text encoder {name!r}: {error}. Offline, use 'minilm' or a model's folder"
             ) from error
         self.model.eval()
         self.dim = int(self.model.get_embedding_dimension() or 0)
