@@ -1,0 +1,158 @@
+"""The recipes as a user runs them: through accelerate launch, on a prepared corpus on disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from seqmm.config import write_yaml
+from seqmm.data.corpus import Corpus
+from seqmm.data.synthetic import synthetic_corpus
+
+MODEL = {"hidden_size": 16, "max_length": 8, "num_layers": 1, "inner_size": 32, "dropout": 0.1}
+MSM4SR = {"model_type": "msm4sr", "num_experts": 2} | MODEL
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("home")
+    corpus = synthetic_corpus(80, 50, mean_length=10)
+    corpus.save(folder / "corpus")
+    synthetic_corpus(70, 45, mean_length=10, seed=5).save(folder / "other")
+    for name, model, features in (
+        ("msm4sr", MSM4SR, ["text", "image"]),
+        ("sasrec", {"model_type": "sasrec"} | MODEL, []),
+        ("bpr", {"model_type": "bpr", "hidden_size": 16}, []),
+    ):
+        data = {"path": str(folder / "corpus"), "features": features}
+        train = {"epochs": 2, "batch_size": 32, "learning_rate": 0.01}
+        write_yaml({"model": model, "data": data, "train": train}, folder / f"{name}.yaml")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def recipe(home, repository):
+    def run(name, *arguments, code=0):
+        script = [str(repository / "recipes" / f"{name}.py"), *map(str, arguments)]
+        command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", *script]
+        if code:  # accelerate turns every exit code into 1; the recipe's own is what a user of the script sees
+            command = [sys.executable, *script]
+        environment = os.environ | {"PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+        done = subprocess.run(command, capture_output=True, text=True, cwd=home, env=environment, timeout=300)
+        assert done.returncode == code, done.stdout[-2000:] + done.stderr[-2000:]
+        return done.stderr if code else done.stdout
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def pretrained(recipe, home):
+    recipe("pretrain", "--config", "msm4sr.yaml", "--train.output-dir", "runs/pretrained")
+    return home / "runs" / "pretrained"
+
+
+@pytest.mark.slow
+def test_pretrain_finetune_benchmark_recommend(recipe, home, pretrained):
+    assert {
+        "config.json",
+        "model.safetensors",
+        "run.yaml",
+        "metrics.json",
+        "log.jsonl",
+        "README.md",
+        "checkpoints",
+    } <= {path.name for path in pretrained.iterdir()}
+    metrics = json.loads((pretrained / "metrics.json").read_text())
+    assert metrics["test"] is None and metrics["validation"]["ndcg@10"] > 0 and metrics["mask"] == "history"
+    assert "model-index" in (pretrained / "README.md").read_text()
+
+    shown = recipe(
+        "finetune", "--config", "msm4sr.yaml", "--train.init-from", pretrained, "--train.output-dir", "runs/fine"
+    )
+    assert "validation" in shown
+    config = json.loads((home / "runs/fine/config.json").read_text())
+    assert config["architectures"] == ["MSM4SRForRecommendation"]
+    assert config["pretrained_on"]["fingerprint"] == config["corpus"]["fingerprint"]
+
+    table = recipe(
+        "benchmark", "--runs", "runs/fine", "sasrec.yaml", "bpr.yaml", "--seeds", "0", "1", "--output", "runs/table"
+    )
+    for name in ("fine", "sasrec", "bpr", "popularity"):
+        assert name in table
+    again = recipe(
+        "benchmark", "--runs", "runs/fine", "sasrec.yaml", "bpr.yaml", "--seeds", "0", "1", "--output", "runs/table"
+    )
+    assert _tables(again) == _tables(table)
+    assert json.loads((home / "runs/table/metrics.json").read_text())
+
+    corpus = Corpus.load(home / "corpus")
+    shown = recipe("recommend", "--checkpoint", "runs/fine", "--user", corpus.user_ids[3], "--k", "4")
+    titles = [title for title in corpus.titles if title in shown]
+    assert len(titles) >= 4
+    shown = recipe("recommend", "--checkpoint", "runs/fine", "--history", ",".join(corpus.item_ids[:3]), "--k", "4")
+    assert not any(re.search(rf"^ +\d+ .*\b{name}\b", shown, re.M) for name in corpus.item_ids[:3]), "seen items shown"
+
+
+def _tables(text):
+    return [line for line in text.splitlines() if line.startswith("|")]
+
+
+@pytest.mark.slow
+def test_finetune_on_another_corpus_and_run_again_from_run_yaml(recipe, home, pretrained):
+    more = ["--data.path", "other", "--train.output-dir", "runs/other"]
+    recipe("finetune", "--config", "msm4sr.yaml", "--train.init-from", pretrained, *more)
+    config = json.loads((home / "runs/other/config.json").read_text())
+    assert config["pretrained_on"]["fingerprint"] != config["corpus"]["fingerprint"]
+    recipe("finetune", "--config", "runs/other/run.yaml", "--train.output-dir", "runs/again")
+    a, b = ((home / "runs" / run / "model.safetensors").read_bytes() for run in ("other", "again"))
+    assert a == b, "run.yaml repeats a run"
+
+
+@pytest.mark.slow
+def test_errors_are_one_line_and_exit_2(recipe, home, pretrained, tmp_path):
+    def message(name, *arguments):
+        lines = recipe(name, *arguments, code=2).strip().splitlines()
+        assert lines[-1].startswith("error: "), lines
+        return lines[-1]
+
+    assert "no folder nowhere" in message("train", "--config", "bpr.yaml", "--data.path", "nowhere")
+    assert "did you mean 'num_layers'" in message("train", "--config", str(_typo(tmp_path)))
+    assert "has no pretraining head" in message("pretrain", "--config", "bpr.yaml")
+    assert "--train.init-from" in message("finetune", "--config", "msm4sr.yaml")
+    assert "'audio'" in message("train", "--config", "bpr.yaml", "--data.features", "audio")
+    assert "ratio" in message("train", "--config", "bpr.yaml", "--data.protocol", "ratio")
+    assert "60" in message("train", "--config", "bpr.yaml", "--eval.ks", "60", "--eval.monitor", "ndcg@60")
+    shape = message("finetune", "--config", "msm4sr.yaml", "--train.init-from", pretrained, "--model.hidden-size", "8")
+    assert "other shapes" in shape
+    assert "other" in message("recommend", "--checkpoint", pretrained, "--corpus", "other", "--user", "user-1")
+    corpus = Corpus.load(home / "corpus", features=("text", "image"))
+    text = corpus.features["text"]
+    wrong = replace(corpus, features=corpus.features | {"text": replace(text, provenance={"encoder": "another"})})
+    wrong.save(tmp_path / "wrong")
+    start = ["finetune", "--config", "msm4sr.yaml", "--train.init-from", pretrained]
+    assert "another" in message(*start, "--data.path", tmp_path / "wrong")
+    narrow = replace(text, values=text.values[:, :10].copy())
+    replace(corpus, features=corpus.features | {"text": narrow}).save(tmp_path / "narrow")
+    assert "10" in message(*start, "--data.path", tmp_path / "narrow")
+    assert not (home / "runs" / "msm4sr-wrong-finetune").exists()
+
+
+def _typo(folder):
+    write_yaml({"model": {"model_type": "lightgcn", "num_layer": 3}}, folder / "typo.yaml")
+    return folder / "typo.yaml"
+
+
+@pytest.mark.slow
+def test_the_console_command_runs_recipes(repository):
+    command = [sys.executable, "-c", "from seqmm.cli import main; main()"]
+    shown = subprocess.run([*command, "train", "--help"], capture_output=True, text=True, timeout=60)
+    assert shown.returncode == 0 and "accelerate launch recipes/train.py" in shown.stdout
+    path = subprocess.run([*command, "path", "speed"], capture_output=True, text=True, timeout=60).stdout.strip()
+    assert path == str(repository / "recipes" / "speed.py")
+    assert subprocess.run([*command, "evaluate"], capture_output=True, timeout=60).returncode == 2
