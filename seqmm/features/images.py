@@ -199,7 +199,7 @@ def image_batches(
 
     rows: list[int] = []
     images: list[Image.Image] = []
-    for row, item in enumerate(tqdm(items, desc="images", unit="image", leave=False)):
+    for row, item in enumerate(tqdm(items, desc="images", unit="image", leave=False, disable=None)):
         if item not in files:
             report.missing.append(item)
             continue

@@ -149,7 +149,7 @@ class ClipTagger:
 
         vectors = []
         with torch.inference_mode():
-            for start in tqdm(range(0, len(vocabulary), 256), desc="words", unit="batch", leave=False):
+            for start in tqdm(range(0, len(vocabulary), 256), desc="words", unit="batch", leave=False, disable=None):
                 prompts = [self.template.format(word) for word in vocabulary[start : start + 256]]
                 tokens = self.tokenizer(prompts).to(self.device)
                 vectors.append(self.model.encode_text(tokens, normalize=True).float().cpu().numpy())

@@ -123,7 +123,7 @@ class TextEncoder:
         # by length, so that a batch pads little; ties by text, so that batches are always the same
         order = sorted(range(len(unique)), key=lambda i: (-len(unique[i]), unique[i]))
         vectors = np.zeros((len(unique), self.dim), np.float32)
-        with tqdm(total=len(unique), desc=f"encode {label}", unit="text", leave=False) as bar:
+        with tqdm(total=len(unique), desc=f"encode {label}", unit="text", leave=False, disable=None) as bar:
             for start in range(0, len(order), batch_size):
                 rows = order[start : start + batch_size]
                 batch = [str(unique[i]) for i in rows]
