@@ -26,7 +26,6 @@ Scorer = Callable[[Batch], Callable[[slice], Tensor]]
 LIST_METRICS = ("coverage", "popularity")
 BLOCK = 1 << 25
 """Scores held at a time: users x items of a block (128 MB in float32)."""
-_METRIC_ROWS = 1 << 16
 
 
 class Evaluator:
@@ -223,19 +222,14 @@ class Evaluator:
     def _measure(self, chosen: np.ndarray) -> dict[str, np.ndarray]:
         """Per-user values counting only the chosen targets (ascending), for users who have one."""
         users, row = np.unique(self._row[chosen], return_inverse=True)
-        parts: dict[str, list[np.ndarray]] = {}
-        for begin in range(0, len(users), _METRIC_ROWS):
-            end = min(begin + _METRIC_ROWS, len(users))
-            here = slice(*np.searchsorted(row, [begin, end]))
-            greater, equal = (torch.from_numpy(x[chosen[here]]) for x in (self._greater, self._equal))
-            hits = place(torch.from_numpy(row[here] - begin), greater, equal, end - begin, self.ks[-1])
-            for name in self.metrics:
-                if name in LIST_METRICS:
-                    continue
-                options = {"ideal": self.ideal} if name == "ndcg" else {}
-                for k in self.ks:
-                    parts.setdefault(f"{name}@{k}", []).append(METRICS[name](hits, k, **options).numpy())
-        return {name: np.concatenate(values) for name, values in parts.items()}
+        greater, equal = (torch.from_numpy(x[chosen]) for x in (self._greater, self._equal))
+        hits = place(torch.from_numpy(row), greater, equal, len(users), self.ks[-1])
+        values = {}
+        for name in self.metrics:
+            options = {"ideal": self.ideal} if name == "ndcg" else {}
+            for k in self.ks if name in METRICS else ():
+                values[f"{name}@{k}"] = METRICS[name](hits, k, **options).numpy()
+        return values
 
     def _check(self) -> None:
         where, num_items = f"corpus {self.corpus.name!r} ({self.corpus.protocol})", self.corpus.num_items

@@ -18,23 +18,39 @@ from torch import Tensor
 
 
 class Hits(NamedTuple):
-    """Positions 1..K of B users' lists; made by :func:`place`. Positions outside a target's tie group hold 0, 1, 1."""
+    """Where the T targets of B users stand, in lists of K; made by :func:`place`. Sorted by user, then score.
 
-    targets: Tensor
-    """``[B, K]`` how many targets the tie group at this position has."""
-    size: Tensor
-    """``[B, K]`` how many items tie in it (1 = no tie)."""
-    nth: Tensor
-    """``[B, K]`` 1-based place of this position inside its group."""
+    Work is proportional to the targets, not to users x K: at Baby's size 50x a lean loop over users, 200x MMRec's.
+    """
+
+    row: Tensor
+    """``[T]`` user of each target."""
+    greater: Tensor
+    """``[T]`` ranked items with a higher score; K = not in the list."""
+    equal: Tensor
+    """``[T]`` ranked items with the same score (E), itself included."""
+    together: Tensor
+    """``[T]`` targets among those."""
     before: Tensor
-    """``[B, K]`` targets in better groups."""
+    """``[T]`` targets of the user with a higher score."""
     relevant: Tensor
-    """``[B]`` how many targets the user has, in the list or not."""
+    """``[B]`` targets of each user."""
+    length: int
+    """K."""
 
-    @property
-    def expected(self) -> Tensor:
-        """``[B, K]`` float64, the chance that a position holds a target."""
-        return self.targets / self.size.double()
+    def visible(self, k: int) -> Tensor:
+        """``[T]`` how many places of the target's tie group are among the first k."""
+        return torch.minimum((k - self.greater).clamp(min=0), self.equal)
+
+    def per_user(self, values: Tensor) -> Tensor:
+        """``[B]`` float64 sums of ``values [T]``."""
+        return torch.zeros(len(self.relevant), dtype=torch.float64, device=values.device).index_add_(
+            0, self.row, values
+        )
+
+    def first(self, values: Tensor) -> Tensor:
+        """``[B]`` the value of each user's best target."""
+        return values[self.relevant.cumsum(0) - self.relevant]
 
 
 def place(row: Tensor, greater: Tensor, equal: Tensor, num_rows: int, k: int) -> Hits:
@@ -51,26 +67,14 @@ def place(row: Tensor, greater: Tensor, equal: Tensor, num_rows: int, k: int) ->
     """
     relevant = torch.bincount(row, minlength=num_rows)
     if num_rows and int(relevant.min()) == 0:
-        raise ValueError(
-            f"user row {int(relevant.argmin())} has no target; a metric is defined for users with at least one"
-        )
-    first = row * (k + 1) + greater.clamp(max=k)
-    end = row * (k + 1) + (greater + equal).clamp(max=k)
-
-    def running(opening: Tensor, closing: Tensor) -> Tensor:
-        """Sum over the targets whose group covers the position: + at its first place, - behind its last one."""
-        changes = torch.zeros(num_rows * (k + 1), dtype=torch.int64, device=row.device)
-        changes.index_add_(0, first, opening).index_add_(0, end, closing)
-        return changes.view(num_rows, k + 1).cumsum(1)[:, :k]  # [B, K]
-
-    one = torch.ones_like(row)
-    targets = running(one, -one)
-    members = targets.clamp(min=1)
-    size = torch.where(targets > 0, running(equal, -equal) // members, 1)
-    start = running(greater, -greater) // members
-    position = torch.arange(1, k + 1, device=row.device).expand(num_rows, k)
-    nth = torch.where(targets > 0, position - start, 1)
-    return Hits(targets, size, nth, running(torch.zeros_like(one), one), relevant)
+        raise ValueError(f"user row {int(relevant.argmin())} has no target; metrics are of users with at least one")
+    greater = greater.clamp(max=k)
+    key, order = (row * (k + 1) + greater).sort()
+    row, greater, equal = row[order], greater[order], equal[order]
+    _, group, size = key.unique_consecutive(return_inverse=True, return_counts=True)
+    before = (size.cumsum(0) - size)[group] - (relevant.cumsum(0) - relevant)[row]
+    listed = greater < k  # what is outside the list forms no group
+    return Hits(row, greater, equal.where(listed, 1), size[group].where(listed, 1), before, relevant, k)
 
 
 def place_lists(lists: Tensor, row: Tensor, item: Tensor) -> Hits:
@@ -81,19 +85,20 @@ def place_lists(lists: Tensor, row: Tensor, item: Tensor) -> Hits:
         row, item: ``[T]`` the targets; a pair must not occur twice.
     """
     num_rows, k = lists.shape
-    found = lists[row] == item[:, None]  # [T, K]
-    greater = torch.where(found.any(1), found.int().argmax(1), k)
+    target, position = (lists.index_select(0, row) == item[:, None]).nonzero(as_tuple=True)
+    greater = torch.full_like(row, k)
+    greater[target] = position
     return place(row, greater, torch.ones_like(greater), num_rows, k)
 
 
 def recall(hits: Hits, k: int) -> Tensor:
     """``[B]`` hits in the first k / targets."""
-    return hits.expected[:, :k].sum(1) / hits.relevant
+    return hits.per_user(hits.visible(k) / hits.equal.double()) / hits.relevant
 
 
 def precision(hits: Hits, k: int) -> Tensor:
     """``[B]`` hits in the first k / k."""
-    return hits.expected[:, :k].sum(1) / k
+    return hits.per_user(hits.visible(k) / hits.equal.double()) / k
 
 
 def ndcg(hits: Hits, k: int, ideal: Literal["test", "retrieved"] = "test") -> Tensor:
@@ -105,45 +110,56 @@ def ndcg(hits: Hits, k: int, ideal: Literal["test", "retrieved"] = "test") -> Te
         ideal: "test" = min(k, targets) hits on top. "retrieved" = the hits of this list (all K positions of ``hits``)
             on top, cut at k, as MMSSL's program computes it: never smaller, and 0 where the list has no hit.
     """
-    discount = _discounts(hits)
-    ideals = torch.cat([discount.new_zeros(1), discount.cumsum(0)])  # [K + 1] ideal DCG of n hits
-    gains = hits.expected[:, :k] * discount[:k]  # [B, k]
+    positions = torch.arange(1, hits.length + 1, device=hits.row.device)
+    dcg = _from_zero(1 / (positions + 1).double().log2())  # [K + 1] of hits at the first n positions
+    total = dcg[hits.greater + hits.visible(k)] - dcg[hits.greater]  # [T] discounts of the group's places within k
+    gains = total / hits.equal
     if ideal == "test":
-        return gains.sum(1) / ideals[hits.relevant.clamp(max=k)]
+        return hits.per_user(gains) / dcg[hits.relevant.clamp(max=k)]
     # How many hits the list has is certain but for the tie group at its end: n of its E places are inside, and of its t
     # targets m are among them with hypergeometric chance; given m, each of the n places holds one with chance m / n.
-    n, size, targets = hits.nth[:, -1:], hits.size[:, -1:], hits.targets[:, -1:]  # [B, 1]
-    last = torch.arange(1, discount.numel() + 1, device=n.device)[:k] > discount.numel() - n  # [B, k] in that group
-    sure, unsure = (gains * ~last).sum(1), (discount[:k] * last).sum(1)
+    inside = hits.visible(hits.length)
+    whole, cut = inside == hits.equal, (inside > 0) & (inside < hits.equal)
+    sure, certain = hits.per_user(gains * whole), hits.per_user(whole.double()).long()  # [B]
+    at = hits.row[cut]  # a user has one such group at most, and its targets agree
+    n, size, targets, unsure = (x.new_zeros(len(hits.relevant)) for x in (inside, inside, inside, total))
+    n[at], size[at], targets[at], unsure[at] = inside[cut], hits.equal[cut], hits.together[cut], total[cut]
     value = torch.zeros_like(sure)
     for m in range(int(torch.minimum(targets, n).max()) + 1 if len(n) else 0):
-        chance = _hypergeometric(m, size[:, 0], targets[:, 0], n[:, 0])
-        count = hits.before[:, -1] + m
-        share = (sure + unsure * m / n[:, 0]) / ideals[count.clamp(min=1, max=k)]
-        value += torch.where(count > 0, chance * share, 0.0)
+        chance = _hypergeometric(m, size, targets, n)
+        share = (sure + unsure * m / n.clamp(min=1)) / dcg[(certain + m).clamp(min=1, max=k)]
+        value += torch.where(certain + m > 0, chance * share, 0.0)
     return value
 
 
 def average_precision(hits: Hits, k: int) -> Tensor:
     """``[B]`` sum over hits in the first k of the precision there / min(k, targets)."""
-    t, size, nth = hits.targets[:, :k].double(), hits.size[:, :k], hits.nth[:, :k]
-    # other targets of the tie group above this place, given a hit here
-    together = (nth - 1) * (t - 1) / (size - 1).clamp(min=1)
-    position = torch.arange(1, k + 1, device=t.device)
-    found = t / size * (hits.before[:, :k] + 1 + together) / position
-    return found.sum(1) / hits.relevant.clamp(max=k)
+    n, harmonic = hits.visible(k), _harmonic(hits)
+    # a hit at place p of the group has, above it, the targets before the group and this share of the group's others
+    share = (hits.together - 1) / (hits.equal - 1).clamp(min=1).double()
+    constant = hits.before + 1 - (hits.greater + 1) * share
+    found = constant * (harmonic[hits.greater + n] - harmonic[hits.greater]) + share * n
+    return hits.per_user(found / hits.equal) / hits.relevant.clamp(max=k)
 
 
 def reciprocal_rank(hits: Hits, k: int) -> Tensor:
     """``[B]`` 1 / position of the first hit, 0 without one in the first k."""
-    missed = _no_hit_yet(hits)[:, : k + 1]
-    position = torch.arange(1, k + 1, device=missed.device)
-    return ((missed[:, :-1] - missed[:, 1:]) / position).sum(1)
+    harmonic, n = _harmonic(hits), hits.first(hits.visible(k))
+    start, size, targets = hits.first(hits.greater), hits.first(hits.equal), hits.first(hits.together)
+    value = (harmonic[start + n] - harmonic[start]) / size
+    several = targets > 1  # the first of several targets in one tie group
+    if several.any():
+        start, size, targets, n = (x[several, None] for x in (start, size, targets, n))
+        place = torch.arange(k + 1, device=n.device)  # [k + 1]
+        missed = _hypergeometric(0, size, targets, torch.minimum(place, n))  # [b, k + 1]
+        value[several] = ((missed[:, :-1] - missed[:, 1:]) / (start + place[1:])).sum(1)
+    return value
 
 
 def hit(hits: Hits, k: int) -> Tensor:
     """``[B]`` whether any target is in the first k (with ties: the chance of it)."""
-    return 1 - _no_hit_yet(hits)[:, k]
+    n, size, targets = hits.first(hits.visible(k)), hits.first(hits.equal), hits.first(hits.together)
+    return torch.where(targets == 1, n / size.double(), 1 - _hypergeometric(0, size, targets, n))
 
 
 METRICS: dict[str, Callable[..., Tensor]] = {
@@ -247,19 +263,17 @@ def _count(compare: Callable[..., Tensor], scores: Tensor, threshold: Tensor) ->
     return flags.sum(1).long()
 
 
-def _discounts(hits: Hits) -> Tensor:
-    return 1 / torch.arange(2, hits.targets.shape[1] + 2, device=hits.targets.device).double().log2()  # [K]
+def _harmonic(hits: Hits) -> Tensor:
+    return _from_zero(1 / torch.arange(1, hits.length + 1, device=hits.row.device).double())  # [K + 1]
 
 
-def _no_hit_yet(hits: Hits) -> Tensor:
-    """``[B, K + 1]`` chance that the first p positions hold no target, p = 0..K."""
-    left = hits.size - hits.nth + 1  # places of the group from here on; all its targets if none came yet
-    chance = (hits.targets / left.double()).clamp(max=1)
-    return torch.cat([chance.new_ones(len(chance), 1), (1 - chance).cumprod(1)], 1)
+def _from_zero(x: Tensor) -> Tensor:
+    """Sums of the first 0, 1, … entries."""
+    return torch.cat([x.new_zeros(1), x.cumsum(0)])
 
 
 def _hypergeometric(m: int, size: Tensor, targets: Tensor, draws: Tensor) -> Tensor:
-    """``[B]`` chance of m targets among ``draws`` of ``size`` items of which ``targets`` are targets."""
+    """Chance of m targets among ``draws`` of ``size`` items of which ``targets`` are targets."""
 
     def log_choose(n: Tensor, r: Tensor) -> Tensor:
         n, r = n.double(), r.double()
