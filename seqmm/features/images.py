@@ -135,7 +135,7 @@ class ImageBackbone:
         self.model = model.to(self.device).eval()
         settings = {**resolve_model_data_config(model), "crop_pct": 1.0, "crop_mode": "squash"}
         self.transform = create_transform(**settings, is_training=False)
-        self.dim = int(model.num_features)
+        self.dim, self.num_classes = int(model.num_features), int(model.num_classes)
         self.provenance = {"encoder": name, "weights": weights_digest(model), "pooling": "average", "crop": "squash"}
 
     def __call__(self, images: Sequence[Image.Image]) -> tuple[np.ndarray, np.ndarray]:

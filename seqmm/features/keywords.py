@@ -167,9 +167,17 @@ class ImageNetTagger:
     Args:
         backbone: an ImageNet-1k classifier.
         encoder: for class names and words.
+
+    Raises:
+        ValueError: the backbone has other classes.
     """
 
     def __init__(self, backbone: ImageBackbone, encoder: TextEncoder):
+        if backbone.num_classes != 1000:
+            raise ValueError(
+                f"{backbone.provenance['encoder']} has {backbone.num_classes} classes, not ImageNet's 1,000: "
+                "use another backbone, or CLIP for the keywords"
+            )
         self.backbone, self.encoder = backbone, encoder
         self.provenance = {
             "tagger": f"ImageNet classes of {backbone.provenance['encoder']} (not CLIP)",

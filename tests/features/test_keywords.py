@@ -53,6 +53,7 @@ class FakeEncoder:
 
 class FakeBackbone:
     provenance = {"encoder": "fake", "weights": "0"}
+    num_classes = 1000
 
     @staticmethod
     def class_names() -> list[str]:
@@ -66,6 +67,10 @@ def test_imagenet_keywords_discount_what_every_image_has() -> None:
     words = tagger.keywords(seen, ["book", "lava", "ape"], top=1)
     assert words == [["lava"], ["ape"], ["book"]]
     assert "not CLIP" in tagger.provenance["tagger"]
+    backbone = FakeBackbone()
+    backbone.num_classes = 21_843
+    with pytest.raises(ValueError, match="fake has 21843 classes"):
+        ImageNetTagger(backbone, FakeEncoder())  # type: ignore[arg-type]
 
 
 def test_rank_words_by_a_loop_over_blocks() -> None:
