@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,11 +34,26 @@ def from_pretrained(path: str, *, revision: str | None = None) -> Recommender:
     head = (config.architectures or [""])[0]
     cls = model_class(config.model_type, pretraining=head == MODELS[config.model_type].pretraining)
     try:
-        return cls.from_pretrained(directory)
+        with without_bars():
+            return cls.from_pretrained(directory)
     except (SafetensorError, OSError) as error:
         raise ValueError(
             f"{directory / 'model.safetensors'} cannot be read ({error}); it is truncated or damaged, copy it again"
         ) from error
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Silences the progress bars that transformers draws for every file it reads or writes."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def load_config(directory: Path) -> RecommenderConfig:

@@ -14,10 +14,15 @@ from dataclasses import replace
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from torch import nn
 
 from seqmm.config import TrainArguments
+from seqmm.data.collators import PairCollator
+from seqmm.distributed import mean_over_ranks
 from seqmm.evaluation.evaluator import Evaluator
 from seqmm.hub import from_pretrained
+from seqmm.models.base import Stage
+from seqmm.models.graph.bpr import BPR
 from seqmm.training.state import latest_checkpoint
 from seqmm.training.tracking import JsonlTracker
 from seqmm.training.trainer import Trainer
@@ -251,3 +256,87 @@ def test_killed_at_any_moment_a_run_goes_on_as_if_nothing_had_been(tmp_path, rep
     assert a.name == b.name
     assert (a / "model.safetensors").read_bytes() == (b / "model.safetensors").read_bytes()
     shutil.rmtree(folder)
+
+
+class Adversarial(BPR):
+    """BPR with a critic: two phases a batch, then a second stage that trains the critic alone."""
+
+    stages = (Stage(PairCollator, ("critic", "main")), Stage(PairCollator, ("critic",)))
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.critic = nn.Linear(config.hidden_size, 1)
+        self.calls = []
+
+    def parameter_groups(self, phase):
+        critic = list(self.critic.parameters())
+        mine = critic if phase == "critic" else [self.user.weight, self.item.weight]
+        return [{"params": mine, "lr": 0.02, "decoupled_weight_decay": True, "weight_decay": 0.1}]
+
+    def forward(self, batch, phase="main"):
+        rows = self.item(batch["positive"])
+        if phase == "critic":
+            self.calls.append((phase, rows.requires_grad, self.critic.weight.requires_grad))
+            return {"loss": mean_over_ranks(self.critic(rows)[:, 0].square())}
+        self.calls.append((phase, rows.requires_grad, self.critic.weight.requires_grad))
+        return super().forward(batch) | {"adversary": mean_over_ranks(self.critic(rows)[:, 0])}
+
+    def on_stage_start(self, stage, epoch, generator):
+        self.set_state(f"drawn {stage}", torch.rand(3, generator=generator))
+        self.calls.append(("stage", stage, epoch))
+
+    def on_step_end(self, step):
+        self.calls.append(("step", step))
+
+
+def test_stages_phases_and_hooks_run_in_turn(tmp_path):
+    corpus = CASES["bpr"].corpus()
+    model = Adversarial.for_corpus(BPR.config_class(hidden_size=8), corpus)
+    args = replace(ARGS, epochs=2, batch_size=400)
+    trainer = Trainer(model, corpus, args, output_dir=tmp_path)
+    before = model.critic.weight.detach().clone()
+    trainer.train()
+    assert not torch.equal(before, model.critic.weight)
+    batches = len(trainer.collators[0].batches(0, 400))
+    first = [("critic", False, True), ("main", True, False)]
+    epoch = [("stage", 0, 0)]
+    step = 0
+    for _ in range(batches):
+        step += 1
+        epoch += [*first, ("step", step)]
+    epoch.append(("stage", 1, 0))
+    for _ in range(batches):
+        step += 1
+        epoch += [("critic", False, True), ("step", step)]
+    assert model.calls[: len(epoch)] == epoch
+    group = trainer.optimizers["main"].param_groups[0]
+    assert (group["lr"], group["weight_decay"], group["decoupled_weight_decay"]) == (0.02, 0.1, True)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert {"train/loss", "train/critic/loss", "train/adversary"} <= set(lines[0])
+
+
+def test_what_a_hook_made_is_state(tmp_path):
+    corpus = CASES["bpr"].corpus()
+
+    def trainer(**more):
+        model = Adversarial.for_corpus(BPR.config_class(hidden_size=8), corpus)
+        return Trainer(model, corpus, replace(ARGS, batch_size=64, **more), output_dir=tmp_path)
+
+    class Stop(Exception):
+        pass
+
+    def stop(epoch):
+        if first.state.step == 2:
+            first.save_state()
+            raise Stop
+
+    first = trainer()
+    first._after_step = stop
+    with pytest.raises(Stop):
+        first.train()
+    drawn = first.model.hook_state["drawn 0"]
+    second = trainer(resume=True)
+    second.train()
+    assert ("stage", 0, 0) not in second.model.calls and ("stage", 1, 0) in second.model.calls
+    assert second.model.calls[0] == ("critic", False, True), "a half-done stage does not run its hook again"
+    assert not torch.equal(second.model.hook_state["drawn 0"], drawn), "the next epoch did"

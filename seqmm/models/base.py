@@ -87,7 +87,7 @@ class Recommender(PreTrainedModel):
         Raises:
             ValueError: if an encoder weight is missing or of another shape, or a feature set is another encoder's.
         """
-        from seqmm.hub import load_config, local_folder
+        from seqmm.hub import load_config, local_folder, without_bars
 
         directory = local_folder(path)
         before = load_config(directory)
@@ -95,9 +95,10 @@ class Recommender(PreTrainedModel):
         config.pretrained_on = before.corpus | {"checkpoint": path}
         for name, made in before.features.items():
             check_feature(name, made, corpus)
-        loaded: Any = cls.from_pretrained(
-            directory, config=config, output_loading_info=True, ignore_mismatched_sizes=True
-        )
+        with without_bars():
+            loaded: Any = cls.from_pretrained(
+                directory, config=config, output_loading_info=True, ignore_mismatched_sizes=True
+            )
         model, report = loaded
         missing = sorted(key for key in report["missing_keys"] if key.startswith(cls.base_model_prefix + "."))
         other = sorted(str(key) for key in report["mismatched_keys"])

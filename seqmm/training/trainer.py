@@ -22,13 +22,13 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
-from transformers.utils import logging
 
 from seqmm.config import TrainArguments, own_fields
 from seqmm.data.collators import Collator
 from seqmm.data.corpus import Corpus
 from seqmm.distributed import on_cpu
 from seqmm.evaluation.evaluator import Evaluator
+from seqmm.hub import without_bars
 from seqmm.models.base import Recommender
 from seqmm.random import derive_seed
 from seqmm.training.state import TrainState, latest_checkpoint, publish_folder
@@ -373,7 +373,7 @@ class Trainer:
             target.mkdir(parents=True, exist_ok=True)
             temporary = target / ".weights.tmp"
             shutil.rmtree(temporary, ignore_errors=True)
-            with _explain_full_disk(temporary), _without_bars():
+            with _explain_full_disk(temporary), without_bars():
                 self.accelerator.unwrap_model(self.model).save_pretrained(temporary)
                 for file in temporary.iterdir():
                     file.replace(target / file.name)
@@ -491,16 +491,6 @@ def _difference(saved: Any, mine: Any) -> tuple[Any, Any]:
             if saved.get(key) != mine[key]:
                 return f"{key} = {saved.get(key)}", f"{key} = {mine[key]}"
     return saved, mine
-
-
-@contextmanager
-def _without_bars() -> Iterator[None]:
-    """transformers draws one for every file it writes."""
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    yield
-    if shown:
-        logging.enable_progress_bar()
 
 
 @contextmanager
