@@ -237,7 +237,8 @@ def compare_gradients(model, expected, relative):
 
 
 def test_pretraining_scores(golden):
-    model, batch = pretraining(golden, project=True), batch_of(golden)
+    """Official validation scores raw states; here that is what a model without projections does."""
+    model, batch = pretraining(golden, project=False), batch_of(golden)
     with torch.no_grad():
         close(model.score(batch, model.tables()), golden["pretrain_eval.scores_all"], 1e-5)
 
@@ -437,6 +438,21 @@ def test_pretraining_is_the_loop_over_rows():
     cmcl = [cross_modal(rows[0][:, k, 0], rows[0][:, k, 1], related(*rows[2:]), 0.07) for k in (IMAGE, TEXT)]
     torch.testing.assert_close(losses["cmcl"], cmcl[0] + cmcl[1], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(losses["loss"], losses["nip"] + 0.01 * losses["cmcl"])
+
+
+@torch.no_grad()
+def test_pretraining_scores_are_what_nip_compares():
+    corpus = synthetic("image", "text")
+    model = make(PRETRAIN, corpus).eval()
+    batch = first_batch(model, corpus, 5)
+    tables = model.tables()
+    scores = model.score(batch, tables)
+    sequences = look_up(batch["history"], tables["vectors"])
+    last = batch["mask"].sum(1) - 1
+    views = model.supervision.views(model.encoder.states(sequences)[torch.arange(5), last])  # [5, K, S, d]
+    z = F.normalize(model.vectors(), dim=-1)
+    expected = sum(views[:, k, k] @ z[:, k].T for k in (IMAGE, TEXT))
+    torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_pretraining_encodes_only_the_items_of_the_batch():

@@ -16,7 +16,8 @@ Known differences:
   into ``.data`` leaves it at its random start); dropped items are really removed (there a scatter with equal indices
   lets the dropped one win); same-target pairs leave the denominators (there their logit becomes 0); CMCL's negatives
   are cross-view (``cmcl_negatives: intra`` adds the intra-view ones, with the column sums the official code replaces by
-  row sums); no padding item competes in the softmax.
+  row sums); no padding item competes in the softmax; validation during pretraining scores projected states where there
+  are projections (there the raw ones, which no pretraining loss then compares with items).
 - from the paper, as in the code: rates of drop and mixup are drawn anew for each batch; losses are means; scores are
   cosines over a temperature (``score: dot`` is eq. 12 as printed); ids are added to the input sequence, too.
 - from both: ``targets: every`` trains all positions of a window at once. For the finetuning softmax that is the sum
@@ -192,6 +193,10 @@ class SelfSupervision(nn.Module):
             views = states.unsqueeze(2)
         return F.normalize(views, dim=-1)
 
+    def own_views(self, states: Tensor) -> Tensor:
+        """``[..., M, d]``: each modality's state as its own items see it: projected, if there are projections."""
+        return torch.einsum("...kd,kod->...ko", states, self.weight) + self.bias if self.project else states
+
     def _draw(self, name: str, batch: Mapping[str, Tensor]) -> Tensor:
         """``[B, L]`` uniform numbers, a function of the row and the position."""
         column = torch.arange(batch["history"].shape[1], device=batch["history"].device)
@@ -355,12 +360,15 @@ class MSM4SR(SequenceRecommender):
 
 
 class MSM4SRForPretraining(MSM4SR):
-    """Loss: NIP + lambda CMCL (eq. 10). Validation scores by content alone, without projections, drop or mixup."""
+    """Loss: NIP + lambda CMCL (eq. 10). Scores, for validation, are NIP's cosines of each modality's state."""
 
     def __init__(self, config: MSM4SRConfig):
         super().__init__(config)
         self.supervision = SelfSupervision(config, len(self.encoder.modalities))
         self.post_init()
+
+    def states(self, history: Tensor, vectors: Tensor) -> Tensor:
+        return self.supervision.own_views(super().states(history, vectors))
 
     def forward(self, batch: Mapping[str, Tensor], phase: str = "main") -> dict[str, Tensor]:
         return self.supervision(self.encoder, batch)
