@@ -38,18 +38,15 @@ def examples(collator: SequenceCollator, epoch: int = 0, size: int = 3) -> list[
 LENGTHS = (7, 1, 2, 23, 6, 5, 0, 11)
 
 
-@pytest.mark.parametrize("overlap", [0, 2, 4])
-def test_every_target_once_with_its_latest_window_full(overlap):
-    collator = SequenceCollator(corpus_of(*LENGTHS), 0, max_length=5, overlap=overlap)
-    found = examples(collator)
+def test_every_target_once_with_its_latest_window_full():
+    found = examples(SequenceCollator(corpus_of(*LENGTHS), 0, max_length=5))
     expected = sorted((u, 100 * u + t) for u, n in enumerate(LENGTHS) for t in range(1, n))
     assert sorted((user, target) for user, _, target in found) == expected
     for user, prefix, target in found:
         assert prefix == tuple(range(target - len(prefix), target)), "a prefix is what came right before the target"
-        start = target - 100 * user
-        assert len(prefix) == 5 or len(prefix) > min(overlap, start - 1), "context is at least the overlap"
-        if target == 100 * user + LENGTHS[user] - 1:
-            assert len(prefix) == min(5, LENGTHS[user] - 1), "a user's last target has the fullest window"
+        after = 100 * user + LENGTHS[user] - 1 - target
+        inputs = target - 100 * user  # known items
+        assert len(prefix) == min(inputs, 5 - after % 5), "windows of 5 inputs, counted from the end"
 
 
 def test_prefix_has_a_row_for_every_target():
@@ -60,12 +57,6 @@ def test_prefix_has_a_row_for_every_target():
         for t in range(1, n)
     ]
     assert sorted(found) == sorted(expected)
-
-
-def test_full_overlap_is_prefix():
-    corpus = corpus_of(*LENGTHS)
-    every = SequenceCollator(corpus, 0, max_length=5, overlap=4)
-    assert sorted(examples(every)) == sorted(examples(SequenceCollator(corpus, 0, max_length=5, targets="prefix")))
 
 
 def test_batches_are_seeded_and_of_similar_length():
@@ -103,7 +94,7 @@ def test_negatives_are_not_the_users_items_and_differ():
 
 
 def test_bad_options_and_corpora_are_refused():
-    with pytest.raises(ValueError, match="overlap 5"):
-        SequenceCollator(corpus_of(9), 0, max_length=5, overlap=5)
+    with pytest.raises(ValueError, match="max_length"):
+        SequenceCollator(corpus_of(9), 0, max_length=0)
     with pytest.raises(ValueError, match="'windows' has two train items"):
         SequenceCollator(corpus_of(1, 1), 0)

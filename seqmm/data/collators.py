@@ -52,16 +52,19 @@ class PairCollator:
         self.seed = seed
         self._train = corpus.splits["train"]
         self._sampler = NegativeSampler(corpus, seed)
+        self._epoch, self._negative = -1, np.zeros(0, np.int64)
 
     def batches(self, epoch: int, size: int) -> list[np.ndarray]:
         return shuffled(len(self._train), self.seed, epoch, size)
 
     def __call__(self, epoch: int, rows: np.ndarray) -> dict[str, Tensor]:
-        user = self._train.user[rows]
+        if epoch != self._epoch:  # all rows at once, in user order: a fifth of the time of a draw for each batch
+            self._negative = self._sampler(epoch, np.arange(len(self._train)), self._train.user)
+            self._epoch = epoch
         return {
-            "user": torch.from_numpy(user),
+            "user": torch.from_numpy(self._train.user[rows]),
             "positive": torch.from_numpy(self._train.item[rows]),
-            "negative": torch.from_numpy(self._sampler(epoch, rows, user)),
+            "negative": torch.from_numpy(self._negative[rows]),
             "row_seed": row_seeds(self.seed, epoch, rows),
         }
 
@@ -84,7 +87,6 @@ class SequenceCollator:
         seed: of the order and the negatives.
         max_length: inputs in a window.
         targets: see above.
-        overlap: with ``"every"``, inputs that a window repeats from the one before, as context that is not trained.
         negatives: items drawn for each position (:class:`~seqmm.data.sampling.NegativeSampler`).
 
     Raises:
@@ -101,26 +103,24 @@ class SequenceCollator:
         *,
         max_length: int = 50,
         targets: Literal["every", "prefix"] = "every",
-        overlap: int = 0,
         negatives: int = 0,
     ):
-        if max_length < 1 or not 0 <= overlap < max_length:
-            raise ValueError(f"max_length {max_length} must be at least 1 and overlap {overlap} in 0..max_length - 1")
+        if max_length < 1:
+            raise ValueError(f"max_length must be at least 1, got {max_length}")
         histories = corpus.histories("train")
         inputs = np.maximum(histories.lengths - 1, 0)  # a user's last item is only a target
         if not inputs.any():
             raise ValueError(f"no user of corpus {corpus.name!r} has two train items: there is no sequence to train on")
         prefix = targets == "prefix"
-        stride = 1 if prefix else max_length - overlap
-        windows = inputs if prefix else -(-np.maximum(inputs - max_length, 0) // stride) + (inputs > 0)  # [users]
+        stride = 1 if prefix else max_length
+        windows = -(-inputs // stride)  # [users]
         self.user = np.repeat(np.arange(len(histories)), windows)  # [rows]
         later = np.repeat(np.cumsum(windows), windows) - np.arange(len(self.user)) - 1  # windows after this one
         stop = inputs[self.user] - later * stride  # the last window ends at the last input
         start = np.maximum(stop - max_length, 0)
         self._items = histories.values
         self._start, self._length = histories.offsets[:-1][self.user] + start, stop - start
-        # leading positions that are context: all but a prefix's last, else what an earlier window trained
-        self._context = self._length - 1 if prefix else np.where(start > 0, stop - stride - start, 0)
+        self._context = self._length - 1 if prefix else np.zeros_like(start)  # leading positions that are not trained
         self.seed, self.max_length, self.negatives = seed, max_length, negatives
         self._sampler = NegativeSampler(corpus, seed) if negatives else None
 

@@ -30,8 +30,6 @@ class SequenceConfig(RecommenderConfig):
     """On the input, the attention weights and each residual branch."""
     targets: Literal["every", "prefix"] = "every"
     """every = all positions of a window at once; prefix = one sample for each prefix, as RecBole and the papers do."""
-    overlap: int = 0
-    """With targets = every: inputs that a window of a long user repeats from the one before, as untrained context."""
 
 
 class SequenceRecommender(Recommender):
@@ -42,7 +40,7 @@ class SequenceRecommender(Recommender):
     stages = (Stage(SequenceCollator),)
 
     def collator_options(self, stage: int) -> dict[str, object]:
-        return {"max_length": self.config.max_length, "targets": self.config.targets, "overlap": self.config.overlap}
+        return {"max_length": self.config.max_length, "targets": self.config.targets}
 
     @property
     def history_length(self) -> int:

@@ -163,24 +163,25 @@ class SelfSupervision(nn.Module):
             rate = self.config.mixup * torch_uniform("mixup rate", batch["step_seed"])
             sequences = mix(sequences, self._draw("mixup", batch), rate)
         states = encoder.states(sequences)[row, position]  # [T, M, d]
-        user = batch["user"][row] if self.config.targets == "every" else None
+        left_out = related(target, batch["user"][row] if self.config.targets == "every" else None)
         parts = {}
         with torch.autocast(states.device.type, enabled=False):
             views = self.views(states.float())  # [T, K, S, d]
             if self.weights["nip"]:
                 positive = F.normalize(vectors[index[history.numel() :]].float(), dim=-1)  # [T, K, d]
-                parts["nip"] = next_item(views, positive, target, user, self.config.temperature)
+                parts["nip"] = next_item(views, positive, left_out, self.config.temperature)
             if self.weights["cmcl"]:
-                pairs = [(a, b) for a in range(self.num_modalities) for b in range(self.num_modalities) if a != b]
-                if self.project:
-                    couples = [(views[:, a, a], views[:, a, b]) for a, b in pairs]
-                else:
-                    couples = [(views[:, a, 0], views[:, b, 0]) for a, b in pairs if a < b]
                 intra = self.config.cmcl_negatives == "intra"
-                left_out = related(target, user)
-                terms = [cross_modal(a, b, left_out, self.config.temperature, intra) for a, b in couples]
+                terms = [cross_modal(a, b, left_out, self.config.temperature, intra) for a, b in self.pairs(views)]
                 parts["cmcl"] = torch.stack(terms).sum()
         return parts | {"loss": torch.stack([self.weights[name] * part for name, part in parts.items()]).sum()}
+
+    def pairs(self, views: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """What CMCL contrasts: in each modality's space its own state and each other's; unprojected, each pair once."""
+        numbers = range(self.num_modalities)
+        if self.project:
+            return [(views[:, k, k], views[:, k, other]) for k in numbers for other in numbers if other != k]
+        return [(views[:, k, 0], views[:, other, 0]) for k in numbers for other in numbers if other > k]
 
     def views(self, states: Tensor) -> Tensor:
         """``[T, M, d] -> [T, K, S, d]``: for each modality K the states that predict it, on the unit sphere (eq. 6).
@@ -243,40 +244,22 @@ def mix(sequences: Tensor, draw: Tensor, rate: Tensor) -> Tensor:
     return sequences.gather(2, source[..., None].expand_as(sequences))
 
 
-def next_item(views: Tensor, positive: Tensor, target: Tensor, user: Tensor | None, temperature: float) -> Tensor:
+def next_item(views: Tensor, positive: Tensor, left_out: Tensor, temperature: float) -> Tensor:
     """Next-item prediction (eq. 7) against the global batch's targets, summed over modalities, mean over rows.
-
-    Rows of one target share its vector, so the batch's distinct targets stand in the denominator, each as often as rows
-    that count have it: not those of the anchor's own target, nor, if ``user`` is given, of its own user.
 
     Args:
         views: ``[T, K, S, d]`` unit vectors; the S views of a row are added inside the logarithm.
-        positive: ``[T, K, d]`` unit vectors of the targets, equal for equal targets.
-        target: ``[T]`` item ids.
-        user: ``[T]`` or None.
+        positive: ``[T, K, d]`` unit vectors of the targets.
+        left_out: ``[T, N]`` from :func:`related`: pairs with the global batch's rows that are no negatives.
         temperature: divides the cosines.
     """
-    everyone = gather_rows(target)
-    items, column = torch.unique(everyone, return_inverse=True)  # [C], [N]
-    number = torch.arange(len(column), device=column.device)
-    first = torch.full_like(items, len(column)).scatter_reduce(0, column, number, "amin")  # a row of each item
-    table = gather_rows(positive)[first]  # [C, K, d]
-    if user is None:
-        times = column.bincount(minlength=len(items)).to(table.dtype).expand(len(target), -1)  # [T, C]
-    else:
-        users, who = torch.unique(gather_rows(user), return_inverse=True)
-        own_times = table.new_zeros(len(users), len(items))
-        own_times = own_times.index_put((who, column), table.new_ones(()), accumulate=True)
-        times = (own_times.sum(0) - own_times)[torch.searchsorted(users, user)]  # [T, C]
-    own = torch.searchsorted(items, target)[:, None]  # [T, 1]
-    bias = times.scatter(1, own, 1.0).log()
-    loss = views.new_zeros(len(target))
+    everyone = gather_rows(positive)  # [N, K, d]
+    loss = views.new_zeros(len(views))
     for modality in range(views.shape[1]):
-        all_pairs, hits = [], []
-        for view in views[:, modality].unbind(1):  # [T, d]
-            all_pairs.append(log_sum_exp(view, table[:, modality], 1 / temperature, bias.__getitem__))
-            hits.append((view * positive[:, modality]).sum(-1) / temperature)
-        loss = loss + torch.stack(all_pairs).logsumexp(0) - torch.stack(hits).logsumexp(0)
+        own_views = views[:, modality].unbind(1)  # S times [T, d]
+        hits = [(view * positive[:, modality]).sum(-1) / temperature for view in own_views]
+        misses = [_negatives(view, everyone[:, modality], left_out, temperature) for view in own_views]
+        loss = loss + torch.stack(hits + misses).logsumexp(0) - torch.stack(hits).logsumexp(0)
     return mean_over_ranks(loss)
 
 
@@ -294,18 +277,19 @@ def cross_modal(a: Tensor, b: Tensor, left_out: Tensor, temperature: float, intr
         temperature: divides the cosines.
         intra: see above.
     """
-
-    def negatives(query: Tensor, table: Tensor) -> Tensor:
-        return log_sum_exp(query, table, 1 / temperature, lambda rows: torch.where(left_out[rows], -torch.inf, 0.0))
-
     a_all, b_all = gather_rows(a), gather_rows(b)  # [N, d]
     hit = (a * b).sum(-1) / temperature
-    a_to_b, b_to_a = negatives(a, b_all), negatives(b, a_all)
+    a_to_b, b_to_a = (_negatives(x, y, left_out, temperature) for x, y in ((a, b_all), (b, a_all)))
     if not intra:
         return mean_over_ranks(torch.stack([hit, a_to_b, b_to_a]).logsumexp(0) - hit)
-    forward = torch.stack([hit, a_to_b, negatives(a, a_all)]).logsumexp(0)
-    backward = torch.stack([hit, b_to_a, negatives(b, b_all)]).logsumexp(0)
-    return mean_over_ranks((forward + backward) / 2 - hit)
+    a_to_a, b_to_b = (_negatives(x, y, left_out, temperature) for x, y in ((a, a_all), (b, b_all)))
+    both = torch.stack([torch.stack([hit, a_to_b, a_to_a]), torch.stack([hit, b_to_a, b_to_b])])  # [2, 3, T]
+    return mean_over_ranks(both.logsumexp(1).mean(0) - hit)
+
+
+def _negatives(query: Tensor, table: Tensor, left_out: Tensor, temperature: float) -> Tensor:
+    """``[T]`` log-sum-exp of scaled cosines of ``query [T, d]`` and ``table [N, d]`` over the pairs not left out."""
+    return log_sum_exp(query, table, 1 / temperature, lambda rows: torch.where(left_out[rows], -torch.inf, 0.0))
 
 
 def related(target: Tensor, user: Tensor | None) -> Tensor:
