@@ -11,7 +11,7 @@ quickstart: .venv/.installed
 	$(LAUNCH) recipes/pretrain.py --train.output-dir $(RUNS)/pretrain --train.resume True
 	$(LAUNCH) recipes/finetune.py --train.init-from $(RUNS)/pretrain --train.output-dir $(RUNS)/finetune --train.resume True
 	$(LAUNCH) recipes/benchmark.py --output $(RUNS)/benchmark --runs $(RUNS)/finetune \
-		$(CONFIGS)/msm4sr/movielens_scratch.yaml $(CONFIGS)/popularity/movielens.yaml $(CONFIGS)/item_knn/movielens.yaml \
+		$(CONFIGS)/msm4sr/movielens_without_pretraining.yaml $(CONFIGS)/popularity/movielens.yaml $(CONFIGS)/item_knn/movielens.yaml \
 		$(CONFIGS)/bpr/movielens.yaml $(CONFIGS)/lightgcn/movielens.yaml $(CONFIGS)/sasrec/movielens.yaml \
 		$(CONFIGS)/sasrecm/movielens.yaml
 	$(LAUNCH) recipes/recommend.py --checkpoint $(RUNS)/finetune --user 1

