@@ -83,7 +83,7 @@ def main() -> None:
     known = index.history(arguments.user, history)
     whom = f"user {arguments.user}" if arguments.user is not None else "a new user"
     print(f"{whom} had {len(known)} items, at last: {'; '.join(title or name for name, title in known[-5:])}")
-    print(f"{kind} recommends, of {what} (those he had left out):")
+    print(f"{kind} recommends, of {what} (seen items left out):")
     for place, (name, title, score) in enumerate(found, 1):
         print(f"  {place:>3}  {score:9.4f}  {name:<12} {title}")
 
