@@ -1,0 +1,363 @@
+"""Where the time goes: seconds an epoch, samples/s, peak memory and the time split of any model.
+
+python recipes/speed.py --config recipes/configs/lightgcn/movielens.yaml
+python recipes/speed.py --config recipes/configs/msm4sr/movielens.yaml --pretraining
+… --threads 2 --epochs 5                 (torch threads, default 1; measured epochs after one of warm-up, default 3)
+python recipes/speed.py --primitives     (propagation, sampling, metrics and InfoNCE against the plain formulation)
+python recipes/speed.py --primitives --corpus corpora/baby --protocol given      (default: generated, of Baby's size)
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import multiprocessing
+import random
+import resource
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from seqmm.cli import folder, run_recipe
+from seqmm.config import load_run
+
+if TYPE_CHECKING:
+    from seqmm.config import RunConfig
+    from seqmm.data.corpus import Corpus
+
+PARTS = ("sample", "hooks", "forward", "backward", "optimise")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--primitives", action="store_true")
+    parser.add_argument("--pretraining", action="store_true")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--corpus")
+    parser.add_argument("--protocol", default="given")
+    options, rest = parser.parse_known_args()
+    if options.threads < 1 or options.epochs < 1:
+        raise ValueError(f"--threads ({options.threads}) and --epochs ({options.epochs}) must be at least 1")
+    if options.primitives and not {"-h", "--help"} & set(rest):
+        measure_primitives(options.corpus, options.protocol, options.threads)
+        return
+    default = folder("recipes") / "configs" / "lightgcn" / "movielens.yaml"
+    run = load_run(rest, description=__doc__ or "", default_config=str(default), pretraining=options.pretraining)
+    measure_training(run, options.pretraining, options.threads, options.epochs)
+
+
+# -- an epoch of a model -----------------------------------------------------------------------------------------------
+
+
+class Clock:
+    """Wall seconds by part; waits for the GPU where there is one."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        started = now()
+        yield
+        self.seconds[name] += now() - started
+
+    def timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with self.part(name):
+                return function(*args, **kwargs)
+
+        return call
+
+
+def now() -> float:
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def measure_training(run: RunConfig, pretraining: bool, threads: int, epochs: int) -> None:
+    """Trains for one epoch of warm-up and ``epochs`` more with the real trainer, its parts timed from outside."""
+    import torch
+
+    from seqmm.models import model_class
+    from seqmm.training.run import evaluator, load_corpus, seed_weights
+    from seqmm.training.trainer import Trainer
+
+    torch.set_num_threads(threads)
+    corpus = load_corpus(run.data)
+    before = peak_gigabytes()
+    seed_weights(run.train.seed)
+    model = model_class(run.model.model_type, pretraining=pretraining).for_corpus(run.model, corpus)
+    run.train.epochs, run.train.patience, run.train.save_every = epochs + 1, 0, 0
+    run.train.num_workers, run.train.overwrite, run.train.report_to = 0, True, ()
+    clock = Clock()
+
+    class TimedTrainer(Trainer):
+        rows = 0
+
+        def _prepare(self) -> None:
+            super()._prepare()
+            for optimizer in self.optimizers.values():
+                optimizer.step = clock.timed("optimise", optimizer.step)
+
+        def _evaluate(self) -> None:
+            with clock.part("evaluate"):
+                super()._evaluate()
+            if self.state.epoch == 1:  # the warm-up: caches are filled, kernels chosen
+                clock.seconds.clear()
+                self.started = now()
+
+    with tempfile.TemporaryDirectory() as directory:
+        validation = evaluator(run, corpus, "validation")
+        trainer = TimedTrainer(
+            model, corpus, run.train, evaluator=validation, monitor=run.eval.monitor, output_dir=directory
+        )
+        rows = sum(len(batch) for c in trainer.collators for batch in c.batches(0, run.train.batch_size))
+        steps = sum(len(c.batches(0, run.train.batch_size)) for c in trainer.collators)
+        if not trainer.collators:
+            with clock.part("evaluate"):
+                validation(trainer.accelerator, model)
+            print(f"{run.model.model_type} is not trained; evaluation of validation {clock.seconds['evaluate']:.2f} s")
+            return
+        trainer.collators = [_TimedCollator(c, clock) for c in trainer.collators]  # type: ignore[misc]
+        trainer.accelerator.backward = clock.timed("backward", trainer.accelerator.backward)  # type: ignore[method-assign]
+        model.forward = clock.timed("forward", model.forward)  # type: ignore[method-assign]
+        model.on_stage_start = clock.timed("hooks", model.on_stage_start)  # type: ignore[method-assign]
+        model.on_step_end = clock.timed("hooks", model.on_step_end)  # type: ignore[method-assign]
+        trainer.train()
+        total = now() - trainer.started - clock.seconds["evaluate"]
+    device, weights = trainer.accelerator.device.type, sum(p.numel() for p in model.parameters())
+    print(
+        f"\n{run.model.model_type} on {corpus.name} ({corpus.protocol}), {device}, {threads} torch thread(s): "
+        f"{steps} steps of {run.train.batch_size} rows an epoch, {weights:,} parameters"
+    )
+    print(f"{'part':<10}{'s / epoch':>12}{'share':>8}")
+    known = {part: clock.seconds[part] for part in PARTS}
+    for part, seconds in [*known.items(), ("other", total - sum(known.values())), ("epoch", total)]:
+        print(f"{part:<10}{seconds / epochs:>12.3f}{seconds / total:>8.1%}")
+    print(f"{'evaluate':<10}{clock.seconds['evaluate'] / epochs:>12.3f}   (validation, once)")
+    print(
+        f"{rows * epochs / total:,.0f} samples/s; peak memory {peak_gigabytes():.2f} GB ({before:.2f} before the model)"
+    )
+    if device == "cuda":
+        print(f"peak GPU memory {torch.cuda.max_memory_allocated() / 1e9:.2f} GB")
+
+
+class _TimedCollator:
+    def __init__(self, collator: Any, clock: Clock):
+        self.batches = clock.timed("sample", collator.batches)
+        self.collate = clock.timed("sample", collator)
+
+    def __call__(self, epoch: int, rows: np.ndarray) -> dict[str, Any]:
+        return self.collate(epoch, rows)
+
+
+def peak_gigabytes() -> float:
+    """Largest resident size of this process so far."""
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage's figure starts at the size of the process that started this one
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 1e6
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1e9 if sys.platform == "darwin" else 1e6)
+
+
+# -- primitives against the plain formulation --------------------------------------------------------------------------
+
+
+def measure_primitives(path: str | None, protocol: str, threads: int) -> None:
+    """Prints CPU milliseconds (GPU: wall) of both, and their ratio; medians of repeated, interleaved calls."""
+    import torch
+
+    from seqmm.data.corpus import Corpus
+
+    torch.set_num_threads(threads)
+    corpus = generated() if path is None else Corpus.load(path, protocol=protocol)
+    print(
+        f"{corpus.name}: {corpus.num_users:,} users, {corpus.num_items:,} items, "
+        f"{len(corpus.splits['train']):,} train rows; {threads} torch thread(s)\n"
+        f"{'':<34}{'plain ms':>10}{'ours ms':>10}{'ratio':>8}"
+    )
+    with torch.no_grad():
+        report("sampling, an epoch", *sampling(corpus))
+        report("metrics of given lists", *metrics(corpus))
+    report("propagation d=64, forward", *propagation(corpus, backward=False))
+    report("propagation d=64, forward+backward", *propagation(corpus, backward=True))
+    name = f"InfoNCE {corpus.num_users:,}^2 x 128, forward+backward"
+    print(f"\n{name}\n{'':<34}{'CPU ms':>10}{'peak GB':>10}   (whole process, and above its start)")
+    for plain in (True, False):
+        context = multiprocessing.get_context("spawn")  # a process of its own: its peak is the method's
+        with context.Pool(1) as pool:
+            milliseconds, peak, start = pool.apply(info_nce_cost, (corpus.num_users, threads, plain))
+        print(f"{'plain' if plain else 'ours':<34}{milliseconds:>10.0f}{peak:>10.2f}{peak - start:>10.2f}")
+
+
+def report(name: str, plain: Callable[[], Any], ours: Callable[[], Any], repeats: int = 5) -> None:
+    times: dict[bool, list[float]] = {True: [], False: []}
+    for _ in range(repeats):
+        for which, function in ((True, plain), (False, ours)):
+            started = time.process_time()
+            function()
+            times[which].append(1e3 * (time.process_time() - started))
+    slow, fast = float(np.median(times[True])), float(np.median(times[False]))
+    print(f"{name:<34}{slow:>10.2f}{fast:>10.2f}{slow / fast:>7.1f}x")
+
+
+def generated() -> Corpus:
+    """Random interactions with the size and the skew of Amazon 2014 Baby."""
+    from seqmm.data.corpus import Corpus, Interactions
+
+    users, items, rng = 19_445, 7_050, np.random.default_rng(0)
+    popularity = rng.permutation(1 / (np.arange(items) + 20.0) ** 0.8)
+    user = rng.integers(users, size=150_000)
+    item = rng.choice(items, size=len(user), p=popularity / popularity.sum())
+    key = np.unique(user * items + item)
+    key = np.sort(np.concatenate([key[rng.random(len(key)) < 0.8], np.arange(users) * items]))
+    user, item = np.divmod(np.unique(key), items)
+    last = np.flatnonzero(np.diff(user, append=users))  # the test row of every user who has another row
+    test = last[np.bincount(user, minlength=users)[user[last]] > 1]
+    train = np.setdiff1d(np.arange(len(user)), test)
+
+    def part(rows: np.ndarray) -> Interactions:
+        return Interactions(user[rows], item[rows], rows)
+
+    splits = {"train": part(train), "validation": part(test[:0]), "test": part(test)}
+    return Corpus("generated like Baby", "given", users, items, splits)
+
+
+def propagation(corpus: Corpus, backward: bool) -> tuple[Callable[[], Any], Callable[[], Any]]:
+    """COO ``torch.sparse.mm`` with autograd, and :func:`seqmm.graph.propagate`."""
+    import torch
+
+    from seqmm.graph import propagate
+
+    graph = corpus.graph().normalised()
+    both = torch.cat([graph.edge_index, graph.edge_index.flip(0)], 1)
+    matrix = torch.sparse_coo_tensor(both, graph.edge_weight.repeat(2), graph.shape, check_invariants=False).coalesce()
+    x = torch.randn(graph.shape[1], 64, requires_grad=backward)
+    upstream = torch.randn(graph.shape[0], 64)
+
+    def measured(product: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[], None]:
+        def call() -> None:
+            result = product(x)
+            if backward:
+                x.grad = None
+                result.backward(upstream)
+
+        call()
+        return call
+
+    return measured(lambda x: torch.sparse.mm(matrix, x)), measured(lambda x: propagate(graph, x))
+
+
+def sampling(corpus: Corpus) -> tuple[Callable[[], Any], Callable[[], Any]]:
+    """Negatives of an epoch, in shuffled batches: the loop of public implementations, and the counter-based sampler."""
+    from seqmm.data.collators import shuffled
+    from seqmm.data.sampling import NegativeSampler
+
+    train = corpus.splits["train"]
+    batches = shuffled(len(train), 0, 0, 2048)
+    sampler = NegativeSampler(corpus, 0)
+    owned: dict[int, set[int]] = defaultdict(set)
+    for user, item in zip(train.user.tolist(), train.item.tolist(), strict=True):
+        owned[user].add(item)
+    pool = sampler.pool.tolist()
+
+    def plain() -> None:
+        for rows in batches:
+            negatives = []
+            for user in train.user[rows].tolist():
+                negative = random.sample(pool, 1)[0]
+                while negative in owned[user]:
+                    negative = random.sample(pool, 1)[0]
+                negatives.append(negative)
+
+    def ours() -> None:
+        negatives = sampler(0, np.arange(len(train)), train.user)
+        for rows in batches:
+            negatives[rows]
+
+    return plain, ours
+
+
+def metrics(corpus: Corpus) -> tuple[Callable[[], Any], Callable[[], Any]]:
+    """Recall, precision, NDCG and MAP at 5, 10, 20, 50 of ranked lists: a loop over users, and tensors."""
+    import torch
+
+    from seqmm.evaluation.metrics import METRICS, place_lists
+
+    targets, ks = corpus.targets("test"), (5, 10, 20, 50)
+    users = np.flatnonzero(targets.lengths > 0)
+    rng = np.random.default_rng(0)
+    lists = torch.from_numpy(np.stack([rng.choice(corpus.num_items, 50, replace=False) for _ in users]))
+    row = torch.from_numpy(np.repeat(np.arange(len(users)), targets.lengths[users]))
+    item = torch.from_numpy(targets.values)
+
+    def discounts(hits: list[bool], k: int) -> float:
+        return sum(hit / math.log2(place + 2) for place, hit in enumerate(hits[:k]))
+
+    formulas: dict[str, Callable[[list[bool], int, int], float]] = {
+        "recall": lambda hits, k, size: sum(hits[:k]) / size,
+        "precision": lambda hits, k, size: sum(hits[:k]) / k,
+        "ndcg": lambda hits, k, size: discounts(hits, k) / discounts([True] * size, k),
+        "map": lambda hits, k, size: (
+            sum(sum(hits[: place + 1]) / (place + 1) for place in range(k) if hits[place]) / min(k, size)
+        ),
+    }
+
+    def plain() -> dict[str, float]:
+        values: dict[str, list[float]] = defaultdict(list)
+        ranked = lists.numpy()
+        for position, user in enumerate(users.tolist()):
+            wanted = set(targets[user].tolist())
+            hits = [item in wanted for item in ranked[position].tolist()]
+            for name, formula in formulas.items():
+                for k in ks:
+                    values[f"{name}@{k}"].append(formula(hits, k, len(wanted)))
+        return {name: float(np.mean(column)) for name, column in values.items()}
+
+    def ours() -> dict[str, float]:
+        hits = place_lists(lists, row, item)
+        return {f"{name}@{k}": float(METRICS[name](hits, k).mean()) for name in formulas for k in ks}
+
+    expected, found = plain(), ours()
+    worst = max(abs(expected[name] - found[name]) for name in expected)
+    if worst > 1e-9:
+        raise ValueError(f"the metrics differ from the loop's by {worst}")
+    return plain, ours
+
+
+def info_nce_cost(rows: int, threads: int, plain: bool) -> tuple[float, float, float]:
+    """(CPU ms, peak GB of the process, GB before) of one forward and backward over all rows against all rows."""
+    import torch
+    import torch.nn.functional as F
+
+    from seqmm.losses import info_nce
+
+    torch.set_num_threads(threads)
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(rows, 128, generator=generator).requires_grad_() for _ in range(2))
+    info_nce(a[:600], b[:600], 0.2).backward()  # loads what the first call loads
+    start = peak_gigabytes()
+    started = time.process_time()
+    if plain:
+        x, y = F.normalize(a), F.normalize(b)
+        loss = F.cross_entropy(x @ y.T / 0.2, torch.arange(rows))
+    else:
+        loss = info_nce(a, b, 0.2, candidates=b)
+    loss.backward()
+    return 1e3 * (time.process_time() - started), peak_gigabytes(), start
+
+
+if __name__ == "__main__":
+    run_recipe(main)
