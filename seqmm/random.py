@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _GOLDEN, _MIX1, _MIX2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 _INT64 = 1 << 63
+_UINT64 = (1 << 64) - 1
 
 
 def _mix(x: np.ndarray) -> np.ndarray:
@@ -25,15 +26,26 @@ def _mix(x: np.ndarray) -> np.ndarray:
     return x ^ (x >> np.uint64(31))
 
 
+def _mix_int(state: int, value: int) -> int:
+    x = (state ^ value & _UINT64) + _GOLDEN & _UINT64
+    x = (x ^ x >> 30) * _MIX1 & _UINT64
+    x = (x ^ x >> 27) * _MIX2 & _UINT64
+    return x ^ x >> 31
+
+
 def hash_ints(*keys: int | str | np.ndarray) -> np.ndarray:
     """Mixes integers (broadcast against each other) into uint64 hashes. A string key names a stream ("negatives")."""
-    state = np.uint64(0)
+    state: int | np.ndarray = 0
     with np.errstate(over="ignore"):
         for key in keys:
-            number = zlib.crc32(key.encode()) if isinstance(key, str) else key
-            value = np.asarray(number).astype(np.int64).astype(np.uint64)
-            state = _mix((state ^ value) + np.uint64(_GOLDEN))
-    return np.asarray(state)
+            value = zlib.crc32(key.encode()) if isinstance(key, str) else key
+            if isinstance(state, int) and isinstance(value, int):
+                state = _mix_int(state, value)  # Python's integers: numpy's scalars take ten times as long
+            else:
+                state = _mix(
+                    (np.uint64(state) ^ np.asarray(value).astype(np.int64).astype(np.uint64)) + np.uint64(_GOLDEN)
+                )
+    return np.asarray(state, dtype=np.uint64)
 
 
 def hash_uniform(*keys: int | str | np.ndarray) -> np.ndarray:
