@@ -1,4 +1,5 @@
-"""MSM4SR. Song, Sun, Zhang et al., Self-Supervised Multi-Modal Sequential Recommendation, arXiv 2303.11879.
+"""MSM4SR. Zhang, Zhou and Shen, Multimodal Pre-training Framework for Sequential Recommendation via Contrastive
+Learning, arXiv 2303.11879 (v1).
 
 (Later renamed MP4SR.) An item's content is several vectors a modality (sentences; keyword strings of images). They are
 pooled by attention (eq. 2-3), mapped by a mixture of experts (eq. 4), and one causal transformer reads each modality's
