@@ -135,9 +135,7 @@ class _BlockLogSumExp(torch.autograd.Function):
         return d_query, d_table, None, None
 
 
-def _logits(
-    query: Tensor, table: Tensor, scale: float, bias: Callable[[slice], Tensor] | None, part: slice
-) -> Tensor:
+def _logits(query: Tensor, table: Tensor, scale: float, bias: Callable[[slice], Tensor] | None, part: slice) -> Tensor:
     logits = scale * query @ table.T
     return logits if bias is None else logits.add_(bias(part))
 

@@ -46,6 +46,11 @@ def test_loss_is_the_formula(loss):
     torch.testing.assert_close(model(batch)["loss"], torch.stack(expected).mean())
 
 
+def test_sampling_needs_a_negative():
+    with pytest.raises(ValueError, match="num_negatives.*0"):
+        make(synthetic_corpus(30, 25), loss="bce", num_negatives=0)
+
+
 def test_every_position_is_the_sum_over_prefixes():
     """For users within a window the two give the same loss and the same gradients (specs: 1,424 targets, equal)."""
     corpus = synthetic_corpus(60, 40)

@@ -37,11 +37,15 @@ class SASRecConfig(SequenceConfig):
 
 
 class SASRec(SequenceRecommender):
+    """One table of item vectors, read by the transformer and scored against its last state."""
+
     config_class = SASRecConfig
     config: SASRecConfig
 
     def __init__(self, config: SASRecConfig):
         super().__init__(config)
+        if config.loss != "softmax" and config.num_negatives < 1:
+            raise ValueError(f"loss {config.loss!r} needs num_negatives of at least 1, got {config.num_negatives}")
         self.build_items(config)
         self.transformer = transformer(config)
         self.post_init()

@@ -36,6 +36,8 @@ class SASRecMConfig(SASRecConfig):
 
 
 class SASRecM(SASRec):
+    """SASRec whose item vectors come from content and, with ``use_ids``, a table."""
+
     config_class = SASRecMConfig
     config: SASRecMConfig
 
