@@ -43,6 +43,8 @@ def model_class(model_type: str, *, pretraining: bool = False) -> type[Recommend
     entry = MODELS[model_type]
     if pretraining and entry.pretraining is None:
         can = ", ".join(name for name, other in MODELS.items() if other.pretraining)
-        raise ValueError(f"{model_type} has no pretraining head; models that have one: {can}. Use recipes/train.py instead")
+        raise ValueError(
+            f"{model_type} has no pretraining head; models that have one: {can}. Use recipes/train.py instead"
+        )
     name = entry.pretraining if pretraining else entry.recommendation
     return getattr(import_module(f"seqmm.models.{entry.module}"), str(name))
