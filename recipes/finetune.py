@@ -19,6 +19,12 @@ def main() -> None:
             "(recipes/pretrain.py makes one); without one use recipes/train.py"
         )
 
+    if run.train.init_from.endswith(".yaml"):
+        raise ValueError(
+            f"train.init_from is the configuration {run.train.init_from}: run recipes/pretrain.py --config on it first, "
+            "then pass its output folder with --train.init-from"
+        )
+
     from seqmm.models import model_class
     from seqmm.training.run import fit, load_corpus, seed_weights
 

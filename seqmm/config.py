@@ -87,7 +87,10 @@ class TrainArguments:
     overwrite: bool = False
     """Replace a run that is already in output_dir."""
     init_from: str | None = None
-    """Folder or Hub id of the pretrained checkpoint to start from (recipes/finetune.py)."""
+    """Pretrained checkpoint to start from: a folder or Hub id (recipes/finetune.py). In recipes/benchmark.py also the YAML
+    file of a pretraining run, which is done first, with the same seed."""
+    objective: Literal["pretraining", "recommendation"] | None = None
+    """Which head of a two-stage model a YAML file is meant for; another recipe refuses it. None = any."""
 
 
 @dataclass
@@ -192,6 +195,11 @@ def load_run(
     sections = _sections(config_class)
     _check_keys(values, sections, str(config_path))
     parsed = parse(sections, [*_as_flags(values), *args])
+    objective = "pretraining" if pretraining else "recommendation"
+    if parsed.train.objective not in (None, objective):
+        other = "recipes/train.py or recipes/finetune.py" if pretraining else "recipes/pretrain.py"
+        raise ValueError(f"{config_path or 'this configuration'} is for {parsed.train.objective}: use it with {other}")
+    parsed.train.objective = objective
     model = config_class(**{f.name: getattr(parsed.model, f.name) for f in dataclasses.fields(parsed.model)})
     return RunConfig(model, parsed.data, parsed.train, parsed.eval, parsed.hub)
 
