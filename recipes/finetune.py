@@ -21,7 +21,7 @@ def main() -> None:
 
     if run.train.init_from.endswith(".yaml"):
         raise ValueError(
-            f"train.init_from is the configuration {run.train.init_from}: run recipes/pretrain.py --config on it first, "
+            f"train.init_from is the configuration {run.train.init_from}: run recipes/pretrain.py with it first, "
             "then pass its output folder with --train.init-from"
         )
 

@@ -19,7 +19,7 @@ def run_recipe(main: Callable[[], None]) -> None:
     except KeyboardInterrupt as interrupt:
         print(f"\ninterrupted. {interrupt}".rstrip(), file=sys.stderr)
         sys.exit(130)
-    except (ValueError, FileNotFoundError, OSError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         if os.environ.get("SEQMM_DEBUG"):
             traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)

@@ -87,8 +87,8 @@ class TrainArguments:
     overwrite: bool = False
     """Replace a run that is already in output_dir."""
     init_from: str | None = None
-    """Pretrained checkpoint to start from: a folder or Hub id (recipes/finetune.py). In recipes/benchmark.py also the YAML
-    file of a pretraining run, which is done first, with the same seed."""
+    """Pretrained checkpoint to start from: a folder or Hub id (recipes/finetune.py). In recipes/benchmark.py also the
+    YAML file of a pretraining run, which is done first, with the same seed."""
     objective: Literal["pretraining", "recommendation"] | None = None
     """Which head of a two-stage model a YAML file is meant for; another recipe refuses it. None = any."""
 

@@ -23,8 +23,6 @@ def from_pretrained(path: str, *, revision: str | None = None) -> Recommender:
         FileNotFoundError: for a folder without a model, or a repository that cannot be reached.
         ValueError: for a file that is no seqmm checkpoint, or is truncated.
     """
-    from safetensors import SafetensorError
-
     from seqmm.models import MODELS, model_class
 
     directory = local_folder(path, revision=revision)
@@ -33,13 +31,20 @@ def from_pretrained(path: str, *, revision: str | None = None) -> Recommender:
         raise FileNotFoundError(f"{path} holds no model.safetensors: not a trained model's folder")
     head = (config.architectures or [""])[0]
     cls = model_class(config.model_type, pretraining=head == MODELS[config.model_type].pretraining)
+    with explain_damage(directory), without_bars():
+        return cls.from_pretrained(directory)
+
+
+@contextmanager
+def explain_damage(directory: Path) -> Iterator[None]:
+    """Turns what safetensors says of a truncated file into a ValueError that names it."""
+    from safetensors import SafetensorError
+
     try:
-        with without_bars():
-            return cls.from_pretrained(directory)
+        yield
     except (SafetensorError, OSError) as error:
-        raise ValueError(
-            f"{directory / 'model.safetensors'} cannot be read ({error}); it is truncated or damaged, copy it again"
-        ) from error
+        weights = directory / "model.safetensors"
+        raise ValueError(f"{weights} cannot be read ({error}); it is truncated or damaged, copy it again") from error
 
 
 @contextmanager
@@ -126,10 +131,11 @@ def write_model_card(folder: Path, run: RunConfig, corpus: Corpus, metrics: dict
     """README.md with the results as a model-index, the corpus it was trained on, and how to load it."""
     from huggingface_hub import EvalResult, ModelCardData
 
+    source = corpus.name if Path(run.data.path).exists() else run.data.path  # a Hub id; no path of this machine
     results = [
         EvalResult(
             task_type="recommendation",
-            dataset_type=run.data.path if "/" in run.data.path else corpus.name,
+            dataset_type=source,
             dataset_name=corpus.name,
             dataset_config=corpus.protocol,
             dataset_split=split,
@@ -173,7 +179,7 @@ A `{run.model.model_type}` recommender trained by seqmm (`recipes/{recipe}.py`, 
 ```python
 import seqmm
 
-corpus = seqmm.Corpus.load({run.data.path!r}, protocol={corpus.protocol!r}, features={list(corpus.features)!r})
+corpus = seqmm.Corpus.load({source!r}, protocol={corpus.protocol!r}, features={list(corpus.features)!r})
 model = seqmm.from_pretrained("THIS_REPOSITORY_OR_FOLDER").bind(corpus)
 ```
 """

@@ -129,7 +129,7 @@ def test_errors_are_one_line_and_exit_2(recipe, home, pretrained, tmp_path):
     assert "ratio" in message("train", "--config", "bpr.yaml", "--data.protocol", "ratio")
     assert "60" in message("train", "--config", "bpr.yaml", "--eval.ks", "60", "--eval.monitor", "ndcg@60")
     shape = message("finetune", "--config", "msm4sr.yaml", "--train.init-from", pretrained, "--model.hidden-size", "8")
-    assert "other shapes" in shape
+    assert "hidden_size = 16, this run has 8" in shape
     assert "other" in message("recommend", "--checkpoint", pretrained, "--corpus", "other", "--user", "user-1")
     corpus = Corpus.load(home / "corpus", features=("text", "image"))
     text = corpus.features["text"]

@@ -11,6 +11,7 @@ import sys
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
@@ -21,6 +22,7 @@ from seqmm.data.collators import PairCollator
 from seqmm.distributed import mean_over_ranks
 from seqmm.evaluation.evaluator import Evaluator
 from seqmm.hub import from_pretrained
+from seqmm.models import model_class
 from seqmm.models.base import Stage
 from seqmm.models.graph.bpr import BPR
 from seqmm.training.state import latest_checkpoint
@@ -61,8 +63,9 @@ def test_early_stopping_keeps_the_best_weights(tmp_path):
     assert metrics["ndcg@10"] == pytest.approx(state.best, abs=1e-6)
 
 
-def test_accumulated_batches_equal_one_large_batch(tmp_path):
-    """Row-weighted accumulation: 3 x 24 rows (the last group shorter) step as one batch of 72 would."""
+@pytest.mark.parametrize("name", ["bpr", "sasrec"])
+def test_accumulated_batches_equal_one_large_batch(tmp_path, name):
+    """Accumulation weighted by targets: 5 + 15 + 16 rows step as one batch of 36 would."""
 
     class Sorted(Trainer):
         def _adam(self, groups):
@@ -71,10 +74,13 @@ def test_accumulated_batches_equal_one_large_batch(tmp_path):
                 group["initial_lr"] = group["lr"]
             return optimizer
 
-    large = _trainer(tmp_path / "a", cls=Sorted, batch_size=72, epochs=1)
-    small = _trainer(tmp_path / "b", cls=Sorted, batch_size=24, gradient_accumulation_steps=3, epochs=1)
+    large = _trainer(tmp_path / "a", name, cls=Sorted, batch_size=36, epochs=1)
+    small = _trainer(tmp_path / "b", name, cls=Sorted, batch_size=12, gradient_accumulation_steps=3, epochs=1)
+    rows = large.collators[0].batches(0, 36)[0]
+    large.collators[0].batches = lambda epoch, size: [rows]
+    small.collators[0].batches = lambda epoch, size: np.split(rows, [5, 20])
     for trainer in (large, small):
-        trainer.model.config.regularization = 0.0  # a norm over the batch, not a mean over its rows
+        trainer.model.config.regularization = 0.0  # BPR's: a norm over the batch, not a mean over its rows
         trainer.train()
     assert large.state.step == small.state.step
     for (key, a), b in zip(large.model.state_dict().items(), small.model.state_dict().values(), strict=True):
@@ -107,7 +113,11 @@ def test_an_output_in_use_is_not_overwritten_by_accident(tmp_path):
 
 @pytest.mark.parametrize(
     ("more", "message"),
-    [({"seed": 1}, "seed 0, this run has 1"), ({"batch_size": 32}, "batch_size 64, this run has 32")],
+    [
+        ({"seed": 1}, "train seed = 0, this run has seed = 1"),
+        ({"batch_size": 32}, "batch_size = 64, this run has batch_size = 32"),
+        ({"learning_rate": 0.5}, "learning_rate = 0.01, this run has learning_rate = 0.5"),
+    ],
 )
 def test_resume_refuses_other_settings(tmp_path, more, message):
     _trainer(tmp_path).train()
@@ -124,6 +134,74 @@ def test_resume_refuses_another_corpus_and_another_model(tmp_path):
     model = CASES["bpr"].model(corpus, hidden_size=8)
     with pytest.raises(ValueError, match=r"cannot be read|hidden_size = 16"):
         Trainer(model, corpus, replace(ARGS, resume=True), output_dir=tmp_path).train()
+
+
+def test_resume_refuses_features_of_another_encoder(tmp_path):
+    corpus = CASES["sasrecm"].corpus()
+    _trainer(tmp_path, "sasrecm", corpus).train()
+    text = corpus.features["text"]
+    other = replace(corpus, features=corpus.features | {"text": replace(text, values=text.values + 1)})
+    with pytest.raises(ValueError, match="features text"):
+        _trainer(tmp_path, "sasrecm", other, resume=True).train()
+
+
+def test_resume_without_a_state_keeps_the_weights(tmp_path):
+    _trainer(tmp_path).train()
+    shutil.rmtree(tmp_path / "checkpoints")
+    with pytest.raises(ValueError, match="no training state to resume from"):
+        _trainer(tmp_path, resume=True).train()
+    assert (tmp_path / "model.safetensors").exists()
+
+
+def test_a_longer_run_goes_on_from_a_finished_one(tmp_path):
+    _trainer(tmp_path / "short").train()
+    longer = _trainer(tmp_path / "short", resume=True, epochs=4)
+    longer.train()
+    straight = _trainer(tmp_path / "straight", epochs=4)
+    straight.train()
+    for (key, a), b in zip(longer.model.state_dict().items(), straight.model.state_dict().values(), strict=True):
+        assert torch.equal(a, b), key
+
+
+def test_models_that_are_not_trained_keep_the_rules(tmp_path):
+    corpus = CASES["bpr"].corpus()
+    _trainer(tmp_path, corpus=corpus).train()
+    with pytest.raises(ValueError, match="already holds a run"):
+        _trainer(tmp_path, "popularity", corpus).train()
+    _trainer(tmp_path, "popularity", corpus, overwrite=True).train()
+    assert "validation/ndcg@10" in (tmp_path / "log.jsonl").read_text()
+    untrained = _trainer(tmp_path / "zero", "sasrec", epochs=0).train()
+    assert untrained.finished and untrained.validation["ndcg@10"] >= 0
+
+
+def test_finetuning_refuses_what_does_not_fit(tmp_path):
+    case = CASES["msm4sr-pretraining"]
+    corpus = case.corpus()
+    case.model(corpus).save_pretrained(tmp_path / "pretrained")
+    cls = model_class("msm4sr")
+    fine = CASES["msm4sr"]
+
+    def start(path, **options):
+        return cls.from_pretraining(str(path), cls.config_class(**(fine.options | options)), corpus)
+
+    assert start(tmp_path / "pretrained").config.pretrained_on["fingerprint"] == corpus.fingerprint()
+    with pytest.raises(ValueError, match="num_heads = 2, this run has 4"):
+        start(tmp_path / "pretrained", num_heads=4)
+    CASES["bpr"].model(corpus).save_pretrained(tmp_path / "bpr")
+    with pytest.raises(ValueError, match="is a bpr, not a msm4sr"):
+        start(tmp_path / "bpr")
+    fine.model(corpus).save_pretrained(tmp_path / "fine")
+    kept = start(tmp_path / "fine")
+    elsewhere = fine.corpus(seed=9)
+    fresh = cls.from_pretraining(str(tmp_path / "fine"), cls.config_class(**fine.options), elsewhere)
+    before = from_pretrained(str(tmp_path / "fine"))
+    assert torch.equal(kept.item.weight, before.item.weight)
+    assert not torch.equal(fresh.item.weight, before.item.weight), "item ids of another corpus"
+    assert torch.equal(fresh.encoder.transformer.position.weight, before.encoder.transformer.position.weight)
+    weights = tmp_path / "pretrained" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-30])
+    with pytest.raises(ValueError, match="truncated"):
+        start(tmp_path / "pretrained")
 
 
 def test_a_truncated_state_is_named(tmp_path):
@@ -153,10 +231,12 @@ def test_wrong_arguments(tmp_path):
             _trainer(tmp_path, mixed_precision="fp16")
     with pytest.raises(ValueError, match="batch-size"):
         _trainer(tmp_path, batch_size=0)
-    trainer = _trainer(tmp_path)
-    trainer.monitor = "recall@7"
+    with pytest.raises(ValueError, match="eval-every"):
+        _trainer(tmp_path, eval_every=0)
+    good = _trainer(tmp_path)
     with pytest.raises(ValueError, match="recall@7.*ndcg@10"):
-        trainer.train()
+        Trainer(good.model, good.corpus, ARGS, evaluator=good.evaluator, monitor="recall@7", output_dir=tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):

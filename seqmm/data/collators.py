@@ -25,6 +25,10 @@ class Collator(Protocol):
         """The epoch's GLOBAL batches, each an int64 array of row numbers; the same on every rank."""
         ...
 
+    def num_targets(self, rows: np.ndarray) -> int:
+        """Terms of the loss's mean in ``rows``: accumulated batches are weighted by it."""
+        ...
+
     def __call__(self, epoch: int, rows: np.ndarray) -> dict[str, Tensor]:
         """Tensors of ``rows`` (which may be empty: a rank may have no row of a short batch)."""
         ...
@@ -56,6 +60,9 @@ class PairCollator:
 
     def batches(self, epoch: int, size: int) -> list[np.ndarray]:
         return shuffled(len(self._train), self.seed, epoch, size)
+
+    def num_targets(self, rows: np.ndarray) -> int:
+        return len(rows)
 
     def __call__(self, epoch: int, rows: np.ndarray) -> dict[str, Tensor]:
         if epoch != self._epoch:  # all rows at once, in user order: a fifth of the time of a draw for each batch
@@ -131,6 +138,9 @@ class SequenceCollator:
             rows = rows[np.argsort(self._length[rows], kind="stable")]
             batches += [rows[start : start + size] for start in range(0, len(rows), size)]
         return [batches[i] for i in np.argsort(hash_ints("batches", self.seed, epoch, np.arange(len(batches))))]
+
+    def num_targets(self, rows: np.ndarray) -> int:
+        return int((self._length - self._context)[rows].sum())
 
     def __call__(self, epoch: int, rows: np.ndarray) -> dict[str, Tensor]:
         length = self._length[rows]

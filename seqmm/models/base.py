@@ -87,30 +87,40 @@ class Recommender(PreTrainedModel):
         Raises:
             ValueError: if an encoder weight is missing or of another shape, or a feature set is another encoder's.
         """
-        from seqmm.hub import load_config, local_folder, without_bars
+        from seqmm.hub import explain_damage, load_config, local_folder, without_bars
 
         directory = local_folder(path)
         before = load_config(directory)
         config = fill(config, corpus)
         config.pretrained_on = before.corpus | {"checkpoint": path}
+        if before.model_type != config.model_type:
+            raise ValueError(f"the checkpoint {path} is a {before.model_type}, not a {config.model_type}")
+        for name in cls.encoder_fields:
+            ours, theirs = getattr(config, name), getattr(before, name)
+            if ours != theirs:
+                raise ValueError(
+                    f"the checkpoint {path} was pretrained with {name} = {theirs}, this run has {ours}; "
+                    f"set --model.{name.replace('_', '-')} {theirs}"
+                )
         for name, made in before.features.items():
             check_feature(name, made, corpus)
-        with without_bars():
+        with explain_damage(directory), without_bars():
             loaded: Any = cls.from_pretrained(
                 directory, config=config, output_loading_info=True, ignore_mismatched_sizes=True
             )
         model, report = loaded
-        missing = sorted(key for key in report["missing_keys"] if key.startswith(cls.base_model_prefix + "."))
-        other = sorted(str(key) for key in report["mismatched_keys"])
+        inside = cls.base_model_prefix + "."
+        missing = sorted(key for key in report["missing_keys"] if key.startswith(inside))
+        other = sorted(str(key) for key in report["mismatched_keys"] if inside in str(key))
         if missing or other:
-            raise ValueError(
-                f"the checkpoint {path} does not fit: "
-                + "; ".join(
-                    [f"it lacks {', '.join(missing)}"] * bool(missing)
-                    + [f"other shapes: {', '.join(other)}"] * bool(other)
-                )
-                + ". Use the hyper-parameters and features it was pretrained with (its run.yaml)"
+            what = [f"it lacks {', '.join(missing)}"] * bool(missing) + [f"other shapes: {', '.join(other)}"] * bool(
+                other
             )
+            raise ValueError(f"the checkpoint {path} does not fit: {'; '.join(what)}. Use the features of its run.yaml")
+        if before.corpus.get("fingerprint") != config.corpus["fingerprint"]:
+            for name, module in model.named_modules():  # ids of another corpus mean nothing here
+                if isinstance(module, nn.Embedding) and not name.startswith(inside):
+                    model._init_weights(module)
         model.initialise(corpus)
         return model.bind(corpus)
 
@@ -136,6 +146,8 @@ class Recommender(PreTrainedModel):
             check_feature(name, made, corpus)
         return self
 
+    encoder_fields: ClassVar[tuple[str, ...]] = ()
+    """Hyper-parameters that finetuning must share with the checkpoint it starts from."""
     sized_by: ClassVar[tuple[str, ...]] = ("num_users", "num_items")
     """Which corpus sizes the parameters depend on; a model without user ids drops ``num_users``."""
 

@@ -26,7 +26,7 @@ def load_corpus(data: DataArguments) -> Corpus:
     from accelerate import PartialState
 
     if data.path == DEFAULT_CORPUS and not Path(data.path).exists():
-        with PartialState(cpu=on_cpu()).main_process_first():
+        with PartialState(cpu=on_cpu()).local_main_process_first():
             if not Path(data.path).exists():
                 print(f"building the default corpus {data.path} (once)")
                 build = runpy.run_path(str(folder("tokenized") / "movielens" / "build.py"))["build"]
@@ -63,6 +63,14 @@ def fit(run: RunConfig, model: Recommender, corpus: Corpus, recipe: str) -> dict
             f"{corpus.num_items:,} items), {weights:,} parameters, "
             f"{accelerator.num_processes} x {accelerator.device.type}"
         )
+    trainer.open_output()
+    if accelerator.is_main_process:  # before training: an interrupted run keeps its settings
+        settings = run.to_dict()
+        settings["train"] |= {"resume": False, "overwrite": False}
+        again = f"accelerate launch recipes/{recipe}.py --config {output}/run.yaml"
+        write_yaml(
+            settings, output / "run.yaml", f"{again} --train.overwrite True\nor, to go on: {again} --train.resume True"
+        )
     state = trainer.train()
     metrics: dict[str, Any] = {
         "validation": state.validation,
@@ -73,11 +81,6 @@ def fit(run: RunConfig, model: Recommender, corpus: Corpus, recipe: str) -> dict
         "seconds": round(state.seconds, 1),
     }
     if accelerator.is_main_process:
-        write_yaml(
-            run.to_dict(),
-            output / "run.yaml",
-            comment=f"accelerate launch recipes/{recipe}.py --config {output}/run.yaml",
-        )
         write_json(metrics | {"environment": environment()}, output / "metrics.json")
         write_model_card(output, run, corpus, metrics, recipe)
         shown = "  ".join(f"{name} {value:.4f}" for name, value in state.validation.items())

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,30 +43,6 @@ class TrainState:
             setattr(self, name, value)
 
 
-@contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
-    """A temporary sibling that becomes ``path`` in one rename if the block ends well, and vanishes if not."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    publish_folder(temporary, path)
-
-
-def publish_folder(temporary: Path, path: Path) -> None:
-    """Renames; an older ``path`` is moved aside first and removed after, so that one of the two is always whole."""
-    old = path.with_name(f".{path.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if path.exists():
-        path.rename(old)
-    temporary.rename(path)
-    shutil.rmtree(old, ignore_errors=True)
-
-
 def write_json(values: Any, path: Path) -> None:
     """Writes atomically."""
     temporary = path.with_name(path.name + ".tmp")
@@ -79,5 +52,5 @@ def write_json(values: Any, path: Path) -> None:
 
 def latest_checkpoint(folder: Path) -> Path | None:
     """The newest complete training state below ``folder``, or None."""
-    found = sorted(folder.glob("state-*"), key=lambda path: int(path.name.split("-")[1]))
+    found = sorted(folder.glob("state-*-*"), key=lambda path: [int(part) for part in path.name.split("-")[1:]])
     return found[-1] if found else None

@@ -10,8 +10,10 @@ import signal
 import sys
 import time
 import warnings
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, broadcast, gather_object, send_to_device
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
@@ -30,10 +33,10 @@ from seqmm.data.collators import Collator
 from seqmm.data.corpus import Corpus
 from seqmm.distributed import on_cpu
 from seqmm.evaluation.evaluator import Evaluator
-from seqmm.hub import without_bars
+from seqmm.hub import explain_damage, without_bars
 from seqmm.models.base import Recommender
 from seqmm.random import derive_seed
-from seqmm.training.state import TrainState, latest_checkpoint, publish_folder
+from seqmm.training.state import TrainState, latest_checkpoint
 from seqmm.training.tracking import JsonlTracker
 
 
@@ -72,6 +75,17 @@ class Trainer:
                 f"train.batch-size ({args.batch_size}), train.gradient-accumulation-steps "
                 f"({args.gradient_accumulation_steps}) must be at least 1 and train.epochs ({args.epochs}) at least 0"
             )
+        if args.eval_every < 1 or args.decay_epochs <= 0:
+            raise ValueError(
+                f"train.eval-every ({args.eval_every}) must be at least 1 "
+                f"and train.decay-epochs ({args.decay_epochs}) greater than 0"
+            )
+        if evaluator is not None and monitor not in (
+            computed := [f"{m}@{k}" for m in evaluator.metrics for k in evaluator.ks]
+        ):
+            raise ValueError(
+                f"eval.monitor {monitor!r} is not computed; eval.metrics and eval.ks give {', '.join(computed)}"
+            )
         if args.mixed_precision == "fp16" and not torch.cuda.is_available():
             raise ValueError("train.mixed-precision fp16 needs a GPU and none is visible; use bf16 or no")
         self.accelerator = Accelerator(
@@ -89,7 +103,7 @@ class Trainer:
             stage.collator(corpus, args.seed, **model.collator_options(number))
             for number, stage in enumerate(model.stages)
         ]
-        self._interrupted = False
+        self._opened = self._interrupted = False
         self._sums: dict[str, Tensor] = {}
         self._count = 0
 
@@ -102,6 +116,7 @@ class Trainer:
             KeyboardInterrupt: after Ctrl-C, once the state is saved.
             FloatingPointError: when a loss is not finite; the text names the part and the step.
         """
+        self.open_output()
         if not self.model.stages or self.args.epochs == 0:
             self.model.to(self.accelerator.device)
             self._evaluate()
@@ -147,8 +162,7 @@ class Trainer:
                 last = self.state.epoch == self.args.epochs
                 if self.evaluator is not None and (last or self.state.epoch % self.args.eval_every == 0):
                     self._evaluate()
-                if last or 0 < self.args.patience <= self.state.stale:
-                    self.state.finished = True
+                self.state.finished = self._is_finished()
                 if self.state.finished or (self.args.save_every and self.state.epoch % self.args.save_every == 0):
                     self.save_state()
         if self.evaluator is None:
@@ -159,20 +173,23 @@ class Trainer:
             tracker.finish()
         return self.state
 
+    def _is_finished(self) -> bool:
+        return self.state.epoch >= self.args.epochs or 0 < self.args.patience <= self.state.stale
+
     def _optimise(self, phase: str, group: list[tuple[dict[str, Tensor], int]], epoch: int, num_batches: int) -> None:
         optimizer = self.optimizers[phase]
         for parameters in optimizer.param_groups:
             parameters["lr"] = parameters["initial_lr"] * self._schedule(epoch, num_batches)
         self._only(phase)
-        rows = sum(size for _, size in group)
-        for micro, (batch, size) in enumerate(group):
+        targets = sum(count for _, count in group)
+        for micro, (batch, count) in enumerate(group):
             seed = derive_seed("step", self.args.seed, self.state.step, micro)
             torch.manual_seed(derive_seed(seed, self.accelerator.process_index))  # dropout: a fresh mask on each rank
             batch = batch | {"step_seed": torch.tensor(seed, device=self.accelerator.device)}
             last = micro == len(group) - 1
             with nullcontext() if last else self.accelerator.no_sync(self.ddp):
                 losses = self.ddp(batch, phase)
-                self.accelerator.backward(losses["loss"] * (size / rows))
+                self.accelerator.backward(losses["loss"] * (count / targets))
             self._add(phase, losses)
         if self.args.max_grad_norm > 0:
             self.accelerator.clip_grad_norm_(self._parameters[phase], self.args.max_grad_norm)
@@ -182,7 +199,7 @@ class Trainer:
     def _groups(
         self, stage: int, epoch: int, batches: list[np.ndarray]
     ) -> Iterator[list[tuple[dict[str, Tensor], int]]]:
-        """Lists of (this rank's tensors, rows of the global batch); a list is one optimiser step."""
+        """Lists of (this rank's tensors, targets of the global batch); a list is one optimiser step."""
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         rows = [batch[len(batch) * rank // world : len(batch) * (rank + 1) // world] for batch in batches]
         start = self.state.batch
@@ -195,7 +212,8 @@ class Trainer:
         )
         group: list[tuple[dict[str, Tensor], int]] = []
         for number, batch in enumerate(loader, start):
-            group.append((send_to_device(batch, self.accelerator.device, non_blocking=True), len(batches[number])))
+            count = self.collators[stage].num_targets(batches[number])
+            group.append((send_to_device(batch, self.accelerator.device, non_blocking=True), count))
             if len(group) == self.args.gradient_accumulation_steps or number == len(batches) - 1:
                 yield group
                 self._bar.update(len(group) / len(batches) / len(self.model.stages))
@@ -212,10 +230,28 @@ class Trainer:
 
     # -- preparation --------------------------------------------------------------------------------------------------
 
-    def _prepare(self) -> None:
-        checkpoint = latest_checkpoint(self.output_dir / "checkpoints") if self.args.resume else None
-        if checkpoint is None:
+    def open_output(self) -> None:
+        """Takes the output folder: finds the state to resume from, or refuses a folder in use. :meth:`train` does it.
+
+        Raises:
+            ValueError: if a run is there and neither resume nor overwrite is set, or there is no state to resume from.
+        """
+        if self._opened:
+            return
+        self._checkpoint = latest_checkpoint(self.output_dir / "checkpoints") if self.args.resume else None
+        if self._checkpoint is None and self.accelerator.is_main_process:
             self._claim_output()
+        self.accelerator.wait_for_everyone()
+        if not self.output_dir.is_dir():
+            raise ValueError(f"{self.output_dir} must be on a disk that all machines share; this one does not see it")
+        if self.accelerator.is_main_process:
+            self._jsonl = JsonlTracker(self.output_dir / "log.jsonl")
+        if self.args.report_to:
+            about = {"model": self.model.config.model_type, "corpus": self.corpus.name}
+            self.accelerator.init_trackers("seqmm", config=about)
+        self._opened = True
+
+    def _prepare(self) -> None:
         if self.accelerator.device.type == "cpu":
             _reuse_freed_memory()
         phases = list(dict.fromkeys(phase for stage in self.model.stages for phase in stage.phases))
@@ -234,15 +270,9 @@ class Trainer:
         self.optimizers = dict(zip(phases, prepared, strict=True))
         self.accelerator.register_for_checkpointing(self.state)
         self._same_on_all_ranks()
-        if checkpoint is not None:
-            self._load_state(checkpoint)
-        if self.accelerator.is_main_process:
-            self.output_dir.mkdir(parents=True, exist_ok=True)
-            self._jsonl = JsonlTracker(self.output_dir / "log.jsonl")
-        if self.args.report_to:
-            self.accelerator.init_trackers(
-                "seqmm", config={"model": self.model.config.model_type, "corpus": self.corpus.name}
-            )
+        if self._checkpoint is not None:
+            self._load_state(self._checkpoint)
+            self.state.finished = self._is_finished()
 
     def _adam(self, groups: list[dict[str, Any]]) -> torch.optim.Adam:
         defaults: dict[str, Any] = {
@@ -278,31 +308,47 @@ class Trainer:
                     parameter.requires_grad_(id(parameter) in chosen)
 
     def _claim_output(self) -> None:
-        if self.accelerator.is_main_process:
-            leftovers = [
-                self.output_dir / name for name in ("checkpoints", "log.jsonl", "model.safetensors", "metrics.json")
-            ]
-            used = [path for path in leftovers if path.exists()]
-            if used and not (self.args.overwrite or self.args.resume):
-                raise ValueError(
-                    f"{self.output_dir} already holds a run ({used[0].name}); go on with --train.resume True, "
-                    "replace it with --train.overwrite True, or choose another --train.output-dir"
-                )
-            for path in used:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-        self.accelerator.wait_for_everyone()
+        names = ("checkpoints", "log.jsonl", "model.safetensors", "metrics.json")
+        used = [path for path in (self.output_dir / name for name in names) if path.exists()]
+        if used and self.model.stages and self.args.resume and (self.output_dir / "model.safetensors").exists():
+            raise ValueError(
+                f"{self.output_dir} holds weights but no training state to resume from; replace them with "
+                "--train.overwrite True and --train.resume False, or choose another --train.output-dir"
+            )
+        if used and not (self.args.overwrite or self.args.resume):
+            raise ValueError(
+                f"{self.output_dir} already holds a run ({used[0].name}); go on with --train.resume True, "
+                "replace it with --train.overwrite True, or choose another --train.output-dir"
+            )
+        for path in used:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        self.output_dir.mkdir(parents=True, exist_ok=True)
 
     def _identity(self) -> dict[str, Any]:
+        """What a resumed run must share with the one it goes on with; everything that changes its course."""
+        free = {
+            "output_dir",
+            "num_workers",
+            "log_every",
+            "report_to",
+            "save_every",
+            "save_steps",
+            "resume",
+            "overwrite",
+        }
+        if self.args.schedule != "cosine":
+            free.add("epochs")  # a longer run goes on from a shorter one
+        evaluation = {} if self.evaluator is None else {"monitor": self.monitor, "mask": self.evaluator.mask}
+        config = self.model.config
         return {
             "model": type(self.model).__name__,
             "corpus": self.corpus.fingerprint(),
             "protocol": self.corpus.protocol,
-            "seed": self.args.seed,
-            "batch_size": self.args.batch_size,
-            "gradient_accumulation_steps": self.args.gradient_accumulation_steps,
-            "hyper_parameters": {
-                name: getattr(self.model.config, name) for name, *_ in own_fields(type(self.model.config))
-            },
+            "features": config.features
+            | {name: zlib.crc32(f.values.data) for name, f in self.corpus.features.items()},
+            "train": {key: value for key, value in asdict(self.args).items() if key not in free},
+            "eval": evaluation,
+            "hyper_parameters": {name: getattr(config, name) for name, *_ in own_fields(type(config))},
         }
 
     def _same_on_all_ranks(self) -> None:
@@ -329,13 +375,13 @@ class Trainer:
     # -- saving and loading -------------------------------------------------------------------------------------------
 
     def save_state(self) -> None:
-        """Writes ``checkpoints/state-<step>`` (one rename: whole or not there) and removes older ones."""
+        """Writes ``checkpoints/state-<step>-<epoch>`` (one rename: whole or not there), then removes older ones."""
         folder = self.output_dir / "checkpoints"
-        target = folder / f"state-{self.state.step}"
-        temporary = folder / f".tmp-{self.state.step}"
+        name = f"{self.state.step}-{self.state.epoch}"  # two saves at one step differ by the epoch
+        target, temporary = folder / f"state-{name}", folder / f".tmp-{name}"
         self.state.hook_state = dict(self.model.hook_state)
         if self.accelerator.is_main_process:
-            for torn in folder.glob(".*"):  # what an earlier crash left
+            for torn in folder.glob(".tmp-*"):  # what an earlier crash left
                 shutil.rmtree(torn)
             temporary.mkdir(parents=True)
         self.accelerator.wait_for_everyone()
@@ -344,9 +390,12 @@ class Trainer:
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             older = [path for path in folder.glob("state-*") if path != target]
-            publish_folder(temporary, target)
+            if target.exists():  # the same point, saved twice
+                shutil.rmtree(temporary)
+            else:
+                temporary.rename(target)
             for path in older:
-                shutil.rmtree(path, ignore_errors=True)
+                shutil.rmtree(path)
         self.accelerator.wait_for_everyone()
 
     def _load_state(self, checkpoint: Path) -> None:
@@ -385,11 +434,13 @@ class Trainer:
         self.accelerator.wait_for_everyone()
 
     def _load_best(self) -> None:
-        from safetensors.torch import load_file
-
-        weights = self.output_dir / "model.safetensors"
-        if weights.exists():
-            self.model.load_state_dict(load_file(weights), strict=False)
+        """The best weights, read by rank 0 and sent to all."""
+        if self.accelerator.is_main_process:
+            with explain_damage(self.output_dir):
+                self.model.load_state_dict(load_file(self.output_dir / "model.safetensors"), strict=False)
+        if self.accelerator.num_processes > 1:
+            for tensor in self.model.state_dict().values():
+                dist.broadcast(tensor, 0)
 
     # -- evaluation and logging ---------------------------------------------------------------------------------------
 
@@ -399,10 +450,6 @@ class Trainer:
             return
         started = time.perf_counter()
         metrics = self.evaluator(self.accelerator, self.model)
-        if self.monitor not in metrics:
-            raise ValueError(
-                f"eval.monitor {self.monitor!r} is not computed; eval.metrics and eval.ks give {', '.join(metrics)}"
-            )
         if self.state.best is None or metrics[self.monitor] > self.state.best:
             self.state.best, self.state.best_epoch, self.state.stale = metrics[self.monitor], self.state.epoch, 0
             self.state.validation = metrics
@@ -442,8 +489,7 @@ class Trainer:
 
     def _log(self, values: dict[str, Any]) -> None:
         if self.accelerator.is_main_process:
-            if self.model.stages:
-                self._jsonl.log(values)
+            self._jsonl.log(values)
             if self.args.report_to:
                 numbers = {key: value for key, value in values.items() if isinstance(value, int | float)}
                 self.accelerator.log(numbers, step=self.state.step)
