@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import tarfile
 from collections.abc import Iterator, Sequence
@@ -216,16 +217,23 @@ def image_batches(
         yield rows, images
 
 
-def pca(x: np.ndarray, dim: int) -> np.ndarray:
+def pca(x: np.ndarray, dim: int) -> tuple[np.ndarray, str]:
     """Principal components of the rows, ``[n, d] -> [n, min(dim, n, d)]`` float32, centred.
 
     Exact, in float64; the largest entry of every component is positive, so that the result has one sign.
+
+    Returns:
+        The rows in the new basis, and the basis' digest: 16 hex digits of sha256 over the mean and the components,
+        rounded to 4 decimals. Vectors are comparable only if it is the same.
     """
-    centred = x.astype(np.float64) - x.mean(0, dtype=np.float64)
+    mean = x.mean(0, dtype=np.float64)
+    centred = x.astype(np.float64) - mean
     _, vectors = np.linalg.eigh(centred.T @ centred)
     components = vectors[:, ::-1][:, : min(dim, *x.shape)]  # [d, dim], largest variance first
     components = components * np.sign(components[np.abs(components).argmax(0), np.arange(components.shape[1])])
-    return (centred @ components).astype(np.float32)
+    basis = np.concatenate([mean[None], components.T]).round(4) + 0.0  # rounded: threads change last bits; + 0.0: no -0
+    digest = hashlib.sha256(str(basis.shape).encode() + np.ascontiguousarray(basis, dtype="<f8").tobytes())
+    return (centred @ components).astype(np.float32), digest.hexdigest()[:16]
 
 
 def dense_with_mean(vectors: np.ndarray, rows: np.ndarray, num_items: int, provenance: dict[str, str]) -> Features:

@@ -84,6 +84,7 @@ def test_corpus_with_posters(script: dict, source: Path, bert: Path, clip: str, 
         keywords, image = corpus.features["image_keywords"], corpus.features["image"]
         assert np.array_equal(np.diff(keywords.offsets), with_image.astype(int))
         assert tagger in keywords.provenance["tagger"]
+        assert image.provenance["pca"].startswith("4, fitted on these items, basis ")
         assert image.dim == 4 and np.allclose(image.values[~with_image], 0, atol=1e-4)  # PCA is centred: the mean is 0
         assert not np.allclose(image.values[with_image], 0, atol=1e-4)
         assert corpus.info["items_with_image"].startswith("9 of 12")

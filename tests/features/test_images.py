@@ -84,10 +84,13 @@ def test_pca_equals_sklearn_up_to_sign() -> None:
     from sklearn.decomposition import PCA
 
     x = np.random.default_rng(0).normal(size=(40, 12)) @ np.diag(np.linspace(3, 0.5, 12)) + 5
-    ours, theirs = pca(x.astype(np.float32), 5), PCA(5, svd_solver="full").fit_transform(x)
+    (ours, digest), theirs = pca(x.astype(np.float32), 5), PCA(5, svd_solver="full").fit_transform(x)
     np.testing.assert_allclose(np.abs(ours), np.abs(theirs), atol=1e-4)
-    assert np.array_equal(ours, pca(x.astype(np.float32), 5))
-    assert pca(x[:3].astype(np.float32), 5).shape == (3, 3)
+    again, same = pca(x.astype(np.float32), 5)
+    assert np.array_equal(ours, again) and digest == same
+    assert pca(x[::-1].astype(np.float32), 5)[1] == digest  # the basis is not a matter of the order
+    assert len({digest, pca(x[1:].astype(np.float32), 5)[1], pca(x.astype(np.float32), 4)[1]}) == 3
+    assert pca(x[:3].astype(np.float32), 5)[0].shape == (3, 3)
 
 
 def test_missing_rows_get_the_mean() -> None:

@@ -272,8 +272,9 @@ def image_features(
     for row, chosen in zip(rows, tagger.keywords(np.concatenate(seen), vocabulary), strict=True):
         words[row] = chosen
     known = np.array(rows, np.int64)
-    reduced = pca(np.concatenate(pooled), image_dim)
-    provenance = {**network.provenance, "pca": f"{reduced.shape[1]}, fitted on these items"}
+    reduced, basis = pca(np.concatenate(pooled), image_dim)
+    # two corpora's bases are unrelated; with the digest they are not taken for one another
+    provenance = {**network.provenance, "pca": f"{reduced.shape[1]}, fitted on these items, basis {basis}"}
     features = {
         "image": dense_with_mean(reduced, known, len(ids), provenance),
         "image_keywords": encoder.ragged(
