@@ -173,7 +173,10 @@ class Corpus:
         return _concat(corpora)
 
     def fingerprint(self) -> str:
-        """sha256 (hex) over protocol, interactions and external ids; features, titles and the name are not in it."""
+        """sha256 (hex) over protocol, interactions and external ids; features, titles and the name are not in it.
+
+        A split without any known time counts as one without times, which is what it is once saved.
+        """
         return self._fingerprint
 
     @cached_property
@@ -181,7 +184,8 @@ class Corpus:
         digest = hashlib.sha256(f"{self.protocol} {self.num_users} {self.num_items}".encode())
         for name in SPLITS:
             part = self.splits[name]
-            for column in (part.user, part.item, part.position, part.timestamp):
+            timed = part.timestamp is not None and bool((part.timestamp != -1).any())
+            for column in (part.user, part.item, part.position, part.timestamp if timed else None):
                 if column is None:
                     digest.update(b"none")
                 else:

@@ -20,7 +20,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,10 +107,14 @@ def save_corpus(
                 "protocols share a folder only if they keep the same users and items in the same order. "
                 "Save to another folder, or overwrite this one"
             )
-    with replacing(folder / corpus.protocol) as temporary:
-        _write_splits(corpus, temporary)
-    for name, features in corpus.features.items():
-        write_features(folder, name, features)
+    # Everything is written before anything is renamed, so a failed write changes nothing. The record comes last: killed
+    # before it, a new protocol is a folder that no record lists and the next save replaces; one that was there has rows
+    # that its recorded fingerprint does not fit, which loading says. Feature sets carry their own hashes.
+    with ExitStack() as stack:
+        _write_splits(corpus, stack.enter_context(replacing(folder / corpus.protocol)))
+        for name, features in corpus.features.items():
+            temporary = stack.enter_context(replacing(folder / _feature_folder(name)))
+            _write_feature_files(temporary, name, features, corpus.num_items, corpus.item_ids)
     _write_record(folder, corpus)
     write_card(folder)
 
@@ -362,6 +366,12 @@ def load_corpus(folder: Path, protocol: str, features: Sequence[str]) -> Corpus:
             raise ValueError(
                 f"{folder / protocol / split}.parquet has {found} rows, corpus.json says {rows}; prepare it again"
             )
+    if corpus.fingerprint() != about["fingerprint"]:  # one pass of sha256, which whoever trains needs anyway
+        raise ValueError(
+            f"{folder / protocol}: the interactions are not those corpus.json was written with (fingerprint "
+            f"{corpus.fingerprint()[:16]}, recorded {about['fingerprint'][:16]}); a copy or a write was incomplete: "
+            f"copy the folder again, or prepare protocol {protocol!r} into it again"
+        )
     return corpus
 
 

@@ -197,6 +197,53 @@ def test_a_failed_write_leaves_things_as_they_were(corpus, tmp_path, monkeypatch
         assert Corpus.load(tmp_path / "c", features=SETS).fingerprint() == corpus.fingerprint()
 
 
+def test_rows_unlike_the_recorded_fingerprint_are_refused(corpus, tmp_path):
+    corpus.save(tmp_path / "c")
+    item = corpus.splits["train"].item.copy()
+    item[[0, 1]] = item[[1, 0]]
+    assert item[0] != item[1]
+    schema._write_splits(with_split(corpus, item=item), tmp_path / "c" / "leave_one_out")  # as many rows as before
+    with pytest.raises(ValueError, match=r"c/leave_one_out: the interactions are not those .* prepare protocol"):
+        Corpus.load(tmp_path / "c")
+
+
+def test_splits_without_known_times_keep_their_fingerprint(corpus, tmp_path):
+    unknown = with_split(corpus, timestamp=np.full(len(corpus.splits["train"]), -1))
+    unknown.save(tmp_path / "c")
+    assert Corpus.load(tmp_path / "c").fingerprint() == unknown.fingerprint() != corpus.fingerprint()
+
+
+@pytest.mark.parametrize("protocol", ["leave_one_out", "ratio"])
+@pytest.mark.parametrize("when", ["features", "rename", "record"])
+def test_an_interrupted_protocol_is_harmless_or_detected(corpus, tmp_path, monkeypatch, protocol, when):
+    corpus.save(tmp_path / "c")
+    second = synthetic_corpus(40, 30, protocol=protocol, seed=1)
+    second = replace(second, features={name: second.features[name] for name in SETS})
+    where = {"features": "_write_feature_files", "rename": "_write_splits", "record": "_write_record"}[when]
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, where, stop)
+        with pytest.raises(KeyboardInterrupt):
+            second.save(tmp_path / "c")
+    if when == "record" and protocol == "leave_one_out":
+        with pytest.raises(ValueError, match="the interactions are not those|corpus.json says"):
+            Corpus.load(tmp_path / "c")
+    else:
+        loaded = Corpus.load(tmp_path / "c", features=SETS)
+        assert loaded.fingerprint() == corpus.fingerprint()
+        if when != "record":
+            assert all(same(loaded.features[name], corpus.features[name]) for name in SETS)
+    if protocol == "ratio":
+        with pytest.raises(ValueError, match="no protocol 'ratio'"):
+            Corpus.load(tmp_path / "c", protocol="ratio")
+    assert not list((tmp_path / "c").glob(".*"))
+    second.save(tmp_path / "c")  # the remedy
+    assert Corpus.load(tmp_path / "c", protocol=protocol, features=SETS).fingerprint() == second.fingerprint()
+
+
 def test_datasets_reads_the_folder(corpus, tmp_path):
     from datasets import get_dataset_config_names, load_dataset
 
