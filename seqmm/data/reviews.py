@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from seqmm.data.filtering import Log
-from seqmm.data.tabular import clean, lines, read_log
+from seqmm.data.tabular import LATEST, clean, lines, read_log
 
 if TYPE_CHECKING:
     import polars as pl
@@ -42,11 +42,11 @@ _NAMES = {
 
 
 def read_reviews(file: Path, year: Year) -> Log:
-    """Reads a reviews file.
+    """Reads a reviews file. Rows with a null or empty user, item or time are left out and counted.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: broken JSON, a missing field, an unparsable time; with file, row and value.
+        ValueError: broken JSON, a missing field, something that is no time; with file, row and value.
     """
     names = _NAMES[year]
     if ".csv" in file.suffixes:
@@ -60,24 +60,22 @@ def read_reviews(file: Path, year: Year) -> Log:
         )
     users: dict[str, int] = {}
     items: dict[str, int] = {}
-    user, item, time = array("i"), array("i"), array("q")
+    user, item, time, incomplete = array("i"), array("i"), array("q"), 0
     for number, line in lines(file, f"read {file.name}"):
         record = _parse(line, number, file)
         for name in (names.user, names.item, names.time):
             if name not in record:
                 have = ", ".join(record)
                 raise ValueError(f"{file}, row {number}: no field {name!r} (it has: {have}); is this of {year}?")
-        try:
-            moment = int(record[names.time]) // names.per_second
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"{file}, row {number}, field {names.time!r}: {record[names.time]!r} is not a time; correct or remove"
-            ) from error
+        if any(record[name] in (None, "") for name in (names.user, names.item, names.time)):
+            incomplete += 1
+            continue
+        moment = _seconds(record[names.time], names, f"{file}, row {number}, field {names.time!r}")
         user.append(users.setdefault(str(record[names.user]), len(users)))
         item.append(items.setdefault(str(record[names.item]), len(items)))
         time.append(moment)
     if not user:
-        raise ValueError(f"{file} holds no review")
+        raise ValueError(f"{file} holds no review with user, item and time")
     return Log(
         np.frombuffer(user, np.int32),
         np.frombuffer(item, np.int32),
@@ -85,7 +83,21 @@ def read_reviews(file: Path, year: Year) -> Log:
         list(items),
         timestamp=np.frombuffer(time, np.int64),
         source=file.name,
+        incomplete=incomplete,
     )
+
+
+def _seconds(value: Any, names: _Names, where: str) -> int:
+    try:
+        moment = int(value) // names.per_second
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{where}: {value!r} is not a time; correct or remove it") from error
+    if moment > LATEST:
+        unit = "seconds" if names.per_second == 1 else "milliseconds"
+        raise ValueError(f"{where}: {value!r} is not a time in {unit}; correct it, or is the file of another year?")
+    if moment < 0:
+        raise ValueError(f"{where}: {value!r} is not a time after 1970; correct or remove it")
+    return moment
 
 
 def read_metadata(file: Path, year: Year, wanted: Collection[str]) -> pl.DataFrame:
@@ -109,6 +121,9 @@ def read_metadata(file: Path, year: Year, wanted: Collection[str]) -> pl.DataFra
             raise ValueError(f"{file}, row {number}: no field {key!r} (it has: {have}); is this metadata of {year}?")
         if record[key] in keep:
             keep.remove(record[key])
+            details = record.get("details")
+            if isinstance(details, str):  # as the Hub's copy of 2023 has them
+                record["details"] = _parse(details, number, file, ", field 'details'") if details else {}
             rows.append({"id": record[key]} | _describe(record, year))
     strings = pl.List(pl.String)
     lists = ("features", "categories", "images")
@@ -125,11 +140,7 @@ def _describe(record: dict[str, Any], year: Year) -> dict[str, object]:
     else:
         bullets, categories = record.get("features"), record.get("categories")
         images = [image.get("large") for image in record.get("images") or []]
-    if year == 2023:
-        details = record.get("details") or {}
-        brand = (json.loads(details) if isinstance(details, str) else details).get("Brand")
-    else:
-        brand = record.get("brand")
+    brand = (record.get("details") or {}).get("Brand") if year == 2023 else record.get("brand")
     price = record.get("price")
     return {
         "title": clean(str(record.get("title") or "")),
@@ -149,14 +160,14 @@ def _strings(value: object) -> list[str]:
     return [str(value)] if value else []
 
 
-def _parse(line: str, number: int, file: Path) -> dict[str, Any]:
+def _parse(line: str, number: int, file: Path, field: str = "") -> dict[str, Any]:
     try:
         # the 2014 metadata are Python literals, not JSON
         record = ast.literal_eval(line.strip()) if line.lstrip().startswith("{'") else json.loads(line)
     except (ValueError, SyntaxError) as error:
         raise ValueError(
-            f"{file}, row {number}: not a JSON object ({error}); the file is damaged or of another kind"
+            f"{file}, row {number}{field}: not a JSON object ({error}); the file is damaged or of another kind"
         ) from error
     if not isinstance(record, dict):
-        raise ValueError(f"{file}, row {number}: {line[:40]!r} is not a JSON object")
+        raise ValueError(f"{file}, row {number}{field}: {line[:40]!r} is not a JSON object")
     return record

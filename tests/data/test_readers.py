@@ -204,6 +204,46 @@ def test_metadata_2014_and_2018(tmp_path):
     assert (row["categories"], row["description"], row["images"], row["features"]) == (["a"], "x", ["h"], ["f"])
 
 
+def test_details_in_a_string(tmp_path):
+    rows = [{"parent_asin": name, "details": text} for name, text in (("P", '{"Brand": "ACME"}'), ("Q", ""))]
+    assert read_metadata(json_lines(tmp_path / "m.jsonl", rows), 2023, "PQ")["brand"].to_list() == ["ACME", ""]
+    for broken in ('{"Brand": ', "[1]"):
+        file = json_lines(tmp_path / "n.jsonl", [rows[0], {"parent_asin": "Q", "details": broken}])
+        with pytest.raises(ValueError, match=r"n\.jsonl, row 2, field 'details': .*not a JSON object"):
+            read_metadata(file, 2023, "PQ")
+        assert len(read_metadata(file, 2023, "P")) == 1  # nobody asked for the other
+
+
+@pytest.mark.parametrize("year", [2014, 2018, 2023])
+def test_incomplete_reviews_are_left_out_and_counted(tmp_path, year):
+    user, item, time = (
+        ("user_id", "parent_asin", "timestamp") if year == 2023 else ("reviewerID", "asin", "unixReviewTime")
+    )
+    good = {user: "A", item: "X", time: 5000}
+    bad = [good | {name: value} for name in (user, item, time) for value in (None, "")]
+    log = read_reviews(json_lines(tmp_path / "a.jsonl", [good, *bad, good | {user: "B"}]), year)
+    assert (log.user_ids, log.item_ids, len(log), log.incomplete) == (["A", "B"], ["X"], 2, 6)
+    with pytest.raises(ValueError, match="holds no review with user, item and time"):
+        read_reviews(json_lines(tmp_path / "b.jsonl", bad), year)
+
+
+@pytest.mark.parametrize(
+    ("year", "time", "message"),
+    [
+        (2014, 1_400_000_000_000, "is not a time in seconds; .* of another year"),
+        (2018, -5, "is not a time after 1970"),
+        (2018, float("inf"), "is not a time"),
+        (2023, -5000, "is not a time after 1970"),
+        (2023, 1_400_000_000_000_000_000, "is not a time in milliseconds"),
+    ],
+)
+def test_impossible_times_of_reviews(tmp_path, year, time, message):
+    row = {"user_id": "A", "parent_asin": "X", "timestamp": 1} | {"reviewerID": "A", "asin": "X", "unixReviewTime": 1}
+    late = row | {"timestamp": time, "unixReviewTime": time}
+    with pytest.raises(ValueError, match=rf"a\.jsonl, row 2, field '.*': {time} {message}"):
+        read_reviews(json_lines(tmp_path / "a.jsonl", [row, late]), year)
+
+
 def test_bad_reviews(tmp_path):
     good = {"reviewerID": "A", "asin": "X", "unixReviewTime": 1}
     with pytest.raises(ValueError, match=r"row 2: no field 'asin'.*2014"):
