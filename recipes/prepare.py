@@ -11,7 +11,9 @@ From a table (.csv, .tsv, .parquet, also .gz), with its split labels and feature
   python recipes/prepare.py --interactions inter.tsv.gz --items items.tsv --rename title=name --tags brand \\
       --split x_label --protocol given --feature image=image_feat.npy text=text_feat.npy --output corpora/mine
 
-Another protocol into the same folder: the same command with another --protocol.
+Another protocol into the same folder: the same command with another --protocol. That works where the protocol keeps the
+same users and items: leave_one_out and ratio do, given does with the others' --k-core (its own is 0). temporal and cold
+drop users without a train interaction, and then the folder refuses them: give them an --output of their own.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ class Arguments:
     interactions: Path
     """File of interactions."""
     output: Path
-    """Folder to write; one that holds the same users and items gets another protocol."""
+    """Folder to write. One with the same users and items gets another protocol; with others it is refused."""
     kind: Literal["table", "amazon2014", "amazon2018", "amazon2023"] = "table"
     """What the files are: a table with the columns named below, or Amazon's reviews and metadata."""
     items: Path | None = None
