@@ -279,6 +279,16 @@ def negative(j: int, other: int, target, user) -> bool:
 
 
 @pytest.mark.parametrize("same_user", [False, True])
+def test_related_makes_only_the_rows_asked_for(same_user):
+    _, _, target, user = views_and_rows(1)
+    user = user if same_user else None
+    bias = related(target, user)(slice(3, 6))
+    assert bias.shape == (3, 14)
+    for j in range(3, 6):
+        assert bias[j - 3].tolist() == [0.0 if negative(j, k, target, user) else -math.inf for k in range(14)]
+
+
+@pytest.mark.parametrize("same_user", [False, True])
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_next_item_is_the_loop_of_equation_7(count, same_user):
     views, positive, target, user = views_and_rows(count)
@@ -506,7 +516,7 @@ def test_finetuning_starts_from_pretraining_on_another_corpus(tmp_path):
     assert model.config.pretrained_on["fingerprint"] == synthetic("image", "text").fingerprint()
     text = FINETUNE.from_pretraining(str(tmp_path), MSM4SRConfig(**SMALL, modalities=("text",)), other)
     assert not any("image" in key for key in text.state_dict())
-    with pytest.raises(ValueError, match="does not fit"):
+    with pytest.raises(ValueError, match="num_layers = 1, this run has 2"):
         FINETUNE.from_pretraining(str(tmp_path), MSM4SRConfig(**(SMALL | {"num_layers": 2})), other)
     changed = replace(other.features["text"], provenance={"encoder": "another"})
     with pytest.raises(ValueError, match="'text'.*another"):

@@ -31,7 +31,7 @@ Known differences:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal, Self
 
 import torch
@@ -48,6 +48,9 @@ from seqmm.nn.moe import MoEAdaptor
 from seqmm.nn.pooling import AttentionPooling
 from seqmm.nn.transformer import last_state
 from seqmm.random import torch_uniform
+
+LeftOut = Callable[[slice], Tensor]
+"""What :func:`related` gives: the bias of a slice of rows against the global batch."""
 
 
 class MSM4SRConfig(SequenceConfig):
@@ -245,13 +248,13 @@ def mix(sequences: Tensor, draw: Tensor, rate: Tensor) -> Tensor:
     return sequences.gather(2, source[..., None].expand_as(sequences))
 
 
-def next_item(views: Tensor, positive: Tensor, left_out: Tensor, temperature: float) -> Tensor:
+def next_item(views: Tensor, positive: Tensor, left_out: LeftOut, temperature: float) -> Tensor:
     """Next-item prediction (eq. 7) against the global batch's targets, summed over modalities, mean over rows.
 
     Args:
         views: ``[T, K, S, d]`` unit vectors; the S views of a row are added inside the logarithm.
         positive: ``[T, K, d]`` unit vectors of the targets.
-        left_out: ``[T, N]`` from :func:`related`: pairs with the global batch's rows that are no negatives.
+        left_out: from :func:`related`: pairs with the global batch's rows that are no negatives.
         temperature: divides the cosines.
     """
     everyone = gather_rows(positive)  # [N, K, d]
@@ -264,7 +267,7 @@ def next_item(views: Tensor, positive: Tensor, left_out: Tensor, temperature: fl
     return mean_over_ranks(loss)
 
 
-def cross_modal(a: Tensor, b: Tensor, left_out: Tensor, temperature: float, intra: bool = False) -> Tensor:
+def cross_modal(a: Tensor, b: Tensor, left_out: LeftOut, temperature: float, intra: bool = False) -> Tensor:
     """Contrast of two views of the same rows (eq. 9) within the global batch, mean over rows.
 
     ``-log f(a_j, b_j) / (sum_j' f(a_j, b_j') + sum_{j' != j} f(b_j, a_j'))``; exchanging a and b gives the same, so the
@@ -274,7 +277,7 @@ def cross_modal(a: Tensor, b: Tensor, left_out: Tensor, temperature: float, intr
     Args:
         a: ``[T, d]`` unit vectors.
         b: ``[T, d]`` unit vectors.
-        left_out: ``[T, N]`` from :func:`related`: pairs with the global batch's rows that are no negatives.
+        left_out: from :func:`related`: pairs with the global batch's rows that are no negatives.
         temperature: divides the cosines.
         intra: see above.
     """
@@ -288,15 +291,25 @@ def cross_modal(a: Tensor, b: Tensor, left_out: Tensor, temperature: float, intr
     return mean_over_ranks(both.logsumexp(1).mean(0) - hit)
 
 
-def _negatives(query: Tensor, table: Tensor, left_out: Tensor, temperature: float) -> Tensor:
+def _negatives(query: Tensor, table: Tensor, left_out: LeftOut, temperature: float) -> Tensor:
     """``[T]`` log-sum-exp of scaled cosines of ``query [T, d]`` and ``table [N, d]`` over the pairs not left out."""
-    return log_sum_exp(query, table, 1 / temperature, lambda rows: torch.where(left_out[rows], -torch.inf, 0.0))
+    return log_sum_exp(query, table, 1 / temperature, left_out)
 
 
-def related(target: Tensor, user: Tensor | None) -> Tensor:
-    """``[T, N]`` bool: rows of the global batch with the same target or, if given, the same user; itself included."""
-    same = target[:, None] == gather_rows(target)
-    return same if user is None else same | (user[:, None] == gather_rows(user))
+def related(target: Tensor, user: Tensor | None) -> LeftOut:
+    """Leaves out rows of the global batch with the same target or, if given, the same user; itself included.
+
+    Returns:
+        For a slice of the T rows a ``[rows, N]`` bias, -inf for pairs left out, else 0: only a block of it ever exists.
+    """
+    ids = [target] if user is None else [target, user]
+    everyone = [gather_rows(own) for own in ids]  # [N]
+
+    def bias(rows: slice) -> Tensor:
+        same = [own[rows, None] == all_ids for own, all_ids in zip(ids, everyone, strict=True)]
+        return torch.where(same[0] if user is None else same[0] | same[1], -torch.inf, 0.0)
+
+    return bias
 
 
 class MSM4SR(SequenceRecommender):
@@ -304,6 +317,7 @@ class MSM4SR(SequenceRecommender):
 
     config_class = MSM4SRConfig
     config: MSM4SRConfig
+    encoder_fields = ("hidden_size", "max_length", "num_layers", "num_heads", "inner_size", "num_experts")
 
     def __init__(self, config: MSM4SRConfig):
         super().__init__(config)
