@@ -21,9 +21,12 @@ class Case:
     options: dict[str, Any] = field(default_factory=dict)
     features: tuple[str, ...] = ()
     pretraining: bool = False
+    slow: bool = True
+    """Whether the slow tests (learning, two processes) run it, too: they need one case a mechanism."""
 
     def corpus(self, **options: Any) -> Corpus:
-        whole = synthetic_corpus(**({"num_users": 60, "num_items": 40, "mean_length": 9} | options))
+        small = {"num_users": 60, "num_items": 40, "mean_length": 9, "modalities": ("text", "image", "audio")}
+        whole = synthetic_corpus(**(small | options))
         return replace(whole, features={name: whole.features[name] for name in self.features})
 
     def model(self, corpus: Corpus, seed: int = 0, **options: Any) -> Recommender:
@@ -35,6 +38,7 @@ class Case:
 _SMALL = {"hidden_size": 16}
 _SEQUENCE = _SMALL | {"max_length": 8, "num_layers": 1, "num_heads": 2, "inner_size": 32, "dropout": 0.0}
 _VIEWS = ("text", "image")
+_DENSE = ("text_vector", "image_vector")
 _MSM4SR = _SEQUENCE | {"num_experts": 2, "expert_dropout": 0.0}
 
 CASES = {
@@ -52,5 +56,21 @@ CASES = {
     "msm4sr-pretraining-one": Case("msm4sr", _MSM4SR, ("text",), pretraining=True),
     "msm4sr": Case("msm4sr", _MSM4SR, _VIEWS),
     "msm4sr-no-ids": Case("msm4sr", _MSM4SR | {"use_ids": False}, _VIEWS),
+    # options of the models above
+    "sasrec-sampled-softmax": Case("sasrec", _SEQUENCE | {"loss": "sampled_softmax", "num_negatives": 3}, slow=False),
+    "sasrecm-gate": Case("sasrecm", _SEQUENCE | {"fuse": "gate"}, _VIEWS, slow=False),
+    "sasrecm-concat": Case("sasrecm", _SEQUENCE | {"fuse": "concat"}, _VIEWS, slow=False),
+    "sasrecm-tags": Case("sasrecm", _SEQUENCE, ("genre", "text"), slow=False),
+    "sasrecm-dense": Case("sasrecm", _SEQUENCE, _DENSE, slow=False),
+    "msm4sr-pretraining-prefix": Case("msm4sr", _MSM4SR | {"targets": "prefix"}, _VIEWS, pretraining=True, slow=False),
+    "msm4sr-pretraining-intra": Case(
+        "msm4sr", _MSM4SR | {"cmcl_negatives": "intra"}, _VIEWS, pretraining=True, slow=False
+    ),
+    "msm4sr-pretraining-dense": Case("msm4sr", _MSM4SR, _DENSE, pretraining=True, slow=False),
+    "msm4sr-pretraining-three": Case("msm4sr", _MSM4SR, (*_VIEWS, "audio"), pretraining=True, slow=False),
+    "msm4sr-end-to-end": Case("msm4sr", _MSM4SR | {"end_to_end": True}, _VIEWS, slow=False),
+    "msm4sr-dot": Case("msm4sr", _MSM4SR | {"score": "dot"}, _VIEWS, slow=False),
+    "msm4sr-dense": Case("msm4sr", _MSM4SR, _DENSE, slow=False),
 }
 TRAINED = [name for name, case in CASES.items() if model_class(case.model_type, pretraining=case.pretraining).stages]
+SLOW = [name for name in TRAINED if CASES[name].slow]

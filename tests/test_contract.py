@@ -15,7 +15,7 @@ from seqmm.evaluation.evaluator import Evaluator
 from seqmm.hub import from_pretrained
 from seqmm.models.base import Recommender
 from seqmm.training.trainer import Trainer
-from tests.cases import CASES, TRAINED
+from tests.cases import CASES, SLOW, TRAINED
 
 EXCEPTIONS: dict[tuple[str, str], str] = {}
 ALL = sorted(CASES)
@@ -182,7 +182,7 @@ LEARNING = {"msm4sr-pretraining-one": 20, "msm4sr-pretraining": 20}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", SLOW)
 def test_learns_planted_structure(name, tmp_path):
     """Beats popularity on held-out items by a clear margin within some epochs."""
     _check(name, "learns")

@@ -9,7 +9,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from seqmm.distributed import gather_rows, mean_over_ranks, sum_over_ranks
-from tests.cases import TRAINED
+from tests.cases import SLOW
 
 
 def _rank(rank, path, sizes):
@@ -52,7 +52,7 @@ def test_an_empty_batch_is_an_error():
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory, repository):
-    """Every trained case with 1 and with 2 processes, 2 epochs of SGD, with a batch of 13 and a short last one."""
+    """The slow cases with 1 and with 2 processes, 2 epochs of SGD, with a batch of 13 and a short last one."""
     output = tmp_path_factory.mktemp("runs")
     script = str(repository / "tests" / "train_cases.py")
     two = [
@@ -64,14 +64,14 @@ def runs(tmp_path_factory, repository):
     ]
     for processes, command in ((1, [sys.executable]), (2, two)):
         done = subprocess.run(
-            [*command, script, output, str(processes), *TRAINED], capture_output=True, text=True, timeout=500
+            [*command, script, output, str(processes), *SLOW], capture_output=True, text=True, timeout=500
         )
         assert done.returncode == 0, "\n".join(line for line in done.stderr.splitlines() if "[rank0]" in line)
     return [torch.load(output / f"{processes}.pt", weights_only=True) for processes in (1, 2)]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", SLOW)
 def test_one_process_equals_two(runs, name):
     one, two = runs[0][name], runs[1][name]
     assert len(one["losses"]) == len(two["losses"]) > 4
