@@ -1,6 +1,7 @@
 """Compare models on one corpus: models x seeds to a table, on the test split (the only recipe that reads it unasked).
 
-A YAML file is trained here with each seed; a run's folder is evaluated as it is:
+A YAML file is trained here with each seed (one that names a pretraining YAML in train.init_from is pretrained first); a
+run's folder is evaluated as it is:
 
   accelerate launch recipes/benchmark.py --runs recipes/configs/{lightgcn,bpr}/baby.yaml --seeds 0 1 2
 
@@ -13,7 +14,7 @@ per_user/*.npz, cells/, runs/.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -61,15 +62,25 @@ def main() -> None:
     from accelerate import Accelerator
 
     from seqmm.distributed import on_cpu
-    from seqmm.evaluation.benchmark import Protocol, finish, plan, popularity, read_rows, report, run_probes, tie_report
+    from seqmm.evaluation.benchmark import (
+        Protocol,
+        finish,
+        mixed_precision,
+        plan,
+        popularity,
+        read_rows,
+        report,
+        run_probes,
+        tie_report,
+    )
     from seqmm.training.run import load_corpus
     from seqmm.training.state import write_json
 
-    accelerator = Accelerator(cpu=on_cpu())
     cells = plan(arguments.runs, arguments.seeds, output, arguments.corpus)
     if all(cell.run.model.model_type != "popularity" for cell in cells):
-        cells.append(popularity(cells[0], output, arguments.corpus))
-    data = cells[-1].run.data
+        cells.append(popularity(cells[0], output))
+    accelerator = Accelerator(cpu=on_cpu(), mixed_precision=mixed_precision(cells))
+    data = replace(cells[0].run.data, features=())
     corpus = load_corpus(data)
     protocol = Protocol(arguments.ks, arguments.metrics, arguments.mask, arguments.ideal)
     evaluator = protocol.evaluator(corpus, "test")
@@ -77,7 +88,7 @@ def main() -> None:
     for number, cell in enumerate(cells, 1):
         if accelerator.is_main_process:
             print(f"\n[{number}/{len(cells)}] {cell.label}, seed {cell.seed}", flush=True)
-        results.append(finish(cell, corpus, protocol, output, arguments.corpus))
+        results.append(finish(cell, corpus, protocol, output))
     probes = run_probes(corpus, protocol, monitor) if arguments.probes else []
     if accelerator.is_main_process:
         note = tie_report(corpus, data) if arguments.probes else None

@@ -15,14 +15,17 @@ from typing import Any, Literal
 import numpy as np
 from accelerate import Accelerator
 
-from seqmm.config import DataArguments, RunConfig, TrainArguments, load_run
+from seqmm.cli import folder
+from seqmm.config import DataArguments, RunConfig, TrainArguments, load_run, read_yaml
 from seqmm.data.corpus import Corpus
+from seqmm.data.schema import hash_rows
 from seqmm.evaluation.evaluator import Evaluator
 from seqmm.evaluation.leakage import PROBES, renumbered, ties
 from seqmm.evaluation.significance import Comparison, compare, over_seeds, standard_error
+from seqmm.hub import from_pretrained, local_folder
 from seqmm.models import model_class
-from seqmm.models.base import Recommender
-from seqmm.retrieval import check_trained_on, open_checkpoint
+from seqmm.models.base import Recommender, describe
+from seqmm.retrieval import check_trained_on
 from seqmm.training.run import fit, load_corpus, seed_weights
 from seqmm.training.state import write_json
 
@@ -49,6 +52,8 @@ class Cell:
     seed: int
     source: str
     run: RunConfig
+    pretraining: Cell | None = None
+    """Done first, if ``train.init_from`` is a YAML; ``run.train.init_from`` is then its folder."""
 
     @property
     def name(self) -> str:
@@ -64,36 +69,41 @@ def plan(sources: Sequence[str], seeds: Sequence[int], output: Path, corpus_path
 
     Args:
         sources: YAML files, each trained with every seed (once, if there is nothing to train); and run folders, each
-            evaluated as it is. Folders called ``name-seed0``, ``name-seed1`` … are seeds of one row.
+            evaluated as it is. Folders called ``name-seed0``, ``name-seed1`` … are seeds of one row. A YAML whose
+            ``train.init_from`` is a YAML is pretrained by that one first, with the same seed; files that share it share
+            the pretraining.
         seeds: for the YAML files.
         output: of the benchmark.
-        corpus_path: instead of each source's own corpus.
+        corpus_path: instead of each source's own corpus; a pretraining on a corpus other than its source's keeps it.
 
     Raises:
-        FileNotFoundError, ValueError: a source that is neither, two sources of one name and seed, or seeds of one row
-            with other hyper-parameters.
+        FileNotFoundError, ValueError: a source that is neither, or is for pretraining; two sources of one name and
+            seed; seeds of one row with other hyper-parameters; files of different ``train.mixed_precision``.
     """
     cells: list[Cell] = []
     for source in sources:
-        place = Path(source)
-        if place.is_dir():
-            if not (place / "run.yaml").is_file():
-                raise FileNotFoundError(f"{place} is no finished run: it has no run.yaml; train it, or name a YAML")
-            run = load_run(["--config", str(place / "run.yaml")])
-            label = re.sub(r"[-_.]?s(eed)?[-_]?\d+$", "", place.resolve().name) or place.resolve().name
+        if Path(source).is_dir():
+            file = Path(source) / "run.yaml"
+            if not file.is_file():
+                raise FileNotFoundError(f"{source} is no finished run: it has no run.yaml; train it, or name a YAML")
+            _refuse_pretraining(file, source)
+            run = load_run(["--config", str(file)])
+            _use_corpus(run, corpus_path)
+            name = Path(source).resolve().name
+            label = re.sub(r"([-_]seed|-s)\d+$", "", name) or name
             cells.append(Cell(label, run.train.seed, source, run))
             continue
-        run = load_run(["--config", source])
-        label = f"{place.resolve().parent.name}/{place.stem}"
+        file = _find(source)
+        _refuse_pretraining(file, source)
+        run = load_run(["--config", str(file)])
         for seed in seeds if model_class(run.model.model_type).stages else seeds[:1]:
-            run = load_run(["--config", source, "--train.seed", str(seed)])
-            cell = Cell(label, seed, source, run)
-            folder = output / "runs" / cell.name
-            cell.run.train = replace(run.train, output_dir=str(folder), resume=True, overwrite=False)
-            if corpus_path is not None:
-                cell.run.data.path = corpus_path
-            cell.run.eval.test = False
-            cells.append(cell)
+            cells.append(_to_train(file, seed, output, corpus_path))
+    _check_precision(cells)
+    pretrained: dict[str, Cell] = {}
+    for first in (cell.pretraining for cell in cells if cell.pretraining is not None):
+        other = pretrained.setdefault(first.name, first)
+        if other.run.to_dict() != first.run.to_dict():
+            raise ValueError(f"{first.source} and {other.source} are both {first.name}, but they differ; rename one")
     names: dict[str, Cell] = {}
     rows: dict[str, Cell] = {}
     for cell in cells:
@@ -108,17 +118,86 @@ def plan(sources: Sequence[str], seeds: Sequence[int], output: Path, corpus_path
     return cells
 
 
-def popularity(like: Cell, output: Path, corpus_path: str | None) -> Cell:
+def _to_train(file: Path, seed: int, output: Path, corpus_path: str | None) -> Cell:
+    run = load_run(["--config", str(file), "--train.seed", str(seed)])
+    before, own_path = None, run.data.path
+    if run.train.init_from is not None and run.train.init_from.endswith(".yaml"):
+        first = _find(run.train.init_from)
+        pretrain = load_run(["--config", str(first), "--train.seed", str(seed)], pretraining=True)
+        if pretrain.data.path == own_path:
+            _use_corpus(pretrain, corpus_path)
+        before = Cell(f"{_label(first)}-pretraining", seed, str(first), pretrain)
+        _write_to(pretrain, output / "runs" / before.name)
+        run.train.init_from = pretrain.train.output_dir
+    _use_corpus(run, corpus_path)
+    cell = Cell(_label(file), seed, str(file), run, before)
+    _write_to(run, output / "runs" / cell.name)
+    return cell
+
+
+def _label(file: Path) -> str:
+    return f"{file.resolve().parent.name}/{file.stem}"
+
+
+def _write_to(run: RunConfig, directory: Path) -> None:
+    run.train = replace(run.train, output_dir=str(directory), resume=True, overwrite=False)
+    run.eval.test = False
+
+
+def _use_corpus(run: RunConfig, path: str | None) -> None:
+    if path is not None:
+        run.data = replace(run.data, path=path, revision=None)
+
+
+def _find(path: str) -> Path:
+    """A YAML file relative to the working directory, else ``recipes/…`` of the checkout or the installed package."""
+    place = Path(path)
+    if place.exists() or place.parts[:1] != ("recipes",):
+        return place
+    return folder("recipes").joinpath(*place.parts[1:])
+
+
+def _refuse_pretraining(file: Path, source: str) -> None:
+    train = read_yaml(file).get("train")
+    if isinstance(train, dict) and train.get("objective") == "pretraining":
+        raise ValueError(
+            f"{source} is for pretraining, which has no row of its own; name the YAML that finetunes from it "
+            "(…_finetune.yaml: train.init_from names the pretraining YAML, which is then run first)"
+        )
+
+
+def _check_precision(cells: Sequence[Cell]) -> None:
+    """accelerate keeps one precision a process."""
+    seen: dict[str | None, str] = {}
+    for cell in cells:
+        if cell.is_run:
+            continue
+        if not model_class(cell.run.model.model_type).stages:
+            cell.run.train.mixed_precision = None
+            continue
+        for each in filter(None, (cell, cell.pretraining)):
+            seen.setdefault(each.run.train.mixed_precision, each.source)
+    if len(seen) > 1:
+        said = ", ".join(f"{precision or 'not set'} in {source}" for precision, source in seen.items())
+        raise ValueError(f"train.mixed_precision must be the same in all YAML files of a benchmark; it is {said}")
+
+
+def mixed_precision(cells: Sequence[Cell]) -> str | None:
+    """What the accelerator must be made with, before any cell is trained."""
+    return next((c.run.train.mixed_precision for c in cells if not c.is_run and c.run.train.mixed_precision), None)
+
+
+def popularity(like: Cell, output: Path) -> Cell:
     """The popularity row of the corpus ``like`` uses; it needs no YAML."""
     from seqmm.models.graph.popularity import PopularityConfig
 
-    data = replace(like.run.data, path=corpus_path or like.run.data.path, features=())
+    data = replace(like.run.data, features=())
     train = TrainArguments(output_dir=str(output / "runs" / "popularity"), resume=True)
     run = RunConfig(PopularityConfig(), data, train, replace(like.run.eval, test=False))
     return Cell("popularity", 0, "popularity", run)
 
 
-def finish(cell: Cell, corpus: Corpus, protocol: Protocol, output: Path, corpus_path: str | None) -> dict[str, Any]:
+def finish(cell: Cell, corpus: Corpus, protocol: Protocol, output: Path) -> dict[str, Any]:
     """Trains a cell (on from where it stopped), evaluates it on validation and test, and writes both; or reads them.
 
     Returns:
@@ -130,23 +209,36 @@ def finish(cell: Cell, corpus: Corpus, protocol: Protocol, output: Path, corpus_
     """
     accelerator = Accelerator()
     file, values_file = output / "cells" / f"{cell.name}.json", output / "per_user" / f"{cell.name}.npz"
-    identity = _identity(cell, corpus, protocol)
-    started = output / "cells" / f"{cell.name}.started.json"
-    if started.is_file() and (old := json.loads(started.read_text())) != identity:
-        what = _difference(old, identity)
+    own = load_corpus(cell.run.data)
+    if own.fingerprint() != corpus.fingerprint():
         raise ValueError(
-            f"{output} holds {cell.name} made with other settings ({what}); choose another --output, or delete "
-            f"cells/{cell.name}.* and runs/{cell.name} there"
+            f"{cell.source} reads corpus {own.name!r} ({own.protocol}), but the benchmark's is {corpus.name!r} "
+            f"({corpus.protocol}); one table holds one corpus: leave it out, or give --corpus and the same protocol"
         )
+    made_from = _made_from(cell, own)
+    evaluation = {**vars(protocol), "ks": list(protocol.ks), "metrics": list(protocol.metrics)}
+    started = _check_started(cell, made_from | {"evaluation": evaluation}, output)
     if file.is_file() and values_file.is_file():
         return json.loads(file.read_text())
+    before = cell.pretraining
+    started |= _check_started(before, made_from["pretraining"], output) if before is not None else {}
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         file.parent.mkdir(parents=True, exist_ok=True)
         values_file.parent.mkdir(parents=True, exist_ok=True)
-        write_json(identity, started)
+        for place, identity in started.items():
+            write_json(identity, place)
     accelerator.wait_for_everyone()
-    model = _model(cell, corpus, corpus_path)
+    if before is not None:
+        if accelerator.is_main_process:
+            print(f"pretraining first: {before.source}, seed {before.seed}", flush=True)
+        _train(before.run, load_corpus(before.run.data), pretraining=True)
+    if cell.is_run:
+        model = from_pretrained(cell.source)
+        check_trained_on(model, own, cell.source)
+        model = model.bind(own).to(accelerator.device)
+    else:
+        model = _train(cell.run, own)
     validation, test = protocol.evaluator(corpus, "validation"), protocol.evaluator(corpus, "test")
     result: dict[str, Any] = {
         "label": cell.label,
@@ -168,25 +260,15 @@ def finish(cell: Cell, corpus: Corpus, protocol: Protocol, output: Path, corpus_
     return result
 
 
-def _model(cell: Cell, corpus: Corpus, corpus_path: str | None) -> Recommender:
-    if cell.is_run:
-        model, _ = open_checkpoint(cell.source, corpus_path)
-        check_trained_on(model, corpus, cell.source)
-        return model.to(Accelerator().device)
-    run = cell.run
-    own = load_corpus(run.data)
-    if own.fingerprint() != corpus.fingerprint():
-        raise ValueError(
-            f"{cell.source} reads corpus {own.name!r} ({own.protocol}), but the benchmark's is {corpus.name!r} "
-            f"({corpus.protocol}); one table holds one corpus: leave it out, or give --corpus and the same protocol"
-        )
+def _train(run: RunConfig, corpus: Corpus, pretraining: bool = False) -> Recommender:
+    """Trains into the run's folder, on from its state; a finished run is only loaded."""
     seed_weights(run.train.seed)
-    cls = model_class(run.model.model_type)
-    if run.train.init_from is None:
-        model = cls.for_corpus(run.model, own)
+    cls = model_class(run.model.model_type, pretraining=pretraining)
+    if run.train.init_from is None or pretraining:
+        model = cls.for_corpus(run.model, corpus)
     else:
-        model = cls.from_pretraining(run.train.init_from, run.model, own)
-    fit(run, model, own, recipe="train" if run.train.init_from is None else "finetune")
+        model = cls.from_pretraining(run.train.init_from, run.model, corpus)
+    fit(run, model, corpus, recipe="pretrain" if pretraining else "finetune" if run.train.init_from else "train")
     return model
 
 
@@ -369,27 +451,51 @@ def _warnings(probes: Sequence[Probe], monitor: str) -> list[str]:
 
 
 def _settings(run: RunConfig) -> dict[str, Any]:
-    """What a result depends on: not where it is written, nor how it is resumed."""
+    """What a result depends on: not where it is written or read from, nor how it is resumed."""
     values = run.to_dict()
-    for key in ("output_dir", "resume", "overwrite", "report_to", "save_every", "save_steps", "log_every"):
+    places = ("output_dir", "resume", "overwrite", "report_to", "save_every", "save_steps", "log_every", "init_from")
+    for key in places:
         values["train"].pop(key)
+    for key in ("path", "revision"):
+        values["data"].pop(key)
     values.pop("hub")
     return values
 
 
-def _identity(cell: Cell, corpus: Corpus, protocol: Protocol) -> dict[str, Any]:
-    weights = Path(cell.source) / "model.safetensors"
-    digest = None
-    if cell.is_run and weights.is_file():
-        with weights.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    identity = {
-        "run": _settings(cell.run),
-        "weights": digest,
-        "corpus": corpus.fingerprint(),
-        "evaluation": {**vars(protocol), "ks": list(protocol.ks), "metrics": list(protocol.metrics)},
+def _made_from(cell: Cell, corpus: Corpus) -> dict[str, Any]:
+    """What a cell's weights depend on; ``corpus`` is the cell's own, with its features."""
+    before, start = cell.pretraining, cell.run.train.init_from
+    place = Path(cell.source) if cell.is_run else local_folder(start) if start and before is None else None
+    features = {
+        name: describe(made) | {"vocabulary": made.vocabulary, "sha256": hash_rows(made.values, made.offsets)}
+        for name, made in corpus.features.items()
     }
-    return json.loads(json.dumps(identity))
+    return {
+        "run": _settings(cell.run),
+        "weights": None if place is None else _digest(place / "model.safetensors"),
+        "pretraining": None if before is None else _made_from(before, load_corpus(before.run.data)),
+        "corpus": corpus.fingerprint(),
+        "features": features,
+    }
+
+
+def _digest(weights: Path) -> str | None:
+    if not weights.is_file():
+        return None
+    with weights.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _check_started(cell: Cell, identity: dict[str, Any], output: Path) -> dict[Path, dict[str, Any]]:
+    """The file that says what the cell is made from, and what it must hold; an error if it holds something else."""
+    file = output / "cells" / f"{cell.name}.started.json"
+    identity = json.loads(json.dumps(identity))
+    if file.is_file() and (old := json.loads(file.read_text())) != identity:
+        raise ValueError(
+            f"{output} holds {cell.name} made with other settings ({_difference(old, identity)}); choose another "
+            f"--output, or delete cells/{cell.name}.* and runs/{cell.name} there"
+        )
+    return {file: identity}
 
 
 def _difference(old: Any, new: Any, path: str = "") -> str:

@@ -3,22 +3,25 @@
 import json
 import runpy
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
-from seqmm.config import write_yaml
+from seqmm.config import read_yaml, write_yaml
 from seqmm.data.corpus import Corpus
 from seqmm.data.synthetic import synthetic_corpus
 from seqmm.evaluation import benchmark
 from seqmm.evaluation.evaluator import Evaluator
-from seqmm.hub import from_pretrained
+from seqmm.hub import from_pretrained, load_config
 from tests.evaluation.test_leakage import item_sorted
 
+SMALL = {"hidden_size": 16, "max_length": 8, "num_layers": 1, "inner_size": 16}
 MODELS = {
-    "sasrec": {"hidden_size": 16, "max_length": 8, "num_layers": 1, "inner_size": 16},
+    "sasrec": SMALL,
     "lightgcn": {"hidden_size": 16},
 }
 
@@ -174,3 +177,119 @@ def test_a_leak_is_said(tmp_path, recipe):
         assert ("**Leak:**" in (tmp_path / f"{order}-out" / "results.md").read_text()) == (order == "source")
         assert (values["probes"][0]["z"] > 4) == (order == "source")
         assert values["mask"] == "train"
+
+
+def msm4sr(file: Path, corpus: Path, **train) -> str:
+    write_yaml(
+        {
+            "model": {"model_type": "msm4sr", "num_experts": 2} | SMALL,
+            "data": {"path": str(corpus), "features": ["text", "image"]},
+            "train": {"epochs": 1, "batch_size": 32} | train,
+        },
+        file,
+    )
+    return str(file)
+
+
+def test_a_two_stage_row_is_pretrained_first(tmp_path, recipe, corpus, monkeypatch, capsys):
+    first = msm4sr(tmp_path / "first.yaml", tmp_path / "corpus", objective="pretraining")
+    second = msm4sr(tmp_path / "second.yaml", tmp_path / "corpus", init_from=first)
+    command = ["benchmark", "--seeds", 0, 1, "--output", tmp_path / "out", "--probes", False, "--runs"]
+    assert recipe(*command, second) == 0
+    values = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    label = f"{tmp_path.name}-"
+    assert [row["seeds"] for row in values["rows"]] == [[0, 1], [0]]
+    for seed in (0, 1):
+        start = tmp_path / "out" / "runs" / f"{label}first-pretraining-seed{seed}"
+        run = read_yaml(start / "run.yaml")
+        assert (run["train"]["seed"], run["train"]["objective"]) == (seed, "pretraining")
+        fine = tmp_path / "out" / "runs" / f"{label}second-seed{seed}"
+        assert read_yaml(fine / "run.yaml")["train"]["init_from"] == str(start)
+        assert load_config(fine).pretrained_on["checkpoint"] == str(start)
+
+    # a row that is lost or new starts from the pretraining that is there; a run folder takes --corpus
+    weights = (start / "model.safetensors").read_bytes()
+    third = msm4sr(tmp_path / "third.yaml", tmp_path / "corpus", init_from=first, learning_rate=0.01)
+    steps = (start / "log.jsonl").read_text().count("loss")
+    assert recipe(*command, second, third) == 0
+    assert (start / "model.safetensors").read_bytes() == weights
+    assert (start / "log.jsonl").read_text().count("loss") == steps > 0
+    (tmp_path / "corpus").rename(tmp_path / "moved")
+    moved = [*command[:3], "--output", tmp_path / "out2", "--probes", False, "--corpus", tmp_path / "moved", "--runs"]
+    assert recipe(*moved, fine) == 0
+    rows = json.loads((tmp_path / "out2" / "metrics.json").read_text())["rows"]
+    assert [row["label"] for row in rows] == [f"{label}second", "popularity"]
+    assert rows[0]["cells"][0]["test"] == values["rows"][0]["cells"][1]["test"]
+    (tmp_path / "moved").rename(tmp_path / "corpus")
+
+    # what a row was made from is checked: the pretraining's settings, the features' rows
+    msm4sr(tmp_path / "first.yaml", tmp_path / "corpus", objective="pretraining", learning_rate=0.01)
+    capsys.readouterr()
+    assert recipe(*command, second) == 2
+    assert "pretraining.run.train.learning_rate: 0.001 before, 0.01 now" in capsys.readouterr().err
+    msm4sr(tmp_path / "first.yaml", tmp_path / "corpus", objective="pretraining")
+    text = corpus.features["text"]
+    replace(corpus, features={"text": replace(text, values=text.values + 1)}).save(tmp_path / "corpus")
+    assert recipe(*command, second) == 2
+    assert "features.text.sha256" in capsys.readouterr().err
+    assert recipe(*command, first) == 2
+    error = capsys.readouterr().err
+    assert "is for pretraining" in error and "_finetune.yaml: train.init_from" in error
+
+
+def test_weights_a_row_starts_from_are_part_of_it(tmp_path, corpus):
+    file = msm4sr(tmp_path / "fine.yaml", tmp_path / "corpus", init_from=str(tmp_path / "start"))
+    (tmp_path / "start").mkdir()
+    (cell,) = benchmark.plan([file], [0], tmp_path / "out", None)
+    assert cell.pretraining is None and cell.run.train.init_from == str(tmp_path / "start")
+    digests = []
+    for content in (b"a", b"b"):
+        (tmp_path / "start" / "model.safetensors").write_bytes(content)
+        digests.append(benchmark._made_from(cell, corpus)["weights"])
+    assert digests[0] != digests[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [("a-seed0", "a"), ("a_seed12", "a"), ("a-s3", "a"), ("ml-100k", "ml-100k"), ("bpr2", "bpr2"), ("bias5", "bias5")],
+)
+def test_only_a_seed_is_left_out_of_a_label(tmp_path, name, label):
+    folder = tmp_path / name
+    folder.mkdir()
+    write_yaml({"model": {"model_type": "popularity"}, "data": {"path": "gone", "revision": "v1"}}, folder / "run.yaml")
+    (cell,) = benchmark.plan([str(folder)], [0], tmp_path, "here")
+    assert cell.label == label
+    for data in (cell.run.data, benchmark.popularity(cell, tmp_path).run.data):
+        assert (data.path, data.revision) == ("here", None)
+
+
+def test_one_precision(tmp_path, recipe, corpus, capsys):
+    files = [
+        configuration(tmp_path / "half", "lightgcn", tmp_path / "corpus", mixed_precision="bf16", epochs=1),
+        configuration(tmp_path / "full", "lightgcn", tmp_path / "corpus", epochs=1),
+    ]
+    assert recipe("benchmark", "--runs", *files, "--output", tmp_path / "out") == 2
+    assert "train.mixed_precision must be the same in all YAML files" in capsys.readouterr().err
+    AcceleratorState._reset_state(reset_partial_state=True)  # a process has one precision
+    try:
+        assert recipe("benchmark", "--runs", files[0], "--output", tmp_path / "out") == 0
+        assert AcceleratorState().mixed_precision == "bf16"
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def test_every_finetuning_of_the_repository_names_its_pretraining(repository, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)  # found in the repository
+    configs = repository / "recipes" / "configs" / "msm4sr"
+    files = sorted(str(file) for file in configs.glob("*finetune*.yaml"))
+    cells = benchmark.plan(files, [3], tmp_path, None)
+    assert len(cells) == 15
+    for cell in cells:
+        first = cell.pretraining
+        assert first.run.train.seed == cell.run.train.seed == 3
+        assert first.run.data == cell.run.data
+        if "without" in first.source:
+            assert Path(cell.source).stem == f"{Path(first.source).stem}_finetune"
+            command = Path(first.source).read_text().splitlines()[0]
+            folder = command.split("--train.output-dir ")[1]
+            assert f"--train.init-from {folder} " in Path(cell.source).read_text().splitlines()[0]
