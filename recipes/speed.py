@@ -5,6 +5,9 @@ python recipes/speed.py --config recipes/configs/msm4sr/movielens.yaml --pretrai
 … --threads 2 --epochs 5                 (torch threads, default 1; measured epochs after one of warm-up, default 3)
 python recipes/speed.py --primitives     (propagation, sampling, metrics and InfoNCE against the plain formulation)
 python recipes/speed.py --primitives --corpus corpora/baby --protocol given      (default: generated, of Baby's size)
+
+Runs on the GPU where there is one, as training does. Epochs are wall seconds, the GPU waited for at each part's ends.
+Primitives are CPU milliseconds without a GPU, wall milliseconds with one (sampling is NumPy on the CPU either way).
 """
 
 from __future__ import annotations
@@ -29,6 +32,8 @@ from seqmm.cli import folder, run_recipe
 from seqmm.config import load_run
 
 if TYPE_CHECKING:
+    import torch
+
     from seqmm.config import RunConfig
     from seqmm.data.corpus import Corpus
 
@@ -78,11 +83,25 @@ class Clock:
 
 
 def now() -> float:
+    """Wall seconds, after the GPU's queue has drained."""
     import torch
 
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()
+
+
+def now_of_primitives() -> float:
+    """CPU seconds of the process; wall seconds where there is a GPU, whose work costs the process none."""
+    import torch
+
+    return now() if torch.cuda.is_available() else time.process_time()
+
+
+def gpu_or_cpu() -> torch.device:
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def measure_training(run: RunConfig, pretraining: bool, threads: int, epochs: int) -> None:
@@ -99,6 +118,7 @@ def measure_training(run: RunConfig, pretraining: bool, threads: int, epochs: in
     seed_weights(run.train.seed)
     model = model_class(run.model.model_type, pretraining=pretraining).for_corpus(run.model, corpus)
     run.train.epochs, run.train.patience, run.train.save_every = epochs + 1, 0, 0
+    run.train.eval_every = 1  # the clock starts at the evaluation that ends the warm-up
     run.train.num_workers, run.train.overwrite, run.train.report_to = 0, True, ()
     clock = Clock()
 
@@ -157,6 +177,7 @@ class _TimedCollator:
     def __init__(self, collator: Any, clock: Clock):
         self.batches = clock.timed("sample", collator.batches)
         self.collate = clock.timed("sample", collator)
+        self.num_targets = clock.timed("sample", collator.num_targets)
 
     def __call__(self, epoch: int, rows: np.ndarray) -> dict[str, Any]:
         return self.collate(epoch, rows)
@@ -176,16 +197,18 @@ def peak_gigabytes() -> float:
 
 
 def measure_primitives(path: str | None, protocol: str, threads: int) -> None:
-    """Prints CPU milliseconds (GPU: wall) of both, and their ratio; medians of repeated, interleaved calls."""
+    """Prints milliseconds of both, and their ratio; medians of repeated, interleaved calls."""
     import torch
 
     from seqmm.data.corpus import Corpus
 
     torch.set_num_threads(threads)
     corpus = generated() if path is None else Corpus.load(path, protocol=protocol)
+    device = gpu_or_cpu().type
+    unit, memory = ("wall ms", "GPU peak") if device == "cuda" else ("CPU ms", "peak GB")
     print(
         f"{corpus.name}: {corpus.num_users:,} users, {corpus.num_items:,} items, "
-        f"{len(corpus.splits['train']):,} train rows; {threads} torch thread(s)\n"
+        f"{len(corpus.splits['train']):,} train rows; {device}, {unit}; {threads} torch thread(s)\n"
         f"{'':<34}{'plain ms':>10}{'ours ms':>10}{'ratio':>8}"
     )
     with torch.no_grad():
@@ -194,7 +217,7 @@ def measure_primitives(path: str | None, protocol: str, threads: int) -> None:
     report("propagation d=64, forward", *propagation(corpus, backward=False))
     report("propagation d=64, forward+backward", *propagation(corpus, backward=True))
     name = f"InfoNCE {corpus.num_users:,}^2 x 128, forward+backward"
-    print(f"\n{name}\n{'':<34}{'CPU ms':>10}{'peak GB':>10}   (whole process, and above its start)")
+    print(f"\n{name}\n{'':<34}{unit:>10}{memory:>10}   (GB: in all, and above its start)")
     for plain in (True, False):
         context = multiprocessing.get_context("spawn")  # a process of its own: its peak is the method's
         with context.Pool(1) as pool:
@@ -206,9 +229,9 @@ def report(name: str, plain: Callable[[], Any], ours: Callable[[], Any], repeats
     times: dict[bool, list[float]] = {True: [], False: []}
     for _ in range(repeats):
         for which, function in ((True, plain), (False, ours)):
-            started = time.process_time()
+            started = now_of_primitives()
             function()
-            times[which].append(1e3 * (time.process_time() - started))
+            times[which].append(1e3 * (now_of_primitives() - started))
     slow, fast = float(np.median(times[True])), float(np.median(times[False]))
     print(f"{name:<34}{slow:>10.2f}{fast:>10.2f}{slow / fast:>7.1f}x")
 
@@ -244,8 +267,10 @@ def propagation(corpus: Corpus, backward: bool) -> tuple[Callable[[], Any], Call
     graph = corpus.graph().normalised()
     both = torch.cat([graph.edge_index, graph.edge_index.flip(0)], 1)
     matrix = torch.sparse_coo_tensor(both, graph.edge_weight.repeat(2), graph.shape, check_invariants=False).coalesce()
-    x = torch.randn(graph.shape[1], 64, requires_grad=backward)
-    upstream = torch.randn(graph.shape[0], 64)
+    device = gpu_or_cpu()
+    matrix = matrix.to(device)
+    x = torch.randn(graph.shape[1], 64, device=device, requires_grad=backward)
+    upstream = torch.randn(graph.shape[0], 64, device=device)
 
     def measured(product: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[], None]:
         def call() -> None:
@@ -302,6 +327,8 @@ def metrics(corpus: Corpus) -> tuple[Callable[[], Any], Callable[[], Any]]:
     lists = torch.from_numpy(np.stack([rng.choice(corpus.num_items, 50, replace=False) for _ in users]))
     row = torch.from_numpy(np.repeat(np.arange(len(users)), targets.lengths[users]))
     item = torch.from_numpy(targets.values)
+    ranked = lists.numpy()
+    lists, row, item = (x.to(gpu_or_cpu()) for x in (lists, row, item))
 
     def discounts(hits: list[bool], k: int) -> float:
         return sum(hit / math.log2(place + 2) for place, hit in enumerate(hits[:k]))
@@ -317,7 +344,6 @@ def metrics(corpus: Corpus) -> tuple[Callable[[], Any], Callable[[], Any]]:
 
     def plain() -> dict[str, float]:
         values: dict[str, list[float]] = defaultdict(list)
-        ranked = lists.numpy()
         for position, user in enumerate(users.tolist()):
             wanted = set(targets[user].tolist())
             hits = [item in wanted for item in ranked[position].tolist()]
@@ -338,25 +364,34 @@ def metrics(corpus: Corpus) -> tuple[Callable[[], Any], Callable[[], Any]]:
 
 
 def info_nce_cost(rows: int, threads: int, plain: bool) -> tuple[float, float, float]:
-    """(CPU ms, peak GB of the process, GB before) of one forward and backward over all rows against all rows."""
+    """(ms, peak GB, GB before) of one forward and backward over all rows against all rows.
+
+    Without a GPU CPU milliseconds and the process's memory, with one wall milliseconds and its allocated memory.
+    """
     import torch
     import torch.nn.functional as F
 
     from seqmm.losses import info_nce
 
     torch.set_num_threads(threads)
-    generator = torch.Generator().manual_seed(0)
-    a, b = (torch.randn(rows, 128, generator=generator).requires_grad_() for _ in range(2))
+    generator, device = torch.Generator().manual_seed(0), gpu_or_cpu()
+    a, b = (torch.randn(rows, 128, generator=generator).to(device).requires_grad_() for _ in range(2))
+
+    def peak() -> float:
+        return torch.cuda.max_memory_allocated() / 1e9 if device.type == "cuda" else peak_gigabytes()
+
     info_nce(a[:600], b[:600], 0.2).backward()  # loads what the first call loads
-    start = peak_gigabytes()
-    started = time.process_time()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    start = peak()
+    started = now_of_primitives()
     if plain:
         x, y = F.normalize(a), F.normalize(b)
-        loss = F.cross_entropy(x @ y.T / 0.2, torch.arange(rows))
+        loss = F.cross_entropy(x @ y.T / 0.2, torch.arange(rows, device=device))
     else:
         loss = info_nce(a, b, 0.2, candidates=b)
     loss.backward()
-    return 1e3 * (time.process_time() - started), peak_gigabytes(), start
+    return 1e3 * (now_of_primitives() - started), peak(), start
 
 
 if __name__ == "__main__":
