@@ -12,6 +12,8 @@ from seqmm.config import load_run
 
 def main() -> None:
     run = load_run(description=__doc__)
+    if run.train.init_from is not None:
+        raise ValueError("train.init_from is set: a run that starts from a checkpoint is recipes/finetune.py's")
 
     from seqmm.models import model_class
     from seqmm.training.run import fit, load_corpus, seed_weights
