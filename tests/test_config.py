@@ -87,7 +87,7 @@ def _yamls():
 
 @pytest.mark.parametrize("path", _yamls(), ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_every_shipped_yaml_is_a_run(path):
-    pretraining = "pretrain" in path.read_text().splitlines()[0]
+    pretraining = "recipes/pretrain.py" in path.read_text().splitlines()[0]
     run = load_run(["--config", str(path)], pretraining=pretraining)
     assert run.model.model_type == path.parent.name
     first, second = path.read_text().splitlines()[:2]

@@ -344,8 +344,7 @@ class Trainer:
             "model": type(self.model).__name__,
             "corpus": self.corpus.fingerprint(),
             "protocol": self.corpus.protocol,
-            "features": config.features
-            | {name: zlib.crc32(f.values.data) for name, f in self.corpus.features.items()},
+            "features": config.features | {name: zlib.crc32(f.values.data) for name, f in self.corpus.features.items()},
             "train": {key: value for key, value in asdict(self.args).items() if key not in free},
             "eval": evaluation,
             "hyper_parameters": {name: getattr(config, name) for name, *_ in own_fields(type(config))},
