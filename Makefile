@@ -8,12 +8,14 @@ CONFIGS := recipes/configs
 .PHONY: quickstart test test-fast lint clean
 
 quickstart: .venv/.installed
-	$(LAUNCH) recipes/pretrain.py --train.output-dir $(RUNS)/pretrain --train.resume True
-	$(LAUNCH) recipes/finetune.py --train.init-from $(RUNS)/pretrain --train.output-dir $(RUNS)/finetune --train.resume True
+	$(LAUNCH) recipes/pretrain.py --config $(CONFIGS)/msm4sr/quickstart.yaml \
+		--train.output-dir $(RUNS)/pretrain --train.resume True
+	$(LAUNCH) recipes/finetune.py --config $(CONFIGS)/msm4sr/quickstart_finetune.yaml \
+		--train.init-from $(RUNS)/pretrain --train.output-dir $(RUNS)/finetune --train.resume True
 	$(LAUNCH) recipes/benchmark.py --output $(RUNS)/benchmark --runs $(RUNS)/finetune \
-		$(CONFIGS)/msm4sr/movielens_without_pretraining.yaml $(CONFIGS)/popularity/movielens.yaml $(CONFIGS)/item_knn/movielens.yaml \
-		$(CONFIGS)/bpr/movielens.yaml $(CONFIGS)/lightgcn/movielens.yaml $(CONFIGS)/sasrec/movielens.yaml \
-		$(CONFIGS)/sasrecm/movielens.yaml
+		$(CONFIGS)/msm4sr/quickstart_scratch.yaml $(CONFIGS)/popularity/movielens.yaml \
+		$(CONFIGS)/item_knn/movielens.yaml $(CONFIGS)/bpr/quickstart.yaml $(CONFIGS)/lightgcn/quickstart.yaml \
+		$(CONFIGS)/sasrec/quickstart.yaml $(CONFIGS)/sasrecm/quickstart.yaml
 	$(LAUNCH) recipes/recommend.py --checkpoint $(RUNS)/finetune --user 1
 
 test: .venv/.installed

@@ -31,7 +31,7 @@ def from_pretrained(path: str, *, revision: str | None = None) -> Recommender:
         raise FileNotFoundError(f"{path} holds no model.safetensors: not a trained model's folder")
     head = (config.architectures or [""])[0]
     cls = model_class(config.model_type, pretraining=head == MODELS[config.model_type].pretraining)
-    with explain_damage(directory), without_bars():
+    with explain_damage(directory), quietly():
         return cls.from_pretrained(directory)
 
 
@@ -48,16 +48,18 @@ def explain_damage(directory: Path) -> Iterator[None]:
 
 
 @contextmanager
-def without_bars() -> Iterator[None]:
-    """Silences the progress bars that transformers draws for every file it reads or writes."""
+def quietly() -> Iterator[None]:
+    """Silences transformers' progress bars and load report; what must not be missing is checked by the caller."""
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
-        if shown:
+        logging.set_verbosity(verbosity)
+        if bars:
             logging.enable_progress_bar()
 
 

@@ -87,7 +87,7 @@ class Recommender(PreTrainedModel):
         Raises:
             ValueError: if an encoder weight is missing or of another shape, or a feature set is another encoder's.
         """
-        from seqmm.hub import explain_damage, load_config, local_folder, without_bars
+        from seqmm.hub import explain_damage, load_config, local_folder, quietly
 
         directory = local_folder(path)
         before = load_config(directory)
@@ -104,7 +104,7 @@ class Recommender(PreTrainedModel):
                 )
         for name, made in before.features.items():
             check_feature(name, made, corpus)
-        with explain_damage(directory), without_bars():
+        with explain_damage(directory), quietly():
             loaded: Any = cls.from_pretrained(
                 directory, config=config, output_loading_info=True, ignore_mismatched_sizes=True
             )

@@ -33,7 +33,7 @@ from seqmm.data.collators import Collator
 from seqmm.data.corpus import Corpus
 from seqmm.distributed import on_cpu
 from seqmm.evaluation.evaluator import Evaluator
-from seqmm.hub import explain_damage, without_bars
+from seqmm.hub import explain_damage, quietly
 from seqmm.models.base import Recommender
 from seqmm.random import derive_seed
 from seqmm.training.state import TrainState, latest_checkpoint
@@ -425,7 +425,7 @@ class Trainer:
             target.mkdir(parents=True, exist_ok=True)
             temporary = target / ".weights.tmp"
             shutil.rmtree(temporary, ignore_errors=True)
-            with _explain_full_disk(temporary), without_bars():
+            with _explain_full_disk(temporary), quietly():
                 self.accelerator.unwrap_model(self.model).save_pretrained(temporary)
                 for file in temporary.iterdir():
                     file.replace(target / file.name)
