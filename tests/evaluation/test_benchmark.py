@@ -283,7 +283,7 @@ def test_every_finetuning_of_the_repository_names_its_pretraining(repository, mo
     configs = repository / "recipes" / "configs" / "msm4sr"
     files = sorted(str(file) for file in configs.glob("*finetune*.yaml"))
     cells = benchmark.plan(files, [3], tmp_path, None)
-    assert len(cells) == 15
+    assert len(cells) == len(files) > 10
     for cell in cells:
         first = cell.pretraining
         assert first.run.train.seed == cell.run.train.seed == 3
