@@ -130,7 +130,8 @@ def test_errors_are_one_line_and_exit_2(recipe, home, pretrained, tmp_path):
     assert "60" in message("train", "--config", "bpr.yaml", "--eval.ks", "60", "--eval.monitor", "ndcg@60")
     shape = message("finetune", "--config", "msm4sr.yaml", "--train.init-from", pretrained, "--model.hidden-size", "8")
     assert "hidden_size = 16, this run has 8" in shape
-    assert "other" in message("recommend", "--checkpoint", pretrained, "--corpus", "other", "--user", "user-1")
+    elsewhere = message("recommend", "--checkpoint", pretrained, "--corpus", "other", "--user", "user-1")
+    assert "was trained on 'synthetic'" in elsewhere and "recipes/finetune.py" in elsewhere
     corpus = Corpus.load(home / "corpus", features=("text", "image"))
     text = corpus.features["text"]
     wrong = replace(corpus, features=corpus.features | {"text": replace(text, provenance={"encoder": "another"})})
