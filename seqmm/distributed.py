@@ -22,6 +22,10 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def rank() -> int:
+    return dist.get_rank() if world_size() > 1 else 0
+
+
 class _Sum(torch.autograd.Function):
     """Sum over ranks in both directions: the gradient of a replicated loss with respect to this rank's share."""
 
@@ -43,16 +47,24 @@ def sum_over_ranks(x: Tensor) -> Tensor:
     return x if world_size() == 1 else _Sum.apply(x)
 
 
+def _row_counts(x: Tensor) -> list[int]:
+    counts = torch.zeros(world_size(), dtype=torch.int64, device=x.device)
+    counts[rank()] = x.shape[0]
+    dist.all_reduce(counts)
+    return counts.tolist()
+
+
+def rows_before(x: Tensor) -> int:
+    """Where this rank's rows start in ``gather_rows(x)``."""
+    return sum(_row_counts(x)[: rank()]) if world_size() > 1 else 0
+
+
 def gather_rows(x: Tensor) -> Tensor:
     """Rows of all ranks, ``[n_local, ...] -> [n_global, ...]`` in rank order, with gradients; sizes may differ."""
-    world = world_size()
-    if world == 1:
+    if world_size() == 1:
         return x
-    sizes = torch.zeros(world, dtype=torch.int64, device=x.device)
-    sizes[dist.get_rank()] = x.shape[0]
-    dist.all_reduce(sizes)
-    counts = sizes.tolist()
-    start = sum(counts[: dist.get_rank()])
+    counts = _row_counts(x)
+    start = sum(counts[: rank()])
     whole = x.new_zeros((sum(counts), *x.shape[1:]))
     if x.dtype.is_floating_point:
         index = torch.arange(start, start + x.shape[0], device=x.device)

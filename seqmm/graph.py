@@ -6,6 +6,7 @@ it is neither saved nor broadcast) and passes to :func:`propagate`. Rows receive
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -58,6 +59,12 @@ class Graph:
         edges = torch.stack([key // num_items, key % num_items + num_users])
         return cls(edges, None, (num_users + num_items, num_users + num_items), undirected=True)
 
+    @classmethod
+    def block(cls, user: np.ndarray | Tensor, item: np.ndarray | Tensor, num_users: int, num_items: int) -> Graph:
+        """The user x item matrix ``[U, I]`` on its own: users receive from items, :meth:`transposed` the other way."""
+        key = torch.unique(torch.as_tensor(user).long() * num_items + torch.as_tensor(item).long())
+        return cls(torch.stack([key // num_items, key % num_items]), None, (num_users, num_items))
+
     @property
     def num_edges(self) -> int:
         """Listed pairs: an undirected pair counts once."""
@@ -73,23 +80,24 @@ class Graph:
             out = into = (out + into).index_add(0, row, -weight * (row == column))
         return out, into
 
-    def normalised(self, kind: Literal["sym", "rw", "sym_self", "rw_self"] = "sym") -> Graph:
+    def normalised(self, kind: Literal["sym", "rw", "rw_sqrt", "sym_self", "rw_self"] = "sym") -> Graph:
         """The same edges with normalised weights; D holds this graph's row sums. Differentiable in the weights.
 
         - ``sym``: D^-1/2 A D^-1/2. A directed square graph has D on both sides, as papers do with kNN graphs; a
           rectangular one has its column sums on the right, so it is a block of the normalised bipartite graph.
         - ``rw``: D^-1 A, the mean over neighbours.
+        - ``rw_sqrt``: D^-1/2 A, the sum over neighbours by the root of their number (MMSSL).
         - ``sym_self``, ``rw_self``: the same of A + I.
 
         A row without edges (or whose weights do not sum to more than 0) stays zero.
         """
         if kind in ("sym_self", "rw_self"):
             return self._with_loops().normalised("sym" if kind == "sym_self" else "rw")
-        graph = self if kind == "sym" else self._both_directions()
+        graph = self if kind == "sym" else self.directed()
         out, into = graph.degrees()
         row, column = graph.edge_index.to(out.device)
-        if kind == "rw":
-            factor = _inverse(out)[row]
+        if kind in ("rw", "rw_sqrt"):
+            factor = _inverse(out)[row] if kind == "rw" else _inverse(out)[row].sqrt()
         else:
             right = out if self.shape[0] == self.shape[1] else into
             factor = _inverse(out)[row].sqrt() * _inverse(right)[column].sqrt()
@@ -138,13 +146,43 @@ class Graph:
         """The graph of :meth:`sample_edges`. Prune first, then normalise: the kept graph has its own degrees."""
         return self.subgraph(self.sample_edges(keep, generator, how))
 
+    def sample_nodes(self, drop: float, num_users: int, generator: torch.Generator) -> Tensor:
+        """Drops ``int(drop * U)`` users and ``int(drop * I)`` items of a bipartite graph with all their edges (SGL-ND).
+
+        Returns:
+            ``[n]`` ascending positions in ``edge_index`` of the edges whose two ends stay.
+        """
+        stays = torch.ones(self.shape[0], dtype=torch.bool)
+        for start, count in ((0, num_users), (num_users, self.shape[0] - num_users)):
+            order = torch.randperm(count, generator=generator)
+            stays[start + order[: int(drop * count)]] = False
+        return torch.nonzero(stays[self.edge_index[0]] & stays[self.edge_index[1]]).flatten()
+
+    def with_dropped_values(self, keep: float, generator: torch.Generator) -> Graph:
+        """Inverted dropout on the weights: each stays with probability ``keep``, divided by it; nothing renormalised.
+
+        An undirected graph loses both directions of a pair at once; :meth:`directed` first drops them independently.
+
+        Args:
+            keep: in (0, 1].
+            generator: on the device the weights are wanted on.
+        """
+        uniform = torch.rand(self.num_edges, generator=generator, device=generator.device)
+        weight = self.edge_weight.to(generator.device)
+        return self.reweighted(weight * (uniform < keep) / keep)
+
+    def transposed(self) -> Graph:
+        """Rows and columns swapped."""
+        return Graph(self.edge_index.flip(0), self.edge_weight, self.shape[::-1], undirected=self.undirected)
+
     def dense(self) -> Tensor:
         """``[rows, columns]``; for small graphs."""
-        graph = self._both_directions()
+        graph = self.directed()
         row, column = graph.edge_index.to(graph.edge_weight.device)
         return graph.edge_weight.new_zeros(self.shape).index_put((row, column), graph.edge_weight, accumulate=True)
 
-    def _both_directions(self) -> Graph:
+    def directed(self) -> Graph:
+        """The same matrix with every entry listed: the pairs as they are, then the other direction of each."""
         if not self.undirected:
             return self
         other = _not_loops(self.edge_index)
@@ -317,6 +355,48 @@ def knn_graph(x: Tensor, k: int, weight: Literal["binary", "cosine"] = "binary")
             neighbours.append(top.indices.cpu())
     edges = torch.stack([torch.arange(num).repeat_interleave(k), torch.cat(neighbours).flatten()])
     return Graph(edges, torch.cat(values).flatten() if weight == "cosine" else None, (num, num))
+
+
+def mix_graphs(graphs: Sequence[Graph], weights: Sequence[float]) -> Graph:
+    """``sum_m weights[m] * graphs[m]`` as one directed graph, sorted by (row, column); edges of several graphs add up.
+
+    Not differentiable in the weights. The graphs must have one shape.
+    """
+    edges = torch.cat([graph.directed().edge_index for graph in graphs], 1)
+    values = torch.cat(
+        [graph.directed().edge_weight.detach() * weight for graph, weight in zip(graphs, weights, strict=True)]
+    )
+    shape = graphs[0].shape
+    key, place = torch.unique(edges[0] * shape[1] + edges[1], return_inverse=True)
+    summed = values.new_zeros(len(key)).index_add(0, place.to(values.device), values)
+    return Graph(torch.stack([key // shape[1], key % shape[1]]), summed, shape)
+
+
+def sample_neighbours(graph: Graph, k: int, generator: torch.Generator) -> Tensor:
+    """MMRec's neighbour lists of one length: a row's first k edges, random repeats of them where it has fewer.
+
+    Args:
+        graph: directed, edges sorted by row and falling weight, as :func:`cooccurrence` gives them.
+        k: length.
+        generator: on the CPU.
+
+    Returns:
+        ``[rows, k]`` positions in ``edge_index``; a row without an edge holds -1.
+    """
+    count = torch.bincount(graph.edge_index[0], minlength=graph.shape[0])
+    start = count.cumsum(0) - count
+    place = torch.arange(k).expand(graph.shape[0], k)
+    drawn = (torch.rand(graph.shape[0], k, generator=generator) * count[:, None]).long()
+    place = torch.where(place < count[:, None], place, drawn)
+    return torch.where(count[:, None] > 0, start[:, None] + place, -1)
+
+
+def neighbour_softmax(graph: Graph, positions: Tensor) -> Graph:
+    """The graph of :func:`sample_neighbours`: a row's weights are the softmax of its edges' weights (repeats count)."""
+    real = positions >= 0
+    weight = graph.edge_weight[positions.clamp(min=0)].softmax(1)[real]  # a row is real as a whole or not at all
+    row = torch.arange(graph.shape[0])[:, None].expand_as(positions)[real]
+    return Graph(torch.stack([row, graph.edge_index[1][positions[real]]]), weight, graph.shape)
 
 
 def cooccurrence(

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from seqmm.distributed import gather_rows, mean_over_ranks, sum_over_ranks
+from seqmm.distributed import gather_rows, mean_over_ranks, rows_before, sum_over_ranks
 
 PLAIN_ELEMENTS = 1 << 16
 """Up to this many logits (256 kB) one matmul and autograd do; above it streaming is faster, too (measured, d = 64)."""
@@ -45,6 +45,19 @@ def embedding_norm(*rows: Tensor) -> Tensor:
     return squares.clamp_min(torch.finfo(squares.dtype).tiny).sqrt().sum() / count  # clamp: no NaN gradient at zero
 
 
+def half_squares(*rows: Tensor) -> Tensor:
+    """``1/2 sum x^2`` over the batch's rows (all ``[B, d]``), divided by B: MMRec's L2 on batches, LightGCN's own form.
+
+    Official codes divide by the configured batch size also in the short last batch; here B is the batch's own.
+    """
+    return mean_over_ranks(0.5 * torch.stack([x.square().sum(-1) for x in rows]).sum(0))
+
+
+def cosine_loss(a: Tensor, b: Tensor) -> Tensor:
+    """``1 - mean cos(a, b)`` over the batch's rows ``[B, d]``; detach the target to make it one (BYOL, BM3, SelfCF)."""
+    return 1 - mean_over_ranks(F.cosine_similarity(a, b, dim=-1))
+
+
 def softmax_loss(query: Tensor, table: Tensor, target: Tensor, temperature: float = 1.0) -> Tensor:
     """Cross-entropy of the softmax over ALL rows of ``table``, mean over the global batch's targets.
 
@@ -58,6 +71,29 @@ def softmax_loss(query: Tensor, table: Tensor, target: Tensor, temperature: floa
         query, table = _full_precision(query), _full_precision(table)
         hit = (query * F.embedding(target, table)).sum(-1) / temperature  # [T]
         return mean_over_ranks(log_sum_exp(query, table, 1 / temperature) - hit)
+
+
+def two_view_info_nce(a: Tensor, b: Tensor, temperature: float, *, whole: bool = False) -> Tensor:
+    """InfoNCE whose negatives are the other rows of BOTH views (GRACE; MICRO, MMSSL), anchored in ``a``.
+
+    Mean of ``-log(e(a_j, b_j) / (sum_k e(a_j, b_k) + sum_{k != j} e(a_j, a_k)))``, ``e = exp(cos / t)``.
+
+    Args:
+        a: ``[B, d]`` anchors.
+        b: ``[B, d]`` their positives.
+        temperature: t.
+        whole: a and b are full tables, equal on all ranks; else they are this rank's rows of the batch.
+    """
+    with torch.autocast(a.device.type, enabled=False):
+        a, b = F.normalize(_full_precision(a), dim=-1), F.normalize(_full_precision(b), dim=-1)
+        first = 0 if whole else rows_before(a)
+        rows = torch.cat([a, b] if whole else [gather_rows(a), gather_rows(b)])
+
+        def without_self(part: slice) -> Tensor:
+            own = torch.arange(len(a), device=a.device)[part]
+            return a.new_zeros(len(own), len(rows)).scatter_(1, (first + own)[:, None], -torch.inf)
+
+        return mean_over_ranks(log_sum_exp(a, rows, 1 / temperature, without_self) - (a * b).sum(-1) / temperature)
 
 
 def info_nce(a: Tensor, b: Tensor, temperature: float, candidates: Tensor | None = None) -> Tensor:

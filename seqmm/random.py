@@ -86,3 +86,17 @@ def torch_uniform(*keys: int | str | torch.Tensor) -> torch.Tensor:
     import torch
 
     return _shift(torch_hash(*keys), 40).to(torch.float32) * 2.0**-24
+
+
+def step_generator(seed: torch.Tensor, stream: int | str, device: torch.device | None = None) -> torch.Generator:
+    """A generator for noise over full tables inside a forward, the same on all ranks.
+
+    Args:
+        seed: the batch's ``step_seed``.
+        stream: names the draw, so that two draws of one step differ.
+        device: where the draws are wanted; None = the seed's.
+    """
+    import torch
+
+    generator = torch.Generator(seed.device if device is None else device)
+    return generator.manual_seed(derive_seed(int(seed), stream))

@@ -50,12 +50,17 @@ class PairCollator:
 
     A batch holds ``user``, ``positive``, ``negative`` and ``row_seed``, all ``[B]`` int64; see
     :class:`~seqmm.data.sampling.NegativeSampler`.
+
+    Args:
+        corpus: its train split.
+        seed: of the order and the negatives.
+        negatives: False leaves ``negative`` out, for losses without one.
     """
 
-    def __init__(self, corpus: Corpus, seed: int):
+    def __init__(self, corpus: Corpus, seed: int, *, negatives: bool = True):
         self.seed = seed
         self._train = corpus.splits["train"]
-        self._sampler = NegativeSampler(corpus, seed)
+        self._sampler = NegativeSampler(corpus, seed) if negatives else None
         self._epoch, self._negative = -1, np.zeros(0, np.int64)
 
     def batches(self, epoch: int, size: int) -> list[np.ndarray]:
@@ -65,15 +70,17 @@ class PairCollator:
         return len(rows)
 
     def __call__(self, epoch: int, rows: np.ndarray) -> dict[str, Tensor]:
+        batch = {
+            "user": torch.from_numpy(self._train.user[rows]),
+            "positive": torch.from_numpy(self._train.item[rows]),
+            "row_seed": row_seeds(self.seed, epoch, rows),
+        }
+        if self._sampler is None:
+            return batch
         if epoch != self._epoch:  # all rows at once, in user order: a fifth of the time of a draw for each batch
             self._negative = self._sampler(epoch, np.arange(len(self._train)), self._train.user)
             self._epoch = epoch
-        return {
-            "user": torch.from_numpy(self._train.user[rows]),
-            "positive": torch.from_numpy(self._train.item[rows]),
-            "negative": torch.from_numpy(self._negative[rows]),
-            "row_seed": row_seeds(self.seed, epoch, rows),
-        }
+        return batch | {"negative": torch.from_numpy(self._negative[rows])}
 
 
 class SequenceCollator:

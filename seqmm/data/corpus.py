@@ -200,6 +200,13 @@ class Corpus:
         train = self.splits["train"]
         return Graph.bipartite(train.user, train.item, self.num_users, self.num_items)
 
+    def interaction_matrix(self) -> Graph:
+        """The user x item block ``[U, I]`` of :meth:`graph`, as a graph of its own (unnormalised)."""
+        from seqmm.graph import Graph
+
+        train = self.splits["train"]
+        return Graph.block(train.user, train.item, self.num_users, self.num_items)
+
     def histories(self, split: str) -> Ragged:
         """What is known of each user BEFORE ``split``, in order: train for validation, train + validation for test.
 

@@ -1,32 +1,110 @@
-"""Numbers of public implementations, read from ``<name>_<n>.npz`` files."""
+"""Numbers of public implementations, read from ``<name>_<n>.npz`` files; nothing in them goes unread unsaid."""
 
 from __future__ import annotations
 
+import fnmatch
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from seqmm.data.corpus import Corpus, Interactions
+from seqmm.data.corpus import Corpus, Features, Interactions
 from seqmm.models.base import Recommender
 from tests.conftest import GOLDENS
 
+UNCHECKED: dict[str, dict[str, str]] = {}
+"""What nobody checks: golden -> pattern of array names -> reason. Filled by :func:`golden_files`."""
 
-def golden_files(name: str) -> list[Path]:
+
+def golden_files(name: str, unchecked: Mapping[str, str] | None = None) -> list[Path]:
+    """The files of a golden; a test is parametrised over them.
+
+    Args:
+        name: of the golden, without the number.
+        unchecked: patterns of array names no test reads, each with the reason. With :func:`reading`, any other array
+            that is not read is a failure.
+    """
     files = sorted(GOLDENS.glob(f"{name}_[0-9]*.npz"))
     assert files, f"no {name}_<n>.npz in {GOLDENS}"
+    UNCHECKED[name] = dict(unchecked or {})
     return files
 
 
-def train_only_corpus(user: np.ndarray, item: np.ndarray, num_users: int, num_items: int) -> Corpus:
+class Golden(Mapping[str, np.ndarray]):
+    """A file's arrays; remembers which were read."""
+
+    def __init__(self, file: Path):
+        self.name = file.stem.rsplit("_", 1)[0]
+        self._arrays = dict(np.load(file))
+        self.read: set[str] = set()
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        self.read.add(key)
+        return self._arrays[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def number(self, key: str) -> float:
+        return float(self[key].item())
+
+
+@contextmanager
+def reading(file: Path) -> Iterator[Golden]:
+    """Opens a golden; at the end every array must have been read or be listed as unchecked, and not both."""
+    golden = Golden(file)
+    yield golden
+    patterns = UNCHECKED[golden.name]
+    listed = {key for key in golden if any(fnmatch.fnmatchcase(key, pattern) for pattern in patterns)}
+    assert not (unread := sorted(set(golden) - golden.read - listed)), f"{file.name}: nobody reads {unread}"
+    assert not (both := sorted(listed & golden.read)), f"{file.name}: listed as unchecked, but read: {both}"
+    idle = [pattern for pattern in patterns if not fnmatch.filter(golden, pattern)]
+    assert not idle, f"{file.name}: {idle} match no array"
+
+
+def train_only_corpus(
+    user: np.ndarray,
+    item: np.ndarray,
+    num_users: int,
+    num_items: int,
+    features: Mapping[str, np.ndarray] | None = None,
+) -> Corpus:
     order = np.lexsort((item, user))
     nothing = np.zeros(0, np.int64)
     empty = Interactions(nothing, nothing, nothing)
     train = Interactions(user[order], item[order], np.arange(len(user)))
-    return Corpus("golden", "given", num_users, num_items, {"train": train, "validation": empty, "test": empty})
+    dense = {name: Features("dense", values.astype(np.float32)) for name, values in (features or {}).items()}
+    splits = {"train": train, "validation": empty, "test": empty}
+    return Corpus("golden", "given", num_users, num_items, splits, dense)
 
 
-def load(model: Recommender, golden: dict[str, np.ndarray], names: dict[str, str]) -> Recommender:
+def golden_corpus(golden: Golden, modalities: Mapping[str, str] | None = None) -> Corpus:
+    """The train split of a file, and its features: our name -> ``in.`` array (default: image v_feat, text t_feat)."""
+    names = {"image": "in.v_feat", "text": "in.t_feat"} if modalities is None else modalities
+    features = {ours: golden[theirs] for ours, theirs in names.items()}
+    sizes = int(golden["in.n_users"]), int(golden["in.n_items"])
+    return train_only_corpus(golden["in.train_users"], golden["in.train_items"], *sizes, features)
+
+
+def golden_batch(golden: Golden) -> dict[str, torch.Tensor]:
+    names = (("user", "users"), ("positive", "pos"), ("negative", "neg"))
+    return {ours: torch.from_numpy(golden["batch." + theirs]) for ours, theirs in names}
+
+
+def edge_positions(model: Recommender, kept: np.ndarray) -> torch.Tensor:
+    """Positions in ``model.interactions.edge_index`` of recorded (user, item) pairs ``[2, K]``."""
+    user, item = model.interactions.edge_index
+    key = user * model.config.num_items + item - model.config.num_users
+    wanted = torch.from_numpy(kept[0] * model.config.num_items + kept[1])
+    return torch.searchsorted(key, wanted.sort().values)
+
+
+def load(model: Recommender, golden: Mapping[str, np.ndarray], names: Mapping[str, str]) -> Recommender:
     """Copies ``param.<theirs>`` into our parameters, in float64, so that what differs is not rounding."""
     model.load_state_dict({ours: torch.from_numpy(golden[f"param.{theirs}"]) for ours, theirs in names.items()})
     return model.double()
@@ -36,3 +114,15 @@ def assert_near(found: torch.Tensor, expected: np.ndarray, tolerance: float) -> 
     """Within ``tolerance`` of the expected array's largest magnitude."""
     error = np.abs(found.detach().numpy() - expected).max()
     assert error <= tolerance * np.abs(expected).max(), f"error {error:.2e}"
+
+
+def assert_gradients(
+    model: Recommender, golden: Mapping[str, np.ndarray], names: Mapping[str, str], tolerance: float = 2e-5
+) -> None:
+    """Every parameter's gradient against ``grad.<theirs>``."""
+    for ours, theirs in names.items():
+        gradient = model.get_parameter(ours).grad
+        assert gradient is not None, f"{ours} has no gradient"
+        expected = golden[f"grad.{theirs}"]
+        error = np.abs(gradient.numpy() - expected).max()
+        assert error <= tolerance * np.abs(expected).max(), f"{ours}: error {error:.2e} of {np.abs(expected).max():.2e}"

@@ -8,13 +8,12 @@ whose numbers are published on the Amazon splits. Known differences from the pap
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 from torch import Tensor, nn
 
-from seqmm.data.collators import PairCollator
 from seqmm.losses import bpr, embedding_norm
-from seqmm.models.base import Recommender, RecommenderConfig, Stage
+from seqmm.models.base import RecommenderConfig
+from seqmm.models.graph.base import PairRecommender, initialise_with
 
 
 class BPRConfig(RecommenderConfig):
@@ -26,10 +25,9 @@ class BPRConfig(RecommenderConfig):
     """Weight of the embedding norm; from MMRec's grid (2, 1, 0.1 … 1e-5)."""
 
 
-class BPR(Recommender):
+class BPR(PairRecommender):
     config_class = BPRConfig
     config: BPRConfig
-    stages: ClassVar[tuple[Stage, ...]] = (Stage(PairCollator),)
 
     def __init__(self, config: BPRConfig):
         super().__init__(config)
@@ -38,18 +36,13 @@ class BPR(Recommender):
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, nn.Embedding):
-            nn.init.xavier_normal_(module.weight)  # MMRec
+        initialise_with(module, table=nn.init.xavier_normal_)  # MMRec
+
+    def encode(self) -> tuple[Tensor, Tensor]:
+        return self.user.weight, self.item.weight
 
     def forward(self, batch: Mapping[str, Tensor], phase: str = "main") -> dict[str, Tensor]:
-        user = self.user(batch["user"])  # [B, d]
-        positive, negative = self.item(batch["positive"]), self.item(batch["negative"])
+        user, positive, negative = self.rows(batch, *self.encode())  # [B, d]
         ranking = bpr((user * positive).sum(-1), (user * negative).sum(-1), gamma=1e-10)
         norm = embedding_norm(user, positive, negative)
         return {"loss": ranking + self.config.regularization * norm, "bpr": ranking, "norm": norm}
-
-    def tables(self) -> dict[str, Tensor]:
-        return {"users": self.user.weight, "items": self.item.weight}
-
-    def represent(self, batch: Mapping[str, Tensor], tables: Mapping[str, Tensor]) -> Tensor:
-        return tables["users"][batch["user"]]

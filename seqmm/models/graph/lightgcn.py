@@ -10,20 +10,16 @@ degree-sensitive sample of the edges, FREEDOM's pruning (Zhou and Shen, MM 2023)
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqmm.data.collators import PairCollator
-from seqmm.data.corpus import Corpus
 from seqmm.graph import propagate_layers
 from seqmm.losses import bpr, embedding_norm
-from seqmm.models.base import Recommender, RecommenderConfig, Stage
+from seqmm.models.graph.base import GraphConfig, GraphRecommender, initialise_with
 
 
-class LightGCNConfig(RecommenderConfig):
+class LightGCNConfig(GraphConfig):
     """From MMRec's grid: 1 to 4 layers, lambda 1e-2 to 1e-6."""
 
     model_type = "lightgcn"
@@ -32,14 +28,11 @@ class LightGCNConfig(RecommenderConfig):
     """Propagation steps (K)."""
     regularization: float = 1e-4
     """Weight of the embedding norm (lambda)."""
-    edge_keep: float = 1.0
-    """Share of the edges an epoch trains on, drawn degree-sensitively; 1 = all, as in the paper."""
 
 
-class LightGCN(Recommender):
+class LightGCN(GraphRecommender):
     config_class = LightGCNConfig
     config: LightGCNConfig
-    stages: ClassVar[tuple[Stage, ...]] = (Stage(PairCollator),)
 
     def __init__(self, config: LightGCNConfig):
         super().__init__(config)
@@ -48,40 +41,14 @@ class LightGCN(Recommender):
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, nn.Embedding):
-            nn.init.xavier_uniform_(module.weight)  # MMRec
+        initialise_with(module, table=nn.init.xavier_uniform_)  # MMRec
 
-    def bind(self, corpus: Corpus) -> Self:
-        super().bind(corpus)
-        self.interactions = corpus.graph()
-        self.graph = self.training_graph = self.interactions.normalised()
-        return self
-
-    def on_stage_start(self, stage: int, epoch: int, generator: torch.Generator) -> None:
-        if self.config.edge_keep != 1:
-            self.set_state("kept_edges", self.interactions.sample_edges(self.config.edge_keep, generator))
-
-    def on_state(self, name: str, tensor: Tensor) -> None:
-        self.training_graph = self.interactions.subgraph(tensor.cpu()).normalised()  # by its own degrees
-
-    def nodes(self) -> Tensor:
-        """Layer 0, ``[U + I, d]``: users, then items."""
-        return torch.cat([self.user.weight, self.item.weight])
+    def encode(self) -> tuple[Tensor, Tensor]:
+        layer0 = torch.cat([self.user.weight, self.item.weight])  # [U + I, d]
+        return self.split(propagate_layers(self.current_graph(), layer0, self.config.num_layers))
 
     def forward(self, batch: Mapping[str, Tensor], phase: str = "main") -> dict[str, Tensor]:
-        users = self.config.num_users
-        rows = torch.cat([batch["user"], users + batch["positive"], users + batch["negative"]])  # [3 B]
-        layer0 = self.nodes()
-        final = propagate_layers(self.training_graph if self.training else self.graph, layer0, self.config.num_layers)
-        user, positive, negative = F.embedding(rows, final).chunk(3)  # [B, d]
+        user, positive, negative = self.rows(batch, *self.encode())  # [B, d]
         ranking = bpr((user * positive).sum(-1), (user * negative).sum(-1), gamma=1e-10)
-        norm = embedding_norm(*F.embedding(rows, layer0).chunk(3))
+        norm = embedding_norm(*self.rows(batch, self.user.weight, self.item.weight))
         return {"loss": ranking + self.config.regularization * norm, "bpr": ranking, "norm": norm}
-
-    def tables(self) -> dict[str, Tensor]:
-        final = propagate_layers(self.graph, self.nodes(), self.config.num_layers)
-        users, items = final.split([self.config.num_users, self.config.num_items])
-        return {"users": users, "items": items}
-
-    def represent(self, batch: Mapping[str, Tensor], tables: Mapping[str, Tensor]) -> Tensor:
-        return tables["users"][batch["user"]]

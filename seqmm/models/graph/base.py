@@ -1,0 +1,194 @@
+"""What the models of the graph half share: tables of users and items, the user-item graph, item content by modality."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import field
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from seqmm.data.collators import PairCollator
+from seqmm.data.corpus import Corpus
+from seqmm.graph import Graph, knn_graph, mix_graphs
+from seqmm.models.base import Recommender, RecommenderConfig, Stage
+from seqmm.nn.features import FeatureTable
+
+
+class PairRecommender(Recommender):
+    """Trained on (user, positive, negative) rows; scores by the tables of users and items that :meth:`encode` makes."""
+
+    stages: ClassVar[tuple[Stage, ...]] = (Stage(PairCollator),)
+
+    def encode(self) -> tuple[Tensor, Tensor]:
+        """Final representations of all users ``[U, d]`` and items ``[I, d]``; deterministic in eval mode."""
+        raise NotImplementedError
+
+    def tables(self) -> dict[str, Tensor]:
+        users, items = self.encode()
+        return {"users": users, "items": items}
+
+    def represent(self, batch: Mapping[str, Tensor], tables: Mapping[str, Tensor]) -> Tensor:
+        return tables["users"][batch["user"]]
+
+    @staticmethod
+    def rows(batch: Mapping[str, Tensor], users: Tensor, items: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """``[B, d]`` rows of the batch's users, positives and negatives."""
+        # F.embedding: its backward is several times faster than that of indexing
+        both = F.embedding(torch.cat([batch["positive"], batch["negative"]]), items)
+        positive, negative = both.chunk(2)
+        return F.embedding(batch["user"], users), positive, negative
+
+
+class GraphConfig(RecommenderConfig):
+    """Of a model that propagates over the user-item graph."""
+
+    edge_keep: float = 1.0
+    """Share of the user-item edges an epoch trains on, drawn degree-sensitively (FREEDOM); scoring uses all edges."""
+
+
+class GraphRecommender(PairRecommender):
+    """Adds the normalised user-item graph, and an epoch's sample of its edges.
+
+    :meth:`encode` propagates over :meth:`current_graph`: the sample while training, everything otherwise.
+    """
+
+    config_class = GraphConfig
+    config: GraphConfig
+    normalisation: ClassVar[Literal["sym", "rw", "sym_self", "rw_self"]] = "sym"
+
+    def bind(self, corpus: Corpus) -> Self:
+        super().bind(corpus)
+        self.interactions = corpus.graph()  # unnormalised: what edges are drawn from
+        self.graph = self.training_graph = self.interactions.normalised(self.normalisation)
+        return self
+
+    def current_graph(self) -> Graph:
+        return self.training_graph if self.training else self.graph
+
+    def on_stage_start(self, stage: int, epoch: int, generator: torch.Generator) -> None:
+        if self.config.edge_keep != 1:
+            self.set_state("kept_edges", self.interactions.sample_edges(self.config.edge_keep, generator))
+
+    def on_state(self, name: str, tensor: Tensor) -> None:
+        if name == "kept_edges":
+            kept = self.interactions.subgraph(tensor.cpu())
+            self.training_graph = kept.normalised(self.normalisation)  # by its own degrees
+
+    def split(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
+        """``[U + I, d]`` into users and items."""
+        users, items = nodes.split([self.config.num_users, self.config.num_items])
+        return users, items
+
+
+class ContentConfig(RecommenderConfig):
+    """Of a model that reads item content: every feature set of ``--data.features`` is a modality, in that order."""
+
+    train_features: bool = False
+    """Whether the raw feature tables are parameters that start as the features (MMRec's ``freeze=False``)."""
+    modality_weights: dict[str, float] = field(default_factory=dict)
+    """Name value pairs, where a model mixes modalities by fixed weights (item graphs); {} = equal.
+    MMRec's mm_image_weight 0.1 is: image 0.1 text 0.9."""
+
+
+class ContentRecommender(PairRecommender):
+    """Adds item content by modality; ragged sets are read as their means.
+
+    Raises:
+        ValueError: for fewer feature sets than :attr:`min_modalities`.
+    """
+
+    config_class = ContentConfig
+    config: ContentConfig
+    min_modalities: ClassVar[int] = 1
+    """Feature sets without which the model makes no sense."""
+
+    def __init__(self, config: ContentConfig):
+        super().__init__(config)
+        if len(config.features) < self.min_modalities:
+            raise ValueError(
+                f"{config.model_type} needs at least {self.min_modalities} feature set(s) of the items, the corpus was "
+                f"loaded with {len(config.features)}; name them with --data.features"
+            )
+        trained = config.features if config.train_features else {}
+        self.trained_features = nn.ParameterDict(
+            {name: nn.Parameter(torch.empty(config.num_items, made["dim"])) for name, made in trained.items()}
+        )
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names of the feature sets, in the order of ``--data.features``."""
+        return tuple(self.config.features)
+
+    def feature_dim(self, name: str) -> int:
+        return int(self.config.features[name]["dim"])
+
+    def initialise(self, corpus: Corpus) -> None:
+        super().initialise(corpus)
+        with torch.no_grad():
+            for name, table in self.trained_features.items():
+                table.copy_(FeatureTable(corpus.features[name]).means(table.device))
+
+    def bind(self, corpus: Corpus) -> Self:
+        super().bind(corpus)
+        self.feature_tables = {name: FeatureTable(corpus.features[name]) for name in self.modalities}
+        return self
+
+    def raw_features(self, name: str, device: torch.device | None = None) -> Tensor:
+        """``[I, dim]`` the items' content in one modality as it was extracted; on the model's device unless said."""
+        return self.feature_tables[name].means(self.device if device is None else device)
+
+    def features(self, name: str) -> Tensor:
+        """``[I, dim]`` the items' content in one modality: the trained copy if there is one, else the raw one."""
+        return self.trained_features[name] if name in self.trained_features else self.raw_features(name)
+
+    def mixing_weights(self) -> list[float]:
+        """``modality_weights`` in the order of :attr:`modalities`; equal if none are given.
+
+        Raises:
+            ValueError: if they name other modalities than the corpus has.
+        """
+        given = self.config.modality_weights
+        if not given:
+            return [1 / len(self.modalities)] * len(self.modalities)
+        if set(given) != set(self.modalities):
+            raise ValueError(
+                f"model.modality_weights names {sorted(given)} but the feature sets are {sorted(self.modalities)}; "
+                "give each a weight, or none at all"
+            )
+        return [given[name] for name in self.modalities]
+
+    def knn(self, name: str, k: int, weight: Literal["binary", "cosine"] = "binary") -> Graph:
+        """The items' k nearest by raw content in one modality, D^-1/2 S D^-1/2 (1/k everywhere if binary)."""
+        return knn_graph(self.raw_features(name, torch.device("cpu")), k, weight).normalised()
+
+    def frozen_item_graph(self, k: int) -> Graph:
+        """FREEDOM's item graph ``[I, I]``: binary kNN graphs of all modalities, mixed by ``modality_weights``."""
+        return mix_graphs([self.knn(name, k) for name in self.modalities], self.mixing_weights())
+
+
+class ContentGraphConfig(ContentConfig, GraphConfig):
+    """Of a model that propagates over the user-item graph and reads item content."""
+
+
+class ContentGraphRecommender(ContentRecommender, GraphRecommender):
+    """Both: the user-item graph and item content."""
+
+    config_class = ContentGraphConfig
+    config: ContentGraphConfig
+
+
+def initialise_with(
+    module: nn.Module,
+    table: Callable[[Tensor], Any] | None = None,
+    linear: Callable[[Tensor], Any] | None = None,
+) -> None:
+    """For ``_init_weights``: applies ``nn.init`` functions to embedding tables and to linear weights (biases: zero)."""
+    if isinstance(module, nn.Embedding) and table is not None:
+        table(module.weight)
+    elif isinstance(module, nn.Linear) and linear is not None:
+        linear(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+import torch
+
+from seqmm.models.graph.freedom import FREEDOM, FREEDOMConfig
+from tests.models.golden import (
+    assert_gradients,
+    assert_near,
+    edge_positions,
+    golden_batch,
+    golden_corpus,
+    golden_files,
+    load,
+    reading,
+    train_only_corpus,
+)
+
+NAMES = {
+    "user.weight": "user_embedding.weight",
+    "item.weight": "item_id_embedding.weight",
+    "trained_features.image": "image_embedding.weight",
+    "trained_features.text": "text_embedding.weight",
+    "project.image.weight": "image_trs.weight",
+    "project.text.weight": "text_trs.weight",
+}
+MIXED = {"image": 0.1, "text": 0.9}
+FILES = golden_files(
+    "FREEDOM",
+    {
+        "cfg.embedding_size": "one width: feat_embed_dim",
+        "cfg.train_batch_size": "no loss divides by it",
+        "cfg.lambda_coeff": "not used by the model",
+        "param.*_trs.bias": "cancels in every difference of scores: not built",
+        "grad.*_trs.bias": "zero in exact arithmetic",
+        "out.params_without_grad": "empty",
+        "graph.edge_sampling_weight": "tests/test_graph.py compares the draw with its probabilities",
+        "graph.edge_list": "sorted by (user, item), as our edges are; kept_edges are looked up in it",
+    },
+)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_matches_mmrec(file):
+    with reading(file) as golden:
+        config = FREEDOMConfig(
+            hidden_size=int(golden["cfg.feat_embed_dim"]),
+            num_layers=int(golden["cfg.n_ui_layers"]),
+            num_item_layers=int(golden["cfg.n_mm_layers"]),
+            num_neighbors=int(golden["cfg.knn_k"]),
+            modal_weight=golden.number("cfg.reg_weight"),
+            edge_keep=1 - golden.number("cfg.dropout"),
+            modality_weights={"image": golden.number("cfg.mm_image_weight"), "text": 0.9},
+        )
+        model = load(FREEDOM.for_corpus(config, golden_corpus(golden)), golden, NAMES)
+        assert_near(model.graph.dense(), golden["graph.norm_adj"], 1e-6)
+        assert_near(model.item_graph.dense(), golden["graph.mm_adj"], 1e-6)
+        batch = golden_batch(golden)
+        assert float(model(batch)["loss"].detach()) == pytest.approx(golden.number("out.loss_full_graph"), abs=1e-6)
+        model.on_state("kept_edges", edge_positions(model, golden["rand.kept_edges"]))
+        assert_near(model.training_graph.dense(), golden["graph.masked_adj"], 1e-6)
+        loss = model.train()(batch)["loss"]
+        assert float(loss.detach()) == pytest.approx(golden.number("out.loss"), abs=1e-6)
+        loss.backward()
+        assert_gradients(model, golden, NAMES)
+        users = torch.arange(int(golden["in.n_users"]))
+        assert_near(model.eval().score({"user": users}, model.tables()), golden["out.scores"], 1e-6)
