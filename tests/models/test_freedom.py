@@ -1,4 +1,3 @@
-import numpy as np
 import pytest
 import torch
 
@@ -12,7 +11,6 @@ from tests.models.golden import (
     golden_files,
     load,
     reading,
-    train_only_corpus,
 )
 
 NAMES = {

@@ -7,7 +7,8 @@ their propagated embedding plus one hop over the item graph (section 3.3). The l
 of the users against each modality's projection (eq. 12); projections never score.
 
 Differences: binary kNN graphs are "symmetrically normalised" by row sums alone, which makes every entry 1/k, as in the
-released code; the projections have no bias, which would cancel in every difference of scores. Without features the model is LightGCN with pruned edges.
+released code; the projections have no bias, which would cancel in every difference of scores. Without features the
+model is LightGCN with pruned edges.
 """
 
 from __future__ import annotations
