@@ -5,6 +5,8 @@ python recipes/speed.py --config recipes/configs/msm4sr/movielens.yaml --pretrai
 … --threads 2 --epochs 5                 (torch threads, default 1; measured epochs after one of warm-up, default 3)
 python recipes/speed.py --primitives     (propagation, sampling, metrics and InfoNCE against the plain formulation)
 python recipes/speed.py --primitives --corpus corpora/baby --protocol given      (default: generated, of Baby's size)
+python recipes/speed.py --models --corpus corpora/baby --random-features image=4096 text=384     (a step of each model)
+python recipes/speed.py --models mentor freedom --corpus corpora/clothing --random-features image=4096 text=384
 
 Runs on the GPU where there is one, as training does. Epochs are wall seconds, the GPU waited for at each part's ends.
 Primitives are CPU milliseconds without a GPU, wall milliseconds with one (sampling is NumPy on the CPU either way).
@@ -23,10 +25,12 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from tqdm import tqdm
 
 from seqmm.cli import folder, run_recipe
 from seqmm.config import load_run
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
 
     from seqmm.config import RunConfig
     from seqmm.data.corpus import Corpus
+    from seqmm.training.trainer import Trainer
 
 PARTS = ("sample", "hooks", "forward", "backward", "optimise")
 
@@ -48,11 +53,17 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--corpus")
     parser.add_argument("--protocol", default="given")
+    parser.add_argument("--models", nargs="*")
+    parser.add_argument("--random-features", nargs="*", default=[])
+    parser.add_argument("--steps", type=int, default=3)
     options, rest = parser.parse_known_args()
     if options.threads < 1 or options.epochs < 1:
         raise ValueError(f"--threads ({options.threads}) and --epochs ({options.epochs}) must be at least 1")
     if options.primitives and not {"-h", "--help"} & set(rest):
         measure_primitives(options.corpus, options.protocol, options.threads)
+        return
+    if options.models is not None and not {"-h", "--help"} & set(rest):
+        measure_steps(options)
         return
     default = folder("recipes") / "configs" / "lightgcn" / "movielens.yaml"
     run = load_run(rest, description=__doc__ or "", default_config=str(default), pretraining=options.pretraining)
@@ -63,16 +74,17 @@ def main() -> None:
 
 
 class Clock:
-    """Wall seconds by part; waits for the GPU where there is one."""
+    """Seconds by part."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float]) -> None:
+        self.now = now
         self.seconds: dict[str, float] = defaultdict(float)
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        started = now()
+        started = self.now()
         yield
-        self.seconds[name] += now() - started
+        self.seconds[name] += self.now() - started
 
     def timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -120,15 +132,14 @@ def measure_training(run: RunConfig, pretraining: bool, threads: int, epochs: in
     run.train.epochs, run.train.patience, run.train.save_every = epochs + 1, 0, 0
     run.train.eval_every = 1  # the clock starts at the evaluation that ends the warm-up
     run.train.num_workers, run.train.overwrite, run.train.report_to = 0, True, ()
-    clock = Clock()
+    clock = Clock(now)
 
     class TimedTrainer(Trainer):
         rows = 0
 
         def _prepare(self) -> None:
             super()._prepare()
-            for optimizer in self.optimizers.values():
-                optimizer.step = clock.timed("optimise", optimizer.step)
+            watch(self, clock)
 
         def _evaluate(self) -> None:
             with clock.part("evaluate"):
@@ -149,11 +160,6 @@ def measure_training(run: RunConfig, pretraining: bool, threads: int, epochs: in
                 validation(trainer.accelerator, model)
             print(f"{run.model.model_type} is not trained; evaluation of validation {clock.seconds['evaluate']:.2f} s")
             return
-        trainer.collators = [_TimedCollator(c, clock) for c in trainer.collators]  # type: ignore[misc]
-        trainer.accelerator.backward = clock.timed("backward", trainer.accelerator.backward)  # type: ignore[method-assign]
-        model.forward = clock.timed("forward", model.forward)  # type: ignore[method-assign]
-        model.on_stage_start = clock.timed("hooks", model.on_stage_start)  # type: ignore[method-assign]
-        model.on_step_end = clock.timed("hooks", model.on_step_end)  # type: ignore[method-assign]
         trainer.train()
         total = now() - trainer.started - clock.seconds["evaluate"]
     device, weights = trainer.accelerator.device.type, sum(p.numel() for p in model.parameters())
@@ -191,6 +197,124 @@ def peak_gigabytes() -> float:
         return int(line.split()[1]) / 1e6
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1e9 if sys.platform == "darwin" else 1e6)
+
+
+# -- a step of every model -----------------------------------------------------------------------------------------
+
+
+def measure_steps(options: argparse.Namespace) -> None:
+    """Prints milliseconds of a step (all phases) and peak memory of each model, each in a process of its own."""
+    from seqmm.models import MODELS, model_class
+
+    widths = {}
+    for pair in options.random_features:
+        name, _, width = pair.partition("=")
+        if not width.isdigit() or int(width) < 1:
+            raise ValueError(f"--random-features {pair}: expected name=width")
+        widths[name] = int(width)
+    if options.corpus is None:
+        raise ValueError("--models needs --corpus, a prepared corpus")
+    names = options.models or [name for name, entry in MODELS.items() if entry.module.startswith("graph.")]
+    names = [name for name in names if model_class(name).stages]
+    unit = "wall" if gpu_or_cpu().type == "cuda" else "CPU"
+    print(
+        f"{options.corpus}, random features {widths or 'none'}, {options.threads} torch thread(s); {unit} ms a step, "
+        f"mean of {options.steps} after one; softmax: log-sum-exps over many rows, forward and backward\n"
+        f"{'model':<12}{'rows':>6}{'parameters':>13}{'bind s':>8}{'hooks':>8}"
+        f"{'forward':>9}{'backward':>9}{'optimise':>9}{'step':>9}{'softmax':>9}{'peak GB':>9}"
+    )
+    for name in names:
+        with multiprocessing.get_context("spawn").Pool(1) as pool:  # a process of its own: its peak is the model's
+            row = pool.apply(
+                step_cost, (name, options.corpus, options.protocol, widths, options.threads, options.steps)
+            )
+        times = {key: 1e3 * row[key] for key in ("hooks", "forward", "backward", "optimise", "step")}
+        print(
+            f"{name:<12}{row['rows']:>6,}{row['parameters']:>13,}{row['bind']:>8.1f}{times['hooks']:>8.0f}"
+            f"{times['forward']:>9.1f}{times['backward']:>9.1f}{times['optimise']:>9.1f}{times['step']:>9.1f}"
+            f"{row['softmax'] / row['step']:>9.0%}{row['peak']:>9.2f}",
+            flush=True,
+        )
+
+
+def step_cost(
+    name: str, path: str, protocol: str, widths: dict[str, int], threads: int, steps: int
+) -> dict[str, float]:
+    """Seconds of the parts of a step, GB at its peak; settings of recipes/configs/<model>/<corpus>.yaml if there."""
+    import torch
+
+    from seqmm import losses
+    from seqmm.data.corpus import Corpus, Features
+    from seqmm.models import model_class
+    from seqmm.training.run import seed_weights
+    from seqmm.training.trainer import Trainer
+
+    torch.set_num_threads(threads)
+    corpus = Corpus.load(path, protocol=protocol)
+    rng = np.random.default_rng(0)
+    content = {
+        key: Features(
+            "dense", rng.standard_normal((corpus.num_items, width), np.float32), None, None, {"made": "random"}
+        )
+        for key, width in widths.items()
+    }
+    corpus = replace(corpus, features=content)
+    file = folder("recipes") / "configs" / name / f"{Path(path).name}.yaml"
+    run = load_run(["--config", str(file)] if file.is_file() else ["--model.model-type", name])
+    clock = Clock(now_of_primitives)
+    seed_weights(0)
+    with clock.part("bind"):
+        model = model_class(name).for_corpus(run.model, corpus)
+    losses.log_sum_exp = clock.timed("softmax", losses.log_sum_exp)
+    for cls in (losses._FlashLogSumExp, losses._BlockLogSumExp):
+        cls.backward = staticmethod(clock.timed("softmax", cls.backward))  # type: ignore[method-assign]
+    run.train.report_to, run.train.num_workers = (), 0
+    with tempfile.TemporaryDirectory() as directory:
+        trainer = Trainer(model, corpus, run.train, output_dir=directory)
+        trainer.open_output()
+        trainer._prepare()
+        watch(trainer, clock)
+        bind = clock.seconds["bind"]
+        run_steps(trainer, 1)
+        clock.seconds.clear()
+        started = now_of_primitives()
+        run_steps(trainer, steps)
+        total = now_of_primitives() - started - clock.seconds["hooks"]
+    known = {part: clock.seconds[part] / steps for part in (*PARTS, "softmax")}
+    return known | {
+        "hooks": clock.seconds["hooks"],
+        "bind": bind,
+        "step": total / steps,
+        "rows": len(trainer.collators[0].batches(0, run.train.batch_size)[0]),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "peak": torch.cuda.max_memory_allocated() / 1e9 if torch.cuda.is_available() else peak_gigabytes(),
+    }
+
+
+def run_steps(trainer: Trainer, count: int) -> None:
+    """The first ``count`` steps of an epoch, each stage's, its hooks before them."""
+    trainer._bar = tqdm(disable=True)
+    for number, stage in enumerate(trainer.model.stages):
+        trainer.model.on_stage_start(number, 0, trainer._generator("hook", 0, number))
+        batches = trainer.collators[number].batches(0, trainer.args.batch_size)[:count]
+        trainer.state.batch = 0
+        for group in trainer._groups(number, 0, batches):
+            for phase in stage.phases:
+                trainer._optimise(phase, group, 0, len(batches))
+            trainer.state.step += 1
+            trainer.model.on_step_end(trainer.state.step)
+
+
+def watch(trainer: Trainer, clock: Clock) -> None:
+    """Times the parts of a prepared trainer."""
+    for optimizer in trainer.optimizers.values():
+        optimizer.step = clock.timed("optimise", optimizer.step)
+    trainer.collators = [_TimedCollator(c, clock) for c in trainer.collators]  # type: ignore[misc]
+    trainer.accelerator.backward = clock.timed("backward", trainer.accelerator.backward)  # type: ignore[method-assign]
+    model = trainer.model
+    model.forward = clock.timed("forward", model.forward)  # type: ignore[method-assign]
+    model.on_stage_start = clock.timed("hooks", model.on_stage_start)  # type: ignore[method-assign]
+    model.on_step_end = clock.timed("hooks", model.on_step_end)  # type: ignore[method-assign]
 
 
 # -- primitives against the plain formulation --------------------------------------------------------------------------

@@ -75,6 +75,16 @@ def gather_rows(x: Tensor) -> Tensor:
     return integers.to(x.dtype)
 
 
+def unique_over_ranks(ids: Tensor) -> Tensor:
+    """The distinct ids ``[n]`` of the global batch, ascending, on every rank."""
+    return torch.unique(gather_rows(ids))
+
+
+def rank_share(rows: Tensor) -> Tensor:
+    """This rank's part of rows that all ranks have: work on the distinct ids of a batch, divided; may be empty."""
+    return rows.tensor_split(world_size())[rank()]
+
+
 def mean_over_ranks(values: Tensor, mask: Tensor | None = None) -> Tensor:
     """Mean over the rows (or the masked-in entries) of the global batch.
 

@@ -6,7 +6,7 @@ it is neither saved nor broadcast) and passes to :func:`propagate`. Rows receive
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -17,6 +17,8 @@ from torch.autograd.function import once_differentiable
 
 BLOCK_ELEMENTS = 1 << 24
 """Entries of a similarity or product block: 64 MB in fp32."""
+EDGE_ELEMENTS = 1 << 19
+"""Entries of the rows gathered for a block of edges: they stay in cache, which takes a fraction of the time."""
 
 
 class Graph:
@@ -114,7 +116,7 @@ class Graph:
         return Graph(self.edge_index[:, edges], self.edge_weight[edges], self.shape, undirected=self.undirected)
 
     def sample_edges(
-        self, keep: float | int, generator: torch.Generator, how: Literal["degree", "uniform"] = "degree"
+        self, keep: float | int, generator: torch.Generator, how: Literal["degree", "uniform", "weight"] = "degree"
     ) -> Tensor:
         """Draws distinct edges: ascending positions ``[n]`` in ``edge_index``, a function of the generator's state.
 
@@ -122,7 +124,8 @@ class Graph:
             keep: a share (float: ``n = int(E * keep)``) or a count (int).
             generator: on the CPU.
             how: "degree": with probability proportional to ``(d_row d_column) ** -0.5``, so that edges between popular
-                nodes go first (FREEDOM, MM 2023, section 3.2); "uniform": all alike.
+                nodes go first (FREEDOM, MM 2023, section 3.2); "uniform": all alike; "weight": proportional to
+                the weight (>= 0, on any device).
 
         Raises:
             ValueError: unless at least one edge, and at most all, would be kept.
@@ -138,6 +141,8 @@ class Graph:
         if how == "degree":
             out, into = self.degrees()
             race *= (out[self.edge_index[0]] * into[self.edge_index[1]]).sqrt()
+        elif how == "weight":
+            race /= self.edge_weight.detach().cpu().double()
         return race.topk(count, largest=False, sorted=False).indices.sort().values
 
     def pruned(
@@ -308,22 +313,71 @@ class _Propagate(torch.autograd.Function):
 
 
 def _weight_gradient(graph: Graph, gradient: Tensor, x: Tensor) -> Tensor:
-    """``d_e = gradient[row_e] . x[column_e]`` (plus the other direction), in blocks of edges."""
-    parts = []
-    for row, column in graph.edge_index.to(x.device).split(max(1, BLOCK_ELEMENTS // x.shape[1]), 1):
-        part = (gradient[row] * x[column]).sum(1)
-        if graph.undirected:
-            part += (gradient[column] * x[row]).sum(1) * (row != column)
-        parts.append(part)
-    return torch.cat(parts).to(graph.edge_weight)
+    """``d_e = gradient[row_e] . x[column_e]`` (plus the other direction)."""
+    result = _dots(graph.edge_index, gradient, x)
+    if graph.undirected:
+        row, column = edges = graph.edge_index.to(x.device)
+        result += _dots(edges.flip(0), gradient, x) * (row != column)
+    return result.to(graph.edge_weight)
 
 
-def propagate_layers(graph: Graph, x: Tensor, num_layers: int, combine: Literal["mean", "sum"] = "mean") -> Tensor:
-    """LightGCN's propagation: the mean (or sum) of ``x, A x, …, A^num_layers x``; ``[N, d] -> [N, d]``."""
+def _dots(edge_index: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """``x[row_e] . y[column_e]``, in blocks of edges."""
+    parts = edge_index.to(x.device).split(max(1, EDGE_ELEMENTS // x.shape[1]), 1)
+    return torch.cat([(x.index_select(0, row) * y.index_select(0, column)).sum(1) for row, column in parts])
+
+
+def edge_products(graph: Graph, x: Tensor, y: Tensor) -> Tensor:
+    """``x[row] . y[column]`` of every edge, ``[E]``: a sampled dense-dense product, such as the logits of an attention.
+
+    The gathered rows exist in blocks of edges only; the gradient is two propagations.
+
+    Args:
+        graph: directed; its weights are not read.
+        x: ``[rows, d]``.
+        y: ``[columns, d]``.
+
+    Raises:
+        ValueError: for an undirected graph, whose listed pairs stand for two products each.
+    """
+    if graph.undirected:
+        raise ValueError("edge_products needs a directed graph: use graph.directed()")
+    with torch.autocast(x.device.type, enabled=False):
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        return _EdgeProducts.apply(x.to(dtype), y.to(dtype), graph)
+
+
+class _EdgeProducts(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, y: Tensor, graph: Graph) -> Tensor:
+        ctx.graph = graph
+        ctx.save_for_backward(x, y)
+        return _dots(graph.edge_index, x, y)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor):
+        x, y = ctx.saved_tensors
+        operator = ctx.graph.reweighted(gradient)._operator(x)
+        return _product(operator.forward, y), _product(operator.backward, x), None
+
+
+def propagate_layers(
+    graph: Graph,
+    x: Tensor,
+    num_layers: int,
+    combine: Literal["mean", "sum", "last"] = "mean",
+    after: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """LightGCN's propagation: the mean (or sum, or last) of ``x, A x, …, A^num_layers x``; ``[N, d] -> [N, d]``.
+
+    ``after`` changes each propagated layer before it is kept and sent on (noise, refinement).
+    """
     total = layer = x
     for _ in range(num_layers):
         layer = propagate(graph, layer)
-        total = total + layer
+        layer = layer if after is None else after(layer)
+        total = total + layer if combine != "last" else layer
     return total / (num_layers + 1) if combine == "mean" else total
 
 
@@ -357,6 +411,33 @@ def knn_graph(x: Tensor, k: int, weight: Literal["binary", "cosine"] = "binary")
     return Graph(edges, torch.cat(values).flatten() if weight == "cosine" else None, (num, num))
 
 
+def denoised_knn_graphs(features: Sequence[Tensor], k: int) -> list[Graph]:
+    """DA-MRS's kNN graphs: a pair counts only if in EVERY modality its cosine reaches the mean over all pairs.
+
+    One binary directed graph for each modality: a row's k nearest among what is left, fewer if there are fewer; always
+    itself. Not normalised. The mean over all pairs is the squared length of the mean unit row, so nothing is dense.
+
+    Args:
+        features: ``[N, d_m]`` raw features of each modality, on one device.
+        k: neighbours of a row at most, 1 to N.
+    """
+    num = len(features[0])
+    edges: list[list[Tensor]] = [[] for _ in features]
+    with torch.no_grad(), torch.autocast(features[0].device.type, enabled=False):
+        units = [F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=1) for x in features]
+        for start in range(0, num, step := max(1, BLOCK_ELEMENTS // num)):
+            blocks = [unit[start : start + step] @ unit.T for unit in units]  # [block, N]
+            noise = torch.zeros_like(blocks[0], dtype=torch.bool)
+            for unit, block in zip(units, blocks, strict=True):
+                noise |= block < unit.mean(0).square().sum()
+            for found, block in zip(edges, blocks, strict=True):
+                block.masked_fill_(noise, -torch.inf).diagonal(start).fill_(2.0)
+                top = block.topk(k, dim=1)
+                row, place = torch.nonzero(top.values.isfinite(), as_tuple=True)
+                found.append(torch.stack([row + start, top.indices[row, place]]).cpu())
+    return [Graph(torch.cat(found, 1), None, (num, num)) for found in edges]
+
+
 def mix_graphs(graphs: Sequence[Graph], weights: Sequence[float]) -> Graph:
     """``sum_m weights[m] * graphs[m]`` as one directed graph, sorted by (row, column); edges of several graphs add up.
 
@@ -370,6 +451,17 @@ def mix_graphs(graphs: Sequence[Graph], weights: Sequence[float]) -> Graph:
     key, place = torch.unique(edges[0] * shape[1] + edges[1], return_inverse=True)
     summed = values.new_zeros(len(key)).index_add(0, place.to(values.device), values)
     return Graph(torch.stack([key // shape[1], key % shape[1]]), summed, shape)
+
+
+def join_graphs(graphs: Sequence[Graph], weights: Sequence[Tensor | float]) -> Graph:
+    """``sum_m weights[m] * graphs[m]`` with every graph's edges listed one after the other: a pair may repeat.
+
+    Differentiable in the weights and in the graphs' own; dtype and device are the first graph's. The graphs must be
+    directed and have one shape.
+    """
+    first = graphs[0].edge_weight
+    values = [graph.edge_weight.to(first) * weight for graph, weight in zip(graphs, weights, strict=True)]
+    return Graph(torch.cat([graph.edge_index for graph in graphs], 1), torch.cat(values), graphs[0].shape)
 
 
 def sample_neighbours(graph: Graph, k: int, generator: torch.Generator) -> Tensor:
@@ -397,6 +489,14 @@ def neighbour_softmax(graph: Graph, positions: Tensor) -> Graph:
     weight = graph.edge_weight[positions.clamp(min=0)].softmax(1)[real]  # a row is real as a whole or not at all
     row = torch.arange(graph.shape[0])[:, None].expand_as(positions)[real]
     return Graph(torch.stack([row, graph.edge_index[1][positions[real]]]), weight, graph.shape)
+
+
+def softmax_rows(graph: Graph) -> Graph:
+    """The same edges; a row's weights become their softmax. Differentiable in the weights."""
+    row = graph.edge_index[0].to(graph.edge_weight.device)
+    peak = graph.edge_weight.new_zeros(graph.shape[0])
+    peak = peak.scatter_reduce(0, row, graph.edge_weight.detach(), "amax", include_self=False)
+    return graph.reweighted((graph.edge_weight - peak[row]).exp()).normalised("rw")
 
 
 def cooccurrence(
@@ -449,3 +549,13 @@ def cooccurrence(
         weights.append(w[top])
     edges = np.stack([np.concatenate(rows), np.concatenate(neighbours)])
     return Graph(torch.from_numpy(edges), torch.from_numpy(np.concatenate(weights)).float(), (shape[0], shape[0]))
+
+
+def behaviour_graph(
+    user: np.ndarray, item: np.ndarray, num_users: int, num_items: int, k: int = 2, min_count: int = 2
+) -> Graph:
+    """DA-MRS's item graph ``[I, I]``: an item, and the k others that share the most users with it (``min_count``
+    or more); all weigh 1, then D^-1/2 A D^-1/2 by row sums. Ties go to the smaller index.
+    """
+    others = cooccurrence(item, user, (num_items, num_users), k, min_count=min_count)
+    return Graph(others.edge_index, None, others.shape).normalised("sym_self")

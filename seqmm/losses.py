@@ -34,6 +34,21 @@ def bpr(positive: Tensor, negative: Tensor, gamma: float = 0.0) -> Tensor:
     return mean_over_ranks(F.softplus(-margin) if gamma == 0 else -torch.log(gamma + torch.sigmoid(margin)))
 
 
+def hinge(positive: Tensor, negative: Tensor, margin: float = 1.0) -> Tensor:
+    """Mean of ``max(0, margin - positive + negative)`` over ``[B]`` scores."""
+    return mean_over_ranks(F.relu(margin - positive + negative))
+
+
+def squared_error(positive: Tensor, negative: Tensor) -> Tensor:
+    """Pointwise: mean of ``(positive - 1)^2`` and ``negative^2`` over the 2 B scores."""
+    return mean_over_ranks(torch.cat([positive - 1, negative]).square())
+
+
+def cross_entropy(positive: Tensor, negative: Tensor) -> Tensor:
+    """Pointwise binary cross-entropy of observed (1) and sampled (0) pairs, mean over the 2 B scores."""
+    return mean_over_ranks(F.softplus(torch.cat([-positive, negative])))
+
+
 def embedding_norm(*rows: Tensor) -> Tensor:
     """MMRec's EmbLoss: the sum of the UN-squared Frobenius norms, divided by the rows of the last argument.
 
@@ -96,7 +111,26 @@ def two_view_info_nce(a: Tensor, b: Tensor, temperature: float, *, whole: bool =
         return mean_over_ranks(log_sum_exp(a, rows, 1 / temperature, without_self) - (a * b).sum(-1) / temperature)
 
 
-def info_nce(a: Tensor, b: Tensor, temperature: float, candidates: Tensor | None = None) -> Tensor:
+def jensen_shannon(a: Tensor, b: Tensor, temperature: float) -> Tensor:
+    """Jensen-Shannon estimator on cosines: mean of ``softplus(-c(a_j, b_j) / t) + softplus(c(a_j, b_k) / t)``.
+
+    The negative of row j is the next row of the global batch (the first one for the last): rows are shuffled anyway.
+
+    Args:
+        a: ``[B, d]`` anchors of this rank.
+        b: ``[B, d]`` their positives.
+        temperature: t.
+    """
+    a, b = F.normalize(a, dim=-1), F.normalize(b, dim=-1)
+    first, rows = rows_before(b), gather_rows(b)
+    other = rows.roll(-1, 0)[first : first + len(b)]
+    hit, miss = (a * b).sum(-1) / temperature, (a * other).sum(-1) / temperature
+    return mean_over_ranks(F.softplus(-hit) + F.softplus(miss))
+
+
+def info_nce(
+    a: Tensor, b: Tensor, temperature: float, candidates: Tensor | None = None, *, cosine: bool = True
+) -> Tensor:
     """InfoNCE on cosines: mean over rows of ``-log(exp(a.b / t) / sum_c exp(a.c / t))``.
 
     Args:
@@ -105,10 +139,16 @@ def info_nce(a: Tensor, b: Tensor, temperature: float, candidates: Tensor | None
         temperature: t.
         candidates: ``[N, d]`` rows every anchor is compared with (all users or all items; the positives should be among
             them); None = the ``b`` of the global batch.
+        cosine: False takes dot products of the rows as they are.
     """
+
+    def unit(x: Tensor) -> Tensor:
+        x = _full_precision(x)
+        return F.normalize(x, dim=-1) if cosine else x
+
     with torch.autocast(a.device.type, enabled=False):
-        a, b = F.normalize(_full_precision(a), dim=-1), F.normalize(_full_precision(b), dim=-1)
-        rows = gather_rows(b) if candidates is None else F.normalize(_full_precision(candidates), dim=-1)
+        a, b = unit(a), unit(b)
+        rows = gather_rows(b) if candidates is None else unit(candidates)
         return mean_over_ranks(log_sum_exp(a, rows, 1 / temperature) - (a * b).sum(-1) / temperature)
 
 

@@ -7,7 +7,7 @@ import time
 import pytest
 import yaml
 
-from seqmm.config import load_run, own_fields, read_yaml, write_yaml
+from seqmm.config import load_run, own_fields, read_yaml, sweep_of, write_yaml
 
 
 @pytest.fixture
@@ -79,6 +79,23 @@ def test_missing_file_names_its_siblings(file, tmp_path):
         load_run(["--config", str(tmp_path / "broken.yaml")])
 
 
+def test_a_sweep_is_every_combination_of_each_grid(file):
+    sweep = [{"model.num_layers": [1, 2], "train.seed": [0, 5]}, {"model.num_layers": [3]}]
+    path = file(model={"model_type": "lightgcn"}, sweep=sweep)
+    runs = sweep_of(path)
+    assert [(run["model.num_layers"], run.get("train.seed")) for run in runs] == [
+        ("1", "0"), ("1", "5"), ("2", "0"), ("2", "5"), ("3", None)
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match=r"sweep, many runs.*benchmark"):
+        load_run(["--config", path])
+    for wrong in ({"model.num_layers": [1]}, [{"model.num_layers": 1}], [{"model.num_layers": []}]):
+        with pytest.raises(ValueError, match="list of grids"):
+            sweep_of(file(model={"model_type": "lightgcn"}, sweep=wrong))
+    with pytest.raises(ValueError, match="twice"):
+        sweep_of(file(model={"model_type": "lightgcn"}, sweep=[{"train.seed": [1]}, {"train.seed": [1]}]))
+    assert sweep_of(file(model={"model_type": "lightgcn"})) == [{}]
+
+
 def _yamls():
     from tests.conftest import REPOSITORY
 
@@ -88,8 +105,10 @@ def _yamls():
 @pytest.mark.parametrize("path", _yamls(), ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_every_shipped_yaml_is_a_run(path):
     pretraining = "recipes/pretrain.py" in path.read_text().splitlines()[0]
-    run = load_run(["--config", str(path)], pretraining=pretraining)
-    assert run.model.model_type == path.parent.name
+    for options in sweep_of(path):
+        flags = [part for key, value in options.items() for part in (f"--{key.replace('_', '-')}", value)]
+        run = load_run(["--config", str(path), *flags], pretraining=pretraining, swept=True)
+        assert run.model.model_type == path.parent.name
     first, second = path.read_text().splitlines()[:2]
     assert first.startswith("# accelerate launch") and str(path.relative_to(path.parents[3])) in first
     assert second.startswith("#") and any(digit.isdigit() for digit in second)

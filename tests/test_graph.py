@@ -5,7 +5,16 @@ import pytest
 import torch
 
 from seqmm import graph as graph_module
-from seqmm.graph import Graph, cooccurrence, knn_graph, propagate, propagate_layers
+from seqmm.graph import (
+    Graph,
+    cooccurrence,
+    knn_graph,
+    neighbour_softmax,
+    propagate,
+    propagate_layers,
+    sample_neighbours,
+    softmax_rows,
+)
 
 USERS, ITEMS = 7, 5
 RNG = np.random.default_rng(0)
@@ -222,6 +231,37 @@ def test_cooccurrence_matches_the_loop(weight, block, monkeypatch):
     found = list(zip(*graph.edge_index.tolist(), graph.edge_weight.tolist(), strict=True))
     assert [pair[:2] for pair in found] == [pair[:2] for pair in expected]
     assert [pair[2] for pair in found] == pytest.approx([pair[2] for pair in expected])
+
+
+def test_softmax_rows_matches_the_loop():
+    graph = directed()
+    weight = graph.edge_weight.mul(900).requires_grad_()  # exp overflows without the row's peak
+    soft = softmax_rows(graph.reweighted(weight))
+    for row in range(graph.shape[0]):
+        own = graph.edge_index[0] == row
+        torch.testing.assert_close(soft.edge_weight[own], weight[own].softmax(0))
+    small = graph.edge_weight.double().requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: softmax_rows(graph.reweighted(x)).edge_weight, small)
+
+
+def test_sampled_neighbours_are_the_strongest_then_repeats():
+    user, item = (index.numpy() for index in interactions())
+    graph = cooccurrence(user, item, (USERS, ITEMS), USERS)
+    row, column = graph.edge_index
+    for k in (2, 9):
+        positions = sample_neighbours(graph, k, torch.Generator().manual_seed(0))
+        dense = neighbour_softmax(graph, positions).dense()
+        for user in range(USERS):
+            own = torch.nonzero(row == user).flatten()
+            if not len(own):
+                assert (positions[user] == -1).all() and not dense[user].any()
+                continue
+            first = own[:k]
+            assert torch.equal(positions[user, : len(first)], first)
+            assert set(positions[user].tolist()) <= set(own.tolist())
+            weight = graph.edge_weight[positions[user]].softmax(0)
+            expected = torch.zeros(USERS).index_add(0, column[positions[user]], weight)
+            torch.testing.assert_close(dense[user], expected)
 
 
 def test_bad_shapes_are_named():

@@ -44,3 +44,16 @@ def test_primitives_print_ratios(repository, folder):
 def test_bad_arguments_are_one_line(repository):
     done = run(repository, "--threads", "0")
     assert done.returncode == 2 and done.stderr.startswith("error: --threads (0)")
+
+
+def test_a_step_of_each_model_is_a_row(repository, folder):
+    flags = ["--models", "bpr", "freedom", "--corpus", str(folder), "--random-features", "image=12", "text=8"]
+    done = run(repository, *flags, "--steps", "2")
+    assert done.returncode == 0, done.stderr
+    rows = {row[0]: row[1:] for line in done.stdout.splitlines() if (row := line.split()) and row[0] in flags}
+    assert set(rows) == {"bpr", "freedom"}
+    for values in rows.values():
+        forward, backward, optimise, step = map(float, values[4:8])
+        assert 0 < forward + backward + optimise <= step + 0.2 and float(values[-1]) > 0
+    wrong = run(repository, "--models", "bpr", "--corpus", str(folder), "--random-features", "image")
+    assert wrong.returncode == 2 and "name=width" in wrong.stderr

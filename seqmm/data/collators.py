@@ -83,6 +83,52 @@ class PairCollator:
         return batch | {"negative": torch.from_numpy(self._negative[rows])}
 
 
+class UserCollator:
+    """Rows are the slots of an epoch: a user, one of its train items and one that is not, each drawn uniformly (MMSSL).
+
+    Users are equally frequent, however many items they have. An epoch is a seeded permutation of the users with train
+    items, repeated until its slots are filled, so a batch of up to that many rows is a uniform sample of the users
+    without replacement, whatever its size. A batch holds what a :class:`PairCollator`'s does; the negative is uniform
+    over ALL items but the user's own.
+
+    Args:
+        corpus: its train split.
+        seed: of the order, the positives and the negatives.
+    """
+
+    def __init__(self, corpus: Corpus, seed: int):
+        self.seed = seed
+        self._train = corpus.histories("train")
+        self._users = np.flatnonzero(self._train.lengths)  # [users with train items]
+        self._sampler = NegativeSampler(corpus, seed, every_item=True)
+        self._epoch, self._order = -1, self._users
+
+    def batches(self, epoch: int, size: int) -> list[np.ndarray]:
+        """As many as an epoch of interactions would have, ``floor(n / size) + 1``, all of them full."""
+        if not len(self._users):
+            return []
+        number = len(self._train.values) // size + 1
+        return list(np.arange(number * size).reshape(number, size))
+
+    def num_targets(self, rows: np.ndarray) -> int:
+        return len(rows)
+
+    def __call__(self, epoch: int, rows: np.ndarray) -> dict[str, Tensor]:
+        if epoch != self._epoch:
+            self._order = self._users[np.argsort(hash_ints("users", self.seed, epoch, self._users), kind="stable")]
+            self._epoch = epoch
+        user = self._order[rows % len(self._order)]
+        count = self._train.lengths[user].astype(np.uint64)
+        bits = hash_ints("positive", self.seed, epoch, rows) >> np.uint64(32)  # 32 bits times a count, shifted: uniform
+        place = self._train.offsets[user] + (bits * count >> np.uint64(32)).astype(np.int64)
+        return {
+            "user": torch.from_numpy(user),
+            "positive": torch.from_numpy(self._train.values[place]),
+            "negative": torch.from_numpy(self._sampler(epoch, rows, user)),
+            "row_seed": row_seeds(self.seed, epoch, rows),
+        }
+
+
 class SequenceCollator:
     """Training windows of users' train sequences, right-padded, in batches of similar length.
 

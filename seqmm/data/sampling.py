@@ -14,22 +14,23 @@ BITMAP_BYTES = 1 << 27
 
 
 class NegativeSampler:
-    """Uniform over the items that occur in train, without the user's own train items.
+    """Uniform over the items that occur in train (or all items), without the user's own train items.
 
     A draw is a pure function of (seed, epoch, row, attempt), so any split of the rows over processes gives the same.
 
     Args:
         corpus: its train split says what is positive and what can be drawn.
         seed: of the draws.
+        every_item: also draw items without a train interaction (MMSSL).
 
     Raises:
-        ValueError: if a user has every item of the train split, so that no negative exists.
+        ValueError: if a user has every item that can be drawn, so that no negative exists.
     """
 
-    def __init__(self, corpus: Corpus, seed: int):
+    def __init__(self, corpus: Corpus, seed: int, *, every_item: bool = False):
         train = corpus.splits["train"]
         self.seed, self.num_items = seed, corpus.num_items
-        self.pool = np.unique(train.item)  # [P]
+        self.pool = np.arange(corpus.num_items) if every_item else np.unique(train.item)  # [P]
         self._key = np.unique(train.user * self.num_items + train.item)
         full = np.flatnonzero(np.bincount(self._key // self.num_items) == len(self.pool))
         if len(full):

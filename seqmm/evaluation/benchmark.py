@@ -7,16 +7,17 @@ import json
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
 from accelerate import Accelerator
 
 from seqmm.cli import folder
-from seqmm.config import DataArguments, RunConfig, TrainArguments, load_run, read_yaml
+from seqmm.config import DataArguments, RunConfig, TrainArguments, load_run, read_yaml, sweep_of
 from seqmm.data.corpus import Corpus
 from seqmm.data.schema import hash_rows
 from seqmm.evaluation.evaluator import Evaluator
@@ -95,9 +96,10 @@ def plan(sources: Sequence[str], seeds: Sequence[int], output: Path, corpus_path
             continue
         file = _find(source)
         _refuse_pretraining(file, source)
-        run = load_run(["--config", str(file)])
-        for seed in seeds if model_class(run.model.model_type).stages else seeds[:1]:
-            cells.append(_to_train(file, seed, output, corpus_path))
+        run = load_run(["--config", str(file)], swept=True)
+        for options in sweep_of(file):
+            for seed in seeds if model_class(run.model.model_type).stages else seeds[:1]:
+                cells.append(_to_train(file, seed, output, corpus_path, options))
     _check_precision(cells)
     pretrained: dict[str, Cell] = {}
     for first in (cell.pretraining for cell in cells if cell.pretraining is not None):
@@ -118,8 +120,11 @@ def plan(sources: Sequence[str], seeds: Sequence[int], output: Path, corpus_path
     return cells
 
 
-def _to_train(file: Path, seed: int, output: Path, corpus_path: str | None) -> Cell:
-    run = load_run(["--config", str(file), "--train.seed", str(seed)])
+def _to_train(
+    file: Path, seed: int, output: Path, corpus_path: str | None, options: Mapping[str, str] = MappingProxyType({})
+) -> Cell:
+    flags = [part for key, value in options.items() for part in (f"--{key.replace('_', '-')}", value)]
+    run = load_run(["--config", str(file), "--train.seed", str(seed), *flags], swept=True)
     before, own_path = None, run.data.path
     if run.train.init_from is not None and run.train.init_from.endswith(".yaml"):
         first = _find(run.train.init_from)
@@ -130,7 +135,8 @@ def _to_train(file: Path, seed: int, output: Path, corpus_path: str | None) -> C
         _write_to(pretrain, output / "runs" / before.name)
         run.train.init_from = pretrain.train.output_dir
     _use_corpus(run, corpus_path)
-    cell = Cell(_label(file), seed, str(file), run, before)
+    swept = ["=".join((key.rpartition(".")[2], value)) for key, value in options.items()]
+    cell = Cell(" ".join([_label(file), *swept]), seed, str(file), run, before)
     _write_to(run, output / "runs" / cell.name)
     return cell
 

@@ -25,13 +25,22 @@ class RecommenderConfig(PreTrainedConfig):
     """Width of the representations."""
     features: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Feature sets the model was built on: name -> {"kind", "dim", "provenance"}; checked at bind."""
+    feature_order: list[str] = field(default_factory=list)
+    """Names of the feature sets in the order they were loaded; a config file sorts the keys of ``features``."""
     corpus: dict[str, Any] = field(default_factory=dict)
     """Name, protocol and fingerprint of the corpus the model was built on."""
 
     pretrained_on: dict[str, Any] = field(default_factory=dict)
     """The corpus and checkpoint the encoder was pretrained on, when it was."""
 
-    filled: ClassVar[tuple[str, ...]] = ("num_users", "num_items", "features", "corpus", "pretrained_on")
+    filled: ClassVar[tuple[str, ...]] = (
+        "num_users",
+        "num_items",
+        "features",
+        "feature_order",
+        "corpus",
+        "pretrained_on",
+    )
     """Fields that come from the corpus: no flag, no YAML key."""
 
 
@@ -236,5 +245,6 @@ def fill(config: RecommenderConfig, corpus: Corpus) -> RecommenderConfig:
     """Writes what a corpus decides into a config, and returns it."""
     config.num_users, config.num_items = corpus.num_users, corpus.num_items
     config.features = {name: describe(feature) for name, feature in corpus.features.items()}
+    config.feature_order = list(corpus.features)
     config.corpus = {"name": corpus.name, "protocol": corpus.protocol, "fingerprint": corpus.fingerprint()}
     return config

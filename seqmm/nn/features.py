@@ -60,6 +60,18 @@ class FeatureTable:
         return self._means[device]
 
 
+class Constant:
+    """A tensor that follows from the corpus: an attribute of a model, no parameter, no buffer, on each device once."""
+
+    def __init__(self, value: Tensor):
+        self._copies = {value.device: value}
+
+    def on(self, device: torch.device) -> Tensor:
+        if device not in self._copies:
+            self._copies[device] = next(iter(self._copies.values())).to(device)
+        return self._copies[device]
+
+
 def mean_rows(table: Tensor, rows: Tensor, offsets: Tensor) -> Tensor:
     """``[n, d]`` means of ``table [N, d]`` over ragged ``rows [M]`` with ``offsets [n + 1]``; empty rows give zeros."""
     return F.embedding_bag(rows, table, offsets, mode="mean", include_last_offset=True)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from seqmm.distributed import mean_over_ranks
 
 
 class ModalAttention(nn.Module):
@@ -23,7 +26,8 @@ class ModalAttention(nn.Module):
     def forward(self, vectors: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """``[n, d]`` of each modality ``->`` their weighted sum ``[n, d]`` and the weights ``[n, M, 1]``."""
         stacked = torch.stack(list(vectors), dim=1)  # [n, M, d]
-        weight = self.outer(torch.tanh(self.inner(stacked))).softmax(1)  # [n, M, 1]
+        # not self.outer(...): a matrix-vector product rounds by the operands' alignment, so a loaded model would differ
+        weight = (torch.tanh(self.inner(stacked)) * self.outer.weight).sum(-1, keepdim=True).softmax(1)  # [n, M, 1]
         return (weight * stacked).sum(1), weight
 
 
@@ -45,3 +49,34 @@ class Gate(nn.Module):
 def two_layers(dim: int, inner: int, hidden_size: int) -> nn.Sequential:
     """``W2 LeakyReLU(W1 x + b1) + b2``, slope 0.01: the projector of MMGCN's descendants (DualGNN, DRAGON, MENTOR)."""
     return nn.Sequential(nn.Linear(dim, inner), nn.LeakyReLU(), nn.Linear(inner, hidden_size))
+
+
+class PreferenceEncoder(nn.Module):
+    """One modality's layer 0 of a user-item graph: ``norm([P; MLP(x)])`` (DualGNN, DRAGON, MENTOR, COHESION).
+
+    Users enter by a table of preferences, items by their projected content; every row has length 1. Propagate it with
+    ``propagate_layers(graph, encoder(x), num_layers, "sum")``.
+
+    Args:
+        num_users: rows of P.
+        dim: width of the content.
+        inner: width of the projector's hidden layer (256 in the released codes).
+        hidden_size: width of the rows.
+    """
+
+    def __init__(self, num_users: int, dim: int, inner: int, hidden_size: int):
+        super().__init__()
+        self.preference = nn.Embedding(num_users, hidden_size)  # xavier-normal in the released codes
+        self.project = two_layers(dim, inner, hidden_size)
+
+    def forward(self, content: Tensor) -> Tensor:
+        """``[I, dim] -> [U + I, d]``."""
+        return self.nodes(self.project(content))
+
+    def nodes(self, items: Tensor) -> Tensor:
+        """``[I, d]`` projected content ``-> [U + I, d]``."""
+        return F.normalize(torch.cat([self.preference.weight, items]), dim=-1)
+
+    def penalty(self, user: Tensor) -> Tensor:
+        """Mean square of the preferences of the batch's users ``[B]``."""
+        return mean_over_ranks(self.preference(user).square().mean(-1))

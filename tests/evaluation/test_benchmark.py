@@ -293,3 +293,14 @@ def test_every_finetuning_of_the_repository_names_its_pretraining(repository, mo
             command = Path(first.source).read_text().splitlines()[0]
             folder = command.split("--train.output-dir ")[1]
             assert f"--train.init-from {folder} " in Path(cell.source).read_text().splitlines()[0]
+
+
+def test_a_sweep_is_a_row_for_each_combination(tmp_path, corpus):
+    file = Path(configuration(tmp_path / "lightgcn", "lightgcn", tmp_path / "corpus"))
+    values = read_yaml(file) | {"sweep": [{"model.num_layers": [1, 2], "train.batch_size": [32]}]}
+    write_yaml(values, file)
+    cells = benchmark.plan([str(file)], (0, 1), tmp_path / "out", None)
+    assert [(cell.label, cell.seed, cell.run.model.num_layers) for cell in cells] == [
+        (f"lightgcn/lightgcn num_layers={layers} batch_size=32", seed, layers) for layers in (1, 2) for seed in (0, 1)
+    ]
+    assert len({cell.run.train.output_dir for cell in cells}) == 4

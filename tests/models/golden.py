@@ -5,13 +5,18 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
+from accelerate import Accelerator
 
 from seqmm.data.corpus import Corpus, Features, Interactions
+from seqmm.evaluation.evaluator import Evaluator
 from seqmm.models.base import Recommender
+from seqmm.models.graph.base import ContentRecommender
 from tests.conftest import GOLDENS
 
 UNCHECKED: dict[str, dict[str, str]] = {}
@@ -91,6 +96,50 @@ def golden_corpus(golden: Golden, modalities: Mapping[str, str] | None = None) -
     return train_only_corpus(golden["in.train_users"], golden["in.train_items"], *sizes, features)
 
 
+def detail_corpus(golden: Golden) -> Corpus:
+    """The three splits and the features of a ``*_detail`` file."""
+    features = {"image": golden["v_feat"], "text": golden["t_feat"]}
+    sizes = int(golden["n_users"]), int(golden["n_items"])
+    corpus = train_only_corpus(golden["train_u"], golden["train_i"], *sizes, features)
+    splits = dict(corpus.splits)
+    for ours, theirs in (("validation", "valid"), ("test", "test")):
+        user, item = golden[theirs][np.lexsort(golden[theirs].T[::-1])].T
+        splits[ours] = Interactions(user, item, np.arange(len(user)))
+    return replace(corpus, splits=splits)
+
+
+def detail_batch(golden: Golden) -> dict[str, torch.Tensor]:
+    names = (("user", "users"), ("positive", "pos"), ("negative", "neg"))
+    return {ours: torch.from_numpy(golden["batch_" + theirs]) for ours, theirs in names}
+
+
+def assert_detail_edges(model: Recommender, golden: Golden, share: float) -> None:
+    """Our edges are the recorded ones, and a draw of a share follows the recorded probabilities."""
+    user, item = model.interactions.edge_index
+    assert np.array_equal(user, golden["edge_order_u"])
+    assert np.array_equal(item - model.config.num_users, golden["edge_order_i"])
+    race = torch.empty(len(user), dtype=torch.float64).exponential_(generator=torch.Generator().manual_seed(5))
+    race /= torch.from_numpy(golden["edge_prob_unnormalised"])
+    expected = race.argsort()[: len(golden["kept_edge_positions"])].sort().values
+    assert torch.equal(model.interactions.sample_edges(share, torch.Generator().manual_seed(5)), expected)
+
+
+def assert_detail_evaluation(model: Recommender, corpus: Corpus, golden: Golden) -> None:
+    """Lists of 20 and the official evaluator's numbers on test, train items masked, against our evaluator's."""
+    names = ("recall", "ndcg", "precision", "map")
+    evaluator = Evaluator(corpus, "test", ks=(5, 10, 20), metrics=names, mask="train")
+    found = evaluator(Accelerator(), model)
+    assert found == pytest.approx({key: golden.number(f"eval.{key}") for key in found}, abs=1e-6)
+    assert np.array_equal(evaluator.users, golden["eval.users"])
+    model.eval()
+    with torch.no_grad():
+        scores = model.score({"user": torch.from_numpy(evaluator.users)}, model.tables())
+    for user, row, expected in zip(evaluator.users, scores, golden["eval.top20"], strict=True):
+        row[corpus.histories("train")[user]] = -torch.inf
+        real = min(20, int(row.isfinite().sum()))  # what follows them in a list is arbitrary
+        assert np.array_equal(row.topk(real).indices, expected[:real])
+
+
 def golden_batch(golden: Golden) -> dict[str, torch.Tensor]:
     names = (("user", "users"), ("positive", "pos"), ("negative", "neg"))
     return {ours: torch.from_numpy(golden["batch." + theirs]) for ours, theirs in names}
@@ -104,9 +153,30 @@ def edge_positions(model: Recommender, kept: np.ndarray) -> torch.Tensor:
     return torch.searchsorted(key, wanted.sort().values)
 
 
+def set_neighbours(model: Recommender, golden: Golden) -> None:
+    """Gives a model with a user-user graph the recorded neighbour lists ``[U, k]``, and compares the graphs."""
+    row, column = model.shared_items.edge_index
+    assert_near(model.shared_items.dense(), golden["graph.user_cooccurrence_counts"], 0)
+    users, neighbours = model.config.num_users, torch.from_numpy(golden["rand.user_neighbours_k40"])
+    order = torch.argsort(row * users + column)
+    wanted = torch.arange(users)[:, None] * users + neighbours
+    model.on_state("neighbours", order[torch.searchsorted((row * users + column)[order], wanted)])
+    expected = np.zeros((users, users))
+    np.add.at(expected, (np.arange(users)[:, None], neighbours.numpy()), golden["rand.user_neighbour_weights_k40"])
+    assert_near(model.training_user_graph.dense(), expected, 1e-6)
+
+
 def load(model: Recommender, golden: Mapping[str, np.ndarray], names: Mapping[str, str]) -> Recommender:
     """Copies ``param.<theirs>`` into our parameters, in float64, so that what differs is not rounding."""
     model.load_state_dict({ours: torch.from_numpy(golden[f"param.{theirs}"]) for ours, theirs in names.items()})
+    return in_double(model)
+
+
+def in_double(model: Recommender) -> Recommender:
+    """Parameters and features in float64."""
+    if isinstance(model, ContentRecommender):  # raw features are attributes, which .double() does not reach
+        for table in model.feature_tables.values():
+            table._means[model.device] = table.means(model.device).double()
     return model.double()
 
 

@@ -3,8 +3,12 @@ import torch
 
 from seqmm.models.graph.freedom import FREEDOM, FREEDOMConfig
 from tests.models.golden import (
+    assert_detail_edges,
+    assert_detail_evaluation,
     assert_gradients,
     assert_near,
+    detail_batch,
+    detail_corpus,
     edge_positions,
     golden_batch,
     golden_corpus,
@@ -62,3 +66,39 @@ def test_matches_mmrec(file):
         assert_gradients(model, golden, NAMES)
         users = torch.arange(int(golden["in.n_users"]))
         assert_near(model.eval().score({"user": users}, model.tables()), golden["out.scores"], 1e-6)
+
+
+DETAIL_FILES = golden_files(
+    "freedom_detail",
+    {
+        "param.*_trs.bias": "cancels in every difference of scores: not built",
+        "grad.*_trs.bias": "zero in exact arithmetic",
+    },
+)
+
+
+@pytest.mark.parametrize("file", DETAIL_FILES, ids=lambda file: file.stem)
+def test_matches_mmrec_in_detail(file):
+    with reading(file) as golden:
+        config = FREEDOMConfig(hidden_size=16, num_neighbors=5, edge_keep=1 - 0.8, modality_weights=MIXED)
+        corpus = detail_corpus(golden)
+        model = load(FREEDOM.for_corpus(config, corpus), golden, NAMES)
+        assert_near(model.graph.dense(), golden["ui_norm_adj"], 1e-6)
+        assert_near(model.item_graph.dense(), golden["mm_adj"], 1e-6)
+        for name in model.modalities:
+            assert_near(model.knn(name, 5).dense(), golden[f"{name}_adj"], 1e-6)
+        assert_detail_edges(model, golden, config.edge_keep)
+        model.on_state("kept_edges", torch.from_numpy(golden["kept_edge_positions"]).sort().values)
+        assert_near(model.training_graph.dense(), golden["pruned_norm_adj"], 1e-6)
+        for users, items in (("train_user_emb", "train_item_emb"), ("infer_user_emb", "infer_item_emb")):
+            tables = model.train(users.startswith("train")).tables()
+            assert_near(tables["users"], golden[users], 1e-6)
+            assert_near(tables["items"], golden[items], 1e-6)
+        losses = model.train()(detail_batch(golden))
+        for ours, theirs in {"loss": "total", "bpr": "bpr", "bpr_text": "bpr_text", "bpr_image": "bpr_image"}.items():
+            assert float(losses[ours].detach()) == pytest.approx(golden.number(f"loss_{theirs}"), abs=1e-6)
+        losses["loss"].backward()
+        assert_gradients(model, golden, NAMES)
+        users = torch.arange(int(golden["n_users"]))
+        assert_near(model.eval().score({"user": users}, model.tables()), golden["scores_all"], 1e-6)
+        assert_detail_evaluation(model, corpus, golden)

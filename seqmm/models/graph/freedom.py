@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from seqmm.data.corpus import Corpus
-from seqmm.graph import propagate, propagate_layers
+from seqmm.graph import propagate_layers
 from seqmm.losses import bpr
 from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender, initialise_with
 
@@ -71,10 +71,9 @@ class FREEDOM(ContentGraphRecommender):
         users, items = self.split(propagate_layers(self.current_graph(), layer0, self.config.num_layers))
         if self.item_graph is None:
             return users, items
-        similar = self.item.weight
-        for _ in range(self.config.num_item_layers):
-            similar = propagate(self.item_graph, similar)  # [I, d]
-        return users, items + similar
+        return users, items + propagate_layers(
+            self.item_graph, self.item.weight, self.config.num_item_layers, combine="last"
+        )
 
     def forward(self, batch: Mapping[str, Tensor], phase: str = "main") -> dict[str, Tensor]:
         users, items = self.encode()

@@ -1,0 +1,193 @@
+"""IDFREE (ID-free multimodal recommendation), MM 2025; a third-party model zoo lists the paper as retracted.
+
+No id tables: an item is its content in each modality, a user the mean of his train items' content, both mapped by the
+modality's own ``LayerNorm(tanh(W x + b))`` and, as published, told apart by a sinusoidal code of their row INDEX.
+Modalities are averaged into one layer 0 (m_alpha = 1/2; ``modality_weights``) and propagated by LightGCN over the
+interactions AUGMENTED by similarity: each modality's k nearest users and items (cosines, added up). In training a
+similarity is multiplied by ``sigmoid(relu(A x_row) . relu(B y_column))``, x and y the two modalities' rows ("adaptive
+similarity graph"), and every step keeps a fifth of all entries, drawn in proportion to their values; scoring takes all
+interactions and the k nearest by the mixed rows themselves. Loss: log-sum-exp over the batch's negatives of
+``(cos(u, n) - cos(u, i)) / tau``, plus InfoNCE between a row's modalities before propagation.
+
+The leak. On the public Amazon files users are numbered by the smallest item they touched, test items included: the
+untrained code of the index alone, one hop, has R@20 .1120 / .1154 / .1176 (Baby / Sports / Clothing) and .0017 / .0005
+/ .0007 after renumbering. The abstract's +72 % "over the best baselines" was measured with it. So ``pe`` is "none" by
+default, and "sincos" on a corpus prepared with ``index_order: source`` shows the published setting (see also
+seqmm/evaluation/leakage.py and :mod:`seqmm.models.graph.userec`).
+
+Differences from the released code: it reads the sparse values in a way that cuts the gradient, so its A and B stay as
+they were initialised; here they train, as the paper means. Negative cosines are no edges (they cannot be drawn), and
+``D^-1/2`` is not cut off at 10. Users' means are never a table of the raw width while training: ``W mean(x) + b =
+mean(W x + b)``. With M modalities the similarity factor and the InfoNCE are averages over all pairs; a single modality
+is paired with itself in the factor and has no InfoNCE. Weights of all candidate edges are computed without gradient,
+those of the kept ones with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import combinations
+from typing import Literal, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from seqmm.data.corpus import Corpus
+from seqmm.distributed import gather_rows
+from seqmm.graph import BLOCK_ELEMENTS, Graph, knn_graph, mix_graphs, propagate, propagate_layers
+from seqmm.losses import info_nce
+from seqmm.models.graph.base import ContentConfig, ContentRecommender
+from seqmm.nn.features import Constant
+from seqmm.nn.positions import index_codes
+from seqmm.random import step_generator
+
+
+class IDFREEConfig(ContentConfig):
+    """The paper's settings for Baby; Sports: 4 layers, 5 neighbours; Clothing: 3 layers, 5 neighbours."""
+
+    model_type = "idfree"
+
+    num_layers: int = 15
+    """Propagation steps (released yaml's grid: 2 to 25)."""
+    num_neighbors: int = 10
+    """k of the similarity graphs, of users and of items (released yaml)."""
+    edge_keep: float = 0.2
+    """Share of the augmented graph's entries a step trains on (1 - dropout; released yaml)."""
+    adaptive: bool = True
+    """Whether similarities are weighed by a trained function of the two rows (paper)."""
+    pe: Literal["sincos", "random", "none"] = "none"
+    """Code of the row index on users and items; the paper's is sincos, which reads labels (see above)."""
+    temperature: float = 0.2
+    """Of both losses (tau, released yaml)."""
+    modal_weight: float = 1.0
+    """Weight of the InfoNCE between modalities (lambda_m, released yaml)."""
+    train_features: bool = True
+    """Whether the items' raw features are parameters; the users' means are of the features as extracted."""
+
+
+class SimilarityWeight(nn.Module):
+    """``sigmoid(mean over pairs (x, y) of relu(A x_row) . relu(B y_column))`` of edges between rows ``[N, d]``."""
+
+    def __init__(self, pairs: list[tuple[str, str]], hidden_size: int):
+        super().__init__()
+        self.pairs = pairs
+        self.row = nn.ModuleList([nn.Linear(hidden_size, hidden_size) for _ in pairs])
+        self.column = nn.ModuleList([nn.Linear(hidden_size, hidden_size) for _ in pairs])
+
+    def forward(self, views: Mapping[str, Tensor], edges: Tensor) -> Tensor:
+        """``[E]``."""
+        total = torch.zeros(edges.shape[1], device=edges.device)
+        for (x, y), row, column in zip(self.pairs, self.row, self.column, strict=True):
+            rows, columns = F.relu(row(views[x])), F.relu(column(views[y]))  # [N, d]
+            parts = edges.split(max(1, BLOCK_ELEMENTS // rows.shape[1]), 1)
+            dots = [(F.embedding(part[0], rows) * F.embedding(part[1], columns)).sum(-1) for part in parts]
+            total = total + torch.cat(dots)
+        return torch.sigmoid(total / len(self.pairs))
+
+
+class IDFREE(ContentRecommender):
+    config_class = IDFREEConfig
+    config: IDFREEConfig
+
+    def __init__(self, config: IDFREEConfig):
+        super().__init__(config)
+        d = config.hidden_size
+        self.project = nn.ModuleDict({name: nn.Linear(self.feature_dim(name), d) for name in self.modalities})
+        self.norm = nn.ModuleDict({name: nn.LayerNorm(d) for name in self.modalities})
+        self.pairs = [(later, earlier) for earlier, later in combinations(self.modalities, 2)]
+        pairs = self.pairs or [(name, name) for name in self.modalities]
+        self.similarity = nn.ModuleList([SimilarityWeight(pairs, d) for _ in ("users", "items") if config.adaptive])
+        self.post_init()
+
+    def bind(self, corpus: Corpus) -> Self:
+        super().bind(corpus)
+        c = self.config
+        self.history_mean = corpus.interaction_matrix().normalised("rw")  # [U, I]
+        self.observed = corpus.graph().directed()  # [N, N]
+        items = {name: self.raw_features(name, torch.device("cpu")) for name in self.modalities}
+        nearest_users = [knn_graph(propagate(self.history_mean, x), c.num_neighbors, "cosine") for x in items.values()]
+        nearest_items = [knn_graph(x, c.num_neighbors, "cosine") for x in items.values()]
+        ones = [1.0] * len(items)
+        self.augmented, self.ends = self.augment(mix_graphs(nearest_users, ones), mix_graphs(nearest_items, ones))
+        sizes = ((c.num_users, "users"), (c.num_items, "items"))
+        self.codes = Constant(torch.cat([index_codes(n, c.hidden_size, c.pe, stream) for n, stream in sizes]))  # [N, d]
+        return self
+
+    def augment(self, users: Graph, items: Graph) -> tuple[Graph, Tensor]:
+        """``[N, N]``: interactions, then edges between users, then between items; and where the first two end."""
+        graphs = [self.observed]
+        for graph, first in ((users, 0), (items, self.config.num_users)):
+            graph = graph.subgraph(torch.nonzero(graph.edge_weight > 0).flatten())
+            graphs.append(Graph(graph.edge_index + first, graph.edge_weight, self.observed.shape))
+        edges = torch.cat([graph.edge_index for graph in graphs], 1)
+        weight = torch.cat([graph.edge_weight for graph in graphs])
+        ends = torch.tensor([graph.num_edges for graph in graphs[:2]]).cumsum(0)
+        return Graph(edges, weight, self.observed.shape), ends
+
+    def views(self) -> dict[str, Tensor]:
+        """``[N, d]`` users and items in each modality."""
+        views = {}
+        for name, project in self.project.items():
+            content = project(self.raw_features(name))  # [I, d]; the mean of a map is the map of the mean
+            items = project(self.features(name)) if self.config.train_features else content
+            nodes = torch.cat([propagate(self.history_mean, content), items])
+            views[name] = self.norm[name](torch.tanh(nodes)) + self.codes.on(self.device)
+        return views
+
+    def mixed(self, views: Mapping[str, Tensor]) -> Tensor:
+        """Layer 0, ``[N, d]``."""
+        weighted = zip(views.values(), self.mixing_weights(), strict=True)
+        return torch.stack([x * weight for x, weight in weighted]).sum(0)
+
+    def edge_weights(self, views: Mapping[str, Tensor], kept: Tensor) -> Tensor:
+        """Training weights of the augmented graph's edges at ascending positions ``kept [n]``."""
+        edges = self.augmented.edge_index[:, kept].to(self.device)
+        weight = self.augmented.edge_weight[kept].to(self.device)
+        if not self.config.adaptive:
+            return weight
+        observed, *parts = edges.tensor_split(torch.searchsorted(kept, self.ends), 1)
+        factors = [similarity(views, part) for similarity, part in zip(self.similarity, parts, strict=True)]
+        return weight * torch.cat([weight.new_ones(observed.shape[1]), *factors])
+
+    def training_graph(self, views: Mapping[str, Tensor], step_seed: Tensor) -> Graph:
+        """A step's sample of the augmented graph, normalised by its own row sums."""
+        kept = torch.arange(self.augmented.num_edges)
+        if self.config.edge_keep != 1:
+            with torch.no_grad():
+                candidates = self.augmented.reweighted(self.edge_weights(views, kept))
+            generator = step_generator(step_seed, "edges", kept.device)
+            kept = candidates.sample_edges(self.config.edge_keep, generator, "weight")
+        graph = self.augmented.subgraph(kept)
+        return graph.reweighted(self.edge_weights(views, kept)).normalised()
+
+    def scoring_graph(self, layer0: Tensor) -> Graph:
+        """Interactions, and the k nearest by layer 0."""
+        users, items = self.split(layer0)
+        k = self.config.num_neighbors
+        return self.augment(knn_graph(users, k, "cosine"), knn_graph(items, k, "cosine"))[0].normalised()
+
+    def split(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
+        users, items = nodes.split([self.config.num_users, self.config.num_items])
+        return users, items
+
+    def encode(self) -> tuple[Tensor, Tensor]:
+        """As they are scored: over :meth:`scoring_graph`."""
+        layer0 = self.mixed(self.views())
+        return self.split(propagate_layers(self.scoring_graph(layer0), layer0, self.config.num_layers))
+
+    def forward(self, batch: Mapping[str, Tensor], phase: str = "main") -> dict[str, Tensor]:
+        tau, views = self.config.temperature, self.views()
+        graph = self.training_graph(views, batch["step_seed"])
+        nodes = propagate_layers(graph, self.mixed(views), self.config.num_layers)
+        user, positive, negative = self.rows(batch, *self.split(nodes))  # [B, d]
+        losses = {"softmax": info_nce(user, positive, tau, candidates=gather_rows(negative))}
+        loss = losses["softmax"]
+        for later, earlier in self.pairs:
+            terms = [
+                info_nce(F.embedding(row, views[later]), F.embedding(row, views[earlier]), tau)
+                for row in (batch["user"], batch["positive"] + self.config.num_users)
+            ]
+            losses[f"contrast_{later}_{earlier}"] = torch.stack(terms).sum()
+            loss = loss + self.config.modal_weight / len(self.pairs) * losses[f"contrast_{later}_{earlier}"]
+        return {"loss": loss, **losses}

@@ -1,0 +1,150 @@
+"""What LATTICE and MICRO share: item graphs learned from projected content, and the collaborative backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from seqmm.data.corpus import Corpus
+from seqmm.graph import Graph, knn_graph, propagate_layers
+from seqmm.losses import bpr, half_squares
+from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender, initialise_with
+from seqmm.nn.bi_interaction import BiInteraction
+
+
+class LatentGraphConfig(ContentGraphConfig):
+    """The released code's settings."""
+
+    cf_model: Literal["lightgcn", "ngcf", "mf"] = "lightgcn"
+    """Collaborative backbone; "ngcf" averages its layers and has slope 0.01 (released code)."""
+    num_layers: int = 2
+    """Layers of the backbone (released code)."""
+    num_item_layers: int = 1
+    """Propagation steps over the item graphs (released code)."""
+    num_neighbors: int = 10
+    """k of the item graphs (released code)."""
+    frozen_weight: float = 0.9
+    """Share of the raw content's graph in an item graph, the skip connection (lambda; released code)."""
+    regularization: float = 1e-5
+    """Weight of the batch's L2 (MMRec's grid: 0, 1e-5, 1e-4, 1e-3)."""
+    train_features: bool = True
+    """Whether the raw feature tables are parameters that start as the features (released code)."""
+
+
+class LatentGraphRecommender(ContentGraphRecommender):
+    """Item graphs are searched and weighed at the start of every epoch, and at every evaluation.
+
+    An edge's weight is the cosine of the projected content at its ends. In an epoch's first optimiser step the weights
+    are computed again, with gradient, on the pattern found; the rest of the epoch uses their values. Pattern and values
+    are state, so a run resumed within an epoch goes on with them.
+    """
+
+    config_class = LatentGraphConfig
+    config: LatentGraphConfig
+    normalisation: ClassVar[Literal["rw_self"]] = "rw_self"
+
+    def __init__(self, config: LatentGraphConfig):
+        super().__init__(config)
+        self.user = nn.Embedding(config.num_users, config.hidden_size)
+        self.item = nn.Embedding(config.num_items, config.hidden_size)
+        self.project = nn.ModuleDict(
+            {name: nn.Linear(self.feature_dim(name), config.hidden_size) for name in self.modalities}
+        )
+        if config.cf_model == "ngcf":
+            self.layers = BiInteraction([config.hidden_size] * (config.num_layers + 1))
+
+    def _init_weights(self, module: nn.Module) -> None:
+        initialise_with(module, table=nn.init.xavier_uniform_)
+
+    def bind(self, corpus: Corpus) -> Self:
+        super().bind(corpus)
+        self.frozen_graphs = [self.knn(name, self.config.num_neighbors, "cosine") for name in self.modalities]
+        self.epoch_graphs: list[Graph] | None = None
+        self.first_step = False
+        return self
+
+    def projected(self) -> list[Tensor]:
+        """Unit rows ``[I, d]`` of every modality's projected content, in fp32 whatever autocast says."""
+        with torch.autocast(self.device.type, enabled=False):
+            return [F.normalize(self.project[name](self.features(name)), dim=1) for name in self.modalities]
+
+    @torch.no_grad()
+    def nearest(self) -> Tensor:
+        """``[M, I, k]`` every item's nearest items by projected content, itself among them."""
+        k = self.config.num_neighbors
+        return torch.stack([knn_graph(unit, k).edge_index[1].view(-1, k) for unit in self.projected()])
+
+    def learned_graphs(self, neighbours: Tensor) -> list[Graph]:
+        """Each modality's graph on ``neighbours [M, I, k]``, weighed by cosines; differentiable, not normalised."""
+        graphs = []
+        for columns, unit in zip(neighbours, self.projected(), strict=True):
+            near = F.embedding(columns.to(unit.device), unit)  # [I, k, d]
+            cosine = (unit[:, None] * near).sum(-1)  # [I, k]
+            rows = torch.arange(len(columns)).repeat_interleave(columns.shape[1])
+            edges = torch.stack([rows, columns.flatten().cpu()])
+            graphs.append(Graph(edges, cosine.flatten(), (len(columns), len(columns))))
+        return graphs
+
+    def mix(self, learned: list[Graph]) -> list[Graph]:
+        """The graphs to propagate over, all of one number of edges; differentiable."""
+        raise NotImplementedError
+
+    def item_graphs(self) -> list[Graph]:
+        if not self.training or "item_weights" not in self.hook_state:
+            return self.mix(self.learned_graphs(self.nearest()))
+        neighbours = self.hook_state["neighbours"]
+        if self.epoch_graphs is None:
+            values = self.hook_state["item_weights"].to(self.device)
+            graphs = self.mix(self.learned_graphs(neighbours))
+            self.epoch_graphs = [graph.reweighted(value) for graph, value in zip(graphs, values, strict=True)]
+        if not self.first_step:
+            return self.epoch_graphs
+        graphs = self.mix(self.learned_graphs(neighbours))
+        return [
+            known.reweighted(graph.edge_weight) for known, graph in zip(self.epoch_graphs, graphs, strict=True)
+        ]  # the prepared pattern, weights with gradient
+
+    def on_stage_start(self, stage: int, epoch: int, generator: torch.Generator) -> None:
+        super().on_stage_start(stage, epoch, generator)
+        neighbours = self.nearest()
+        with torch.no_grad():
+            weights = [graph.edge_weight for graph in self.mix(self.learned_graphs(neighbours))]
+        self.set_state("neighbours", neighbours)
+        self.set_state("item_weights", torch.stack(weights))
+        self.first_step = True
+
+    def on_state(self, name: str, tensor: Tensor) -> None:
+        super().on_state(name, tensor)
+        self.epoch_graphs = None  # made when next needed
+
+    def on_step_end(self, step: int) -> None:
+        super().on_step_end(step)
+        self.first_step = False
+
+    def propagated(self) -> list[Tensor]:
+        """``[I, d]`` item embeddings after each item graph."""
+        layers = self.config.num_item_layers
+        return [propagate_layers(graph, self.item.weight, layers, "last") for graph in self.item_graphs()]
+
+    def collaborative(self) -> tuple[Tensor, Tensor]:
+        """The backbone's users ``[U, d]`` and items ``[I, d]``."""
+        if self.config.cf_model == "mf":
+            return self.user.weight, self.item.weight
+        graph, layer0 = self.current_graph(), torch.cat([self.user.weight, self.item.weight])  # [U + I, d]
+        if self.config.cf_model == "ngcf":
+            return self.split(torch.stack(self.layers(graph, layer0)).mean(0))
+        return self.split(propagate_layers(graph, layer0, self.config.num_layers))
+
+    def with_content(self, content: Tensor) -> tuple[Tensor, Tensor]:
+        """The backbone's users, and its items plus the unit rows of ``content [I, d]``."""
+        users, items = self.collaborative()
+        return users, items + F.normalize(content, dim=1)
+
+    def ranking(self, batch: Mapping[str, Tensor], users: Tensor, items: Tensor) -> dict[str, Tensor]:
+        """BPR and L2 of the batch's final rows, divided by their number (released code: the configured batch size)."""
+        user, positive, negative = rows = self.rows(batch, users, items)  # [B, d]
+        return {"bpr": bpr((user * positive).sum(-1), (user * negative).sum(-1)), "squares": half_squares(*rows)}

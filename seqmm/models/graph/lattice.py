@@ -1,0 +1,52 @@
+"""LATTICE. Zhang et al., Mining Latent Structures for Multimedia Recommendation, MM 2021.
+
+Each modality's item graph is learned: cosines of linearly projected content, the k largest of a row, itself among
+them. The modalities' graphs are added by learned softmax weights, normalised (D^-1/2 S D^-1/2), and mixed with the same
+sum over raw content's frozen graphs, the skip connection. Item embeddings are propagated over the result and added, as
+unit rows, to what a collaborative model gives; trained with BPR and L2 on the batch's final rows.
+
+As in the released code the graph is learned in the first step of an epoch and constant in the others, D holds the
+directed kNN graph's row sums on both sides, and LightGCN runs on D^-1 (A + I). Differences: no [I, I] matrix is ever
+made; with gradient accumulation the first step is all of its batches; the L2 term is divided by the batch's own rows
+(released code: by the configured batch size). One modality has no softmax weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from seqmm.graph import Graph, join_graphs
+from seqmm.models.graph.latent import LatentGraphConfig, LatentGraphRecommender
+
+
+class LATTICEConfig(LatentGraphConfig):
+    """The released code's settings; its learning rate is 5e-4, its batch 1,024."""
+
+    model_type = "lattice"
+
+
+class LATTICE(LatentGraphRecommender):
+    config_class = LATTICEConfig
+    config: LATTICEConfig
+
+    def __init__(self, config: LATTICEConfig):
+        super().__init__(config)
+        if len(self.modalities) > 1:
+            self.logits = nn.Parameter(torch.zeros(len(self.modalities)))
+        self.post_init()
+
+    def mix(self, learned: list[Graph]) -> list[Graph]:
+        weights = self.logits.softmax(0) if len(learned) > 1 else learned[0].edge_weight.new_ones(1)  # [M]
+        frozen = self.config.frozen_weight
+        mixed = join_graphs(learned, list(weights)).normalised()
+        return [join_graphs([mixed, *self.frozen_graphs], [1 - frozen, *(frozen * weights)])]
+
+    def encode(self) -> tuple[Tensor, Tensor]:
+        return self.with_content(self.propagated()[0])
+
+    def forward(self, batch: Mapping[str, Tensor], phase: str = "main") -> dict[str, Tensor]:
+        losses = self.ranking(batch, *self.encode())
+        return {"loss": losses["bpr"] + self.config.regularization * losses["squares"], **losses}

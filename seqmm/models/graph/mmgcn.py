@@ -1,0 +1,118 @@
+"""MMGCN. Wei et al., MMGCN: Multi-modal Graph Convolution Network for Personalized Recommendation of Micro-video,
+MM 2019.
+
+Every modality has a graph network of its own over the user-item graph: items start as their content, users as a table
+of preferences, all with length 1. A layer takes the mean over neighbours of linearly mapped rows (eq. 1, "mean
+aggregation"), maps the node's own row and adds its id embedding, which all modalities share (eq. 4), and combines the
+two by a linear map of their concatenation (eq. 5). Representations are averaged over modalities (eq. 7: summed, which
+ranks alike). Loss: BPR and the mean squares of the batch's id embeddings and of the preferences.
+
+Differences: ``train_ids=False`` freezes id embeddings and preferences at their random start, as the authors' and
+MMRec's code do by not registering them as parameters, and as the published numbers were made; the paper trains them,
+and so does the default. The official loss has the preferences of the first modality alone; here all of them. Content wider
+than wanted goes through a linear map first (``latent``): MMRec takes images to 256 and texts as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import field
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from seqmm.graph import Graph, propagate
+from seqmm.losses import bpr, half_squares
+from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender, initialise_with
+
+
+class MMGCNConfig(ContentGraphConfig):
+    """MMRec's grid: regularization 0, 1e-5 to 1e-1; learning rate 1e-4 to 1e-2."""
+
+    model_type = "mmgcn"
+
+    num_layers: int = 3
+    """Layers of every modality's network (paper and released codes)."""
+    latent: dict[str, int] = field(default_factory=dict)
+    """Name value pairs: widths to which modalities' content is mapped first; others stay as wide as they are.
+    MMRec is: image 256."""
+    train_ids: bool = True
+    """Whether id embeddings and preferences are trained (paper); False reproduces the published numbers."""
+    regularization: float = 1e-3
+    """Weight of the mean squares (from MMRec's grid)."""
+
+
+class MMGCNLayer(nn.Module):
+    """``g([mean over neighbours of W x | LeakyReLU(A x) + ids])``.
+
+    Args:
+        dim: width of the incoming rows.
+        hidden_size: width d of the ids and of the result.
+    """
+
+    def __init__(self, dim: int, hidden_size: int):
+        super().__init__()
+        self.neighbours = nn.Linear(dim, dim, bias=False)
+        self.own = nn.Linear(dim, hidden_size)
+        self.combine = nn.Linear(dim + hidden_size, hidden_size)
+
+    def forward(self, x: Tensor, ids: Tensor, graph: Graph) -> Tensor:
+        """``x [N, dim]``, ``ids [N, d] -> [N, d]``."""
+        received = F.leaky_relu(propagate(graph, self.neighbours(x)))  # [N, dim]
+        own = F.leaky_relu(self.own(x)) + ids  # [N, d]
+        return F.leaky_relu(self.combine(torch.cat([received, own], 1)))
+
+
+class MMGCN(ContentGraphRecommender):
+    config_class = MMGCNConfig
+    config: MMGCNConfig
+    normalisation: ClassVar[Literal["rw"]] = "rw"
+
+    def __init__(self, config: MMGCNConfig):
+        super().__init__(config)
+        if unknown := set(config.latent) - set(self.modalities):
+            raise ValueError(
+                f"model.latent names {sorted(unknown)} but the feature sets are {sorted(self.modalities)}; "
+                "give widths of those only"
+            )
+        d, dims = config.hidden_size, {name: self.feature_dim(name) for name in self.modalities} | config.latent
+        self.user = nn.Embedding(config.num_users, d)
+        self.item = nn.Embedding(config.num_items, d)
+        self.preference = nn.ModuleDict({name: nn.Embedding(config.num_users, dims[name]) for name in dims})
+        for table in (self.user, self.item, *self.preference.values()):
+            table.requires_grad_(config.train_ids)
+        self.project = nn.ModuleDict({name: nn.Linear(self.feature_dim(name), dims[name]) for name in config.latent})
+        self.layers = nn.ModuleDict(
+            {
+                name: nn.ModuleList([MMGCNLayer(d if layer else dims[name], d) for layer in range(config.num_layers)])
+                for name in self.modalities
+            }
+        )
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        initialise_with(module, table=nn.init.xavier_normal_, linear=nn.init.xavier_normal_)
+
+    def encode(self) -> tuple[Tensor, Tensor]:
+        ids = torch.cat([self.user.weight, self.item.weight])  # [U + I, d]
+        total = torch.zeros_like(ids)
+        for name, layers in self.layers.items():
+            content = self.features(name)
+            content = self.project[name](content) if name in self.project else content
+            x = F.normalize(torch.cat([self.preference[name].weight, content]), dim=-1)  # [U + I, dim]
+            for layer in layers:
+                x = layer(x, ids, self.current_graph())  # [U + I, d]
+            total = total + x
+        return self.split(total / len(self.layers))
+
+    def forward(self, batch: Mapping[str, Tensor], phase: str = "main") -> dict[str, Tensor]:
+        user, positive, negative = self.rows(batch, *self.encode())  # [B, d]
+        ranking = bpr((user * positive).sum(-1), (user * negative).sum(-1))
+        user, positive, negative = self.rows(batch, self.user.weight, self.item.weight)
+        # the user counts once for each of its two items
+        norm = half_squares(user, user, positive, negative) / self.config.hidden_size
+        for table in self.preference.values():
+            norm = norm + table.weight.square().mean()
+        return {"loss": ranking + self.config.regularization * norm, "bpr": ranking, "norm": norm}

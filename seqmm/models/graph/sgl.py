@@ -1,0 +1,105 @@
+"""SGL. Wu et al., Self-supervised Graph Learning for Recommendation, SIGIR 2021.
+
+LightGCN (section 2.1) plus agreement between two augmented graphs of the epoch (section 3.1): node dropout (ND, eq. 4),
+edge dropout (ED, eq. 5), or random walk (RW, eq. 6: another edge dropout at each layer). A user's two views are
+contrasted with the other view of all users, an item's with that of all items (eq. 10: InfoNCE on cosines over the full
+tables); the loss adds BPR and layer-0 regularisation (eq. 11). Scoring uses the whole graph.
+
+The released code sums all three terms over the batch. Here each is divided by B, which changes none of the weights.
+Anchors are the batch's rows, so a user with several rows counts several times, as in the released code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from seqmm.data.corpus import Corpus
+from seqmm.graph import Graph, propagate, propagate_layers
+from seqmm.losses import bpr, half_squares, info_nce
+from seqmm.models.graph.base import GraphConfig, GraphRecommender, initialise_with
+
+
+class SGLConfig(GraphConfig):
+    """Released code's settings for Yelp2018; the paper's grid: contrast_weight 0.005 to 1, drop 0 to 0.5."""
+
+    model_type = "sgl"
+
+    num_layers: int = 3
+    """Propagation steps."""
+    augmentation: Literal["edge", "node", "walk"] = "edge"
+    """How an epoch's two graphs are drawn: ED, ND or RW (section 3.1)."""
+    drop: float = 0.1
+    """Share of the edges (of users and of items, for ``node``) that an augmented graph lacks (rho)."""
+    temperature: float = 0.2
+    """tau of the contrast."""
+    contrast_weight: float = 0.1
+    """Weight of the contrast (lambda_1)."""
+    regularization: float = 1e-4
+    """Weight of half the squares of the batch's layer-0 rows (lambda_2)."""
+
+
+class SGL(GraphRecommender):
+    config_class = SGLConfig
+    config: SGLConfig
+
+    def __init__(self, config: SGLConfig):
+        super().__init__(config)
+        self.user = nn.Embedding(config.num_users, config.hidden_size)
+        self.item = nn.Embedding(config.num_items, config.hidden_size)
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        initialise_with(module, table=nn.init.xavier_uniform_)
+
+    def bind(self, corpus: Corpus) -> Self:
+        super().bind(corpus)
+        walk = self.config.augmentation == "walk"
+        names = [[f"view{view}_{layer * walk}" for layer in range(self.config.num_layers)] for view in (1, 2)]
+        self.view_names = names  # of each view, the pieces of state that hold its layers' edges
+        self.augmented: dict[str, Graph] = {}
+        return self
+
+    def on_stage_start(self, stage: int, epoch: int, generator: torch.Generator) -> None:
+        super().on_stage_start(stage, epoch, generator)
+        config, graph = self.config, self.interactions
+        for name in dict.fromkeys(name for names in self.view_names for name in names):
+            if config.augmentation == "node":
+                self.set_state(name, graph.sample_nodes(config.drop, config.num_users, generator))
+            else:
+                self.set_state(name, graph.sample_edges(1.0 - config.drop, generator, "uniform"))
+
+    def on_state(self, name: str, tensor: Tensor) -> None:
+        super().on_state(name, tensor)
+        if name.startswith("view"):
+            self.augmented[name] = self.interactions.subgraph(tensor.cpu()).normalised(self.normalisation)
+
+    def layer0(self) -> Tensor:
+        return torch.cat([self.user.weight, self.item.weight])  # [U + I, d]
+
+    def encode(self) -> tuple[Tensor, Tensor]:
+        return self.split(propagate_layers(self.current_graph(), self.layer0(), self.config.num_layers))
+
+    def encode_view(self, names: list[str]) -> tuple[Tensor, Tensor]:
+        """LightGCN over the augmented graphs, one for each layer."""
+        total = layer = self.layer0()
+        for name in names:
+            layer = propagate(self.augmented.get(name, self.graph), layer)  # before the first epoch: the whole graph
+            total = total + layer
+        return self.split(total / (len(names) + 1))
+
+    def forward(self, batch: Mapping[str, Tensor], phase: str = "main") -> dict[str, Tensor]:
+        user, positive, negative = self.rows(batch, *self.encode())  # [B, d]
+        ranking = bpr((user * positive).sum(-1), (user * negative).sum(-1))
+        views = zip(*(self.encode_view(names) for names in self.view_names), strict=True)  # of users, of items
+        contrast = ranking.new_zeros(())
+        for rows, (one, other) in zip((batch["user"], batch["positive"]), views, strict=True):
+            anchors, positives = F.embedding(rows, one), F.embedding(rows, other)  # [B, d]
+            contrast = contrast + info_nce(anchors, positives, self.config.temperature, candidates=other)
+        norm = half_squares(*self.rows(batch, self.user.weight, self.item.weight))
+        loss = ranking + self.config.contrast_weight * contrast + self.config.regularization * norm
+        return {"loss": loss, "bpr": ranking, "contrast": contrast, "norm": norm}
