@@ -48,6 +48,7 @@ class Graph:
             raise ValueError(f"an undirected graph must be square, not {shape}")
         self.edge_index, self.edge_weight = edge_index, edge_weight
         self.shape, self.undirected = shape, undirected
+        self._edges: dict[torch.device, Tensor] = {}
         self._patterns: dict[torch.device, _Pattern] = {}
         self._operators: dict[tuple[torch.device, torch.dtype], _Operator] = {}
 
@@ -75,7 +76,7 @@ class Graph:
     def degrees(self) -> tuple[Tensor, Tensor]:
         """Weight sums of the matrix's rows ``[rows]`` and of its columns ``[columns]``, float64."""
         weight = self.edge_weight.double()
-        row, column = self.edge_index.to(weight.device)
+        row, column = self.edges_on(weight.device)
         out = weight.new_zeros(self.shape[0]).index_add(0, row, weight)
         into = weight.new_zeros(self.shape[1]).index_add(0, column, weight)
         if self.undirected:
@@ -97,7 +98,7 @@ class Graph:
             return self._with_loops().normalised("sym" if kind == "sym_self" else "rw")
         graph = self if kind == "sym" else self.directed()
         out, into = graph.degrees()
-        row, column = graph.edge_index.to(out.device)
+        row, column = graph.edges_on(out.device)
         if kind in ("rw", "rw_sqrt"):
             factor = _inverse(out)[row] if kind == "rw" else _inverse(out)[row].sqrt()
         else:
@@ -108,8 +109,14 @@ class Graph:
     def reweighted(self, edge_weight: Tensor) -> Graph:
         """The same edges with other weights ``[E]``, in the order of ``edge_index``; the prepared pattern is shared."""
         graph = Graph(self.edge_index, edge_weight, self.shape, undirected=self.undirected)
-        graph._patterns = self._patterns
+        graph._edges, graph._patterns = self._edges, self._patterns
         return graph
+
+    def edges_on(self, device: torch.device) -> Tensor:
+        """``edge_index`` on a device, copied once; graphs of :meth:`reweighted` share it."""
+        if device not in self._edges:
+            self._edges[device] = self.edge_index.to(device)
+        return self._edges[device]
 
     def subgraph(self, edges: Tensor) -> Graph:
         """Only the edges at the positions ``[n]`` of ``edge_index``, with their weights."""
@@ -314,16 +321,17 @@ class _Propagate(torch.autograd.Function):
 
 def _weight_gradient(graph: Graph, gradient: Tensor, x: Tensor) -> Tensor:
     """``d_e = gradient[row_e] . x[column_e]`` (plus the other direction)."""
-    result = _dots(graph.edge_index, gradient, x)
+    edges = graph.edges_on(x.device)
+    result = _dots(edges, gradient, x)
     if graph.undirected:
-        row, column = edges = graph.edge_index.to(x.device)
+        row, column = edges
         result += _dots(edges.flip(0), gradient, x) * (row != column)
     return result.to(graph.edge_weight)
 
 
 def _dots(edge_index: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """``x[row_e] . y[column_e]``, in blocks of edges."""
-    parts = edge_index.to(x.device).split(max(1, EDGE_ELEMENTS // x.shape[1]), 1)
+    parts = edge_index.split(max(1, EDGE_ELEMENTS // x.shape[1]), 1)
     return torch.cat([(x.index_select(0, row) * y.index_select(0, column)).sum(1) for row, column in parts])
 
 
@@ -352,7 +360,7 @@ class _EdgeProducts(torch.autograd.Function):
     def forward(ctx, x: Tensor, y: Tensor, graph: Graph) -> Tensor:
         ctx.graph = graph
         ctx.save_for_backward(x, y)
-        return _dots(graph.edge_index, x, y)
+        return _dots(graph.edges_on(x.device), x, y)
 
     @staticmethod
     @once_differentiable
@@ -493,7 +501,7 @@ def neighbour_softmax(graph: Graph, positions: Tensor) -> Graph:
 
 def softmax_rows(graph: Graph) -> Graph:
     """The same edges; a row's weights become their softmax. Differentiable in the weights."""
-    row = graph.edge_index[0].to(graph.edge_weight.device)
+    row = graph.edges_on(graph.edge_weight.device)[0]
     peak = graph.edge_weight.new_zeros(graph.shape[0])
     peak = peak.scatter_reduce(0, row, graph.edge_weight.detach(), "amax", include_self=False)
     return graph.reweighted((graph.edge_weight - peak[row]).exp()).normalised("rw")

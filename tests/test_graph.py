@@ -264,6 +264,63 @@ def test_sampled_neighbours_are_the_strongest_then_repeats():
             torch.testing.assert_close(dense[user], expected)
 
 
+def test_the_block_is_its_own_graph_with_its_own_rows():
+    user, item = interactions()
+    block = Graph.block(torch.cat([user, user]), torch.cat([item, item]), USERS, ITEMS)  # repeats count once
+    np.testing.assert_array_equal(block.dense(), R)
+    np.testing.assert_array_equal(block.transposed().dense(), R.T)
+    degree = np.maximum(R.sum(1, keepdims=True), 1)
+    np.testing.assert_allclose(block.normalised("rw_sqrt").dense(), R / np.sqrt(degree), rtol=1e-6)
+    np.testing.assert_allclose(block.normalised("rw").dense(), R / degree, rtol=1e-6)
+
+
+def test_mixed_graphs_add_up():
+    one, other = directed(), directed().subgraph(torch.arange(0, directed().num_edges, 2))
+    mixed = graph_module.mix_graphs([one, other], [0.3, 0.7])
+    torch.testing.assert_close(mixed.dense(), 0.3 * one.dense() + 0.7 * other.dense())
+    assert mixed.num_edges == one.num_edges and (mixed.edge_index == one.edge_index).all()
+    both = graph_module.mix_graphs([bipartite()], [2.0])
+    torch.testing.assert_close(both.dense(), 2 * bipartite().dense())
+
+
+def test_dropped_nodes_lose_all_their_edges():
+    graph = bipartite()
+    kept = graph.subgraph(graph.sample_nodes(0.5, USERS, torch.Generator().manual_seed(1)))
+    user, item = kept.edge_index
+    # 3 of 7 users and 2 of 5 items go: every edge between the others stays
+    gone_users, gone_items = (
+        set(range(USERS)) - set(user.tolist()),
+        set(range(USERS, USERS + ITEMS)) - set(item.tolist()),
+    )
+    assert len(gone_users) >= 3 and len(gone_items) >= 2
+    left = [[u, i] for u, i in graph.edge_index.T.tolist() if u not in gone_users and i not in gone_items]
+    assert left == kept.edge_index.T.tolist()
+    everything = graph.sample_nodes(0.0, USERS, torch.Generator())
+    assert torch.equal(everything, torch.arange(graph.num_edges))
+
+
+def test_dropped_values_are_zero_or_scaled_and_unbiased():
+    graph = bipartite().normalised()
+    total = torch.zeros(graph.num_edges)
+    for seed in range(400):
+        dropped = graph.with_dropped_values(0.4, torch.Generator().manual_seed(seed)).edge_weight
+        assert (dropped.eq(0) | torch.isclose(dropped, graph.edge_weight / 0.4)).all()
+        total += dropped / 400
+    torch.testing.assert_close(total, graph.edge_weight, rtol=0.25, atol=0)
+    both = graph.directed().with_dropped_values(0.4, torch.Generator().manual_seed(0)).dense()
+    assert not torch.equal(both, both.T), "directions are dropped on their own"
+
+
+def test_layers_can_be_changed_on_the_way_and_only_the_last_kept():
+    graph, x = bipartite().normalised(), torch.randn(USERS + ITEMS, 3)
+    matrix = graph.dense()
+    torch.testing.assert_close(propagate_layers(graph, x, 2, "last"), matrix @ matrix @ x)
+    torch.testing.assert_close(propagate_layers(graph, x, 0, "last"), x)
+    first = (matrix @ x).relu()
+    expected = x + first + (matrix @ first).relu()
+    torch.testing.assert_close(propagate_layers(graph, x, 2, "sum", after=torch.relu), expected)
+
+
 def test_bad_shapes_are_named():
     with pytest.raises(ValueError, match="nodes up to"):
         Graph(torch.tensor([[0], [5]]), None, (3, 5))

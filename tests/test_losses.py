@@ -7,7 +7,20 @@ import torch
 import torch.nn.functional as F
 
 from seqmm import losses
-from seqmm.losses import bpr, embedding_norm, info_nce, log_sum_exp, softmax_loss
+from seqmm.losses import (
+    bpr,
+    cosine_loss,
+    cross_entropy,
+    embedding_norm,
+    half_squares,
+    hinge,
+    info_nce,
+    jensen_shannon,
+    log_sum_exp,
+    softmax_loss,
+    squared_error,
+    two_view_info_nce,
+)
 
 
 def rows(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:
@@ -141,3 +154,50 @@ def test_info_nce_matches_the_loop(path, whole_table):
     inputs = (a, b, table) if whole_table else (a, b)
     for x, y in zip(torch.autograd.grad(found, inputs), torch.autograd.grad(expected, inputs), strict=True):
         assert torch.allclose(x, y, atol=1e-10)
+
+
+def test_pointwise_and_hinge_losses_match_their_loops():
+    positive, negative = rows(6), rows(6, seed=1)
+    p, n = positive.tolist(), negative.tolist()
+    assert hinge(positive, negative).item() == pytest.approx(
+        sum(max(0, 1 - a + b) for a, b in zip(p, n, strict=True)) / 6
+    )
+    assert squared_error(positive, negative).item() == pytest.approx(
+        (sum((a - 1) ** 2 for a in p) + sum(b**2 for b in n)) / 12
+    )
+    cross = -sum(math.log(1 / (1 + math.exp(-a))) for a in p) - sum(math.log(1 - 1 / (1 + math.exp(-b))) for b in n)
+    assert cross_entropy(positive, negative).item() == pytest.approx(cross / 12)
+    for loss in (hinge, squared_error, cross_entropy):
+        torch.autograd.gradcheck(loss, (positive, negative))
+
+
+def test_half_squares_and_cosine_loss_are_means_over_rows():
+    a, b = rows(4, 3), rows(4, 3, seed=1)
+    assert half_squares(a, b).item() == pytest.approx(0.5 * float((a.square().sum() + b.square().sum()).detach()) / 4)
+    cosines = [float((x @ y / x.norm() / y.norm()).detach()) for x, y in zip(a, b, strict=True)]
+    assert cosine_loss(a, b).item() == pytest.approx(1 - sum(cosines) / 4)
+
+
+def _cosine(x, y):
+    return float((x @ y / x.norm() / y.norm()).detach())
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_two_view_info_nce_matches_the_loop(path, whole):
+    a, b = rows(11, 5), rows(11, 5, seed=1)
+    terms = []
+    for j in range(11):
+        hit = math.exp(_cosine(a[j], b[j]) / 0.3)
+        others = sum(math.exp(_cosine(a[j], a[k]) / 0.3) for k in range(11) if k != j)
+        terms.append(-math.log(hit / (others + sum(math.exp(_cosine(a[j], b[k]) / 0.3) for k in range(11)))))
+    assert two_view_info_nce(a, b, 0.3, whole=whole).item() == pytest.approx(sum(terms) / 11)
+    torch.autograd.gradcheck(lambda x, y: two_view_info_nce(x, y, 0.3, whole=whole), (a, b))
+
+
+def test_jensen_shannon_matches_the_loop():
+    a, b = rows(7, 5), rows(7, 5, seed=1)
+    terms = [
+        math.log1p(math.exp(-_cosine(a[j], b[j]) / 0.3)) + math.log1p(math.exp(_cosine(a[j], b[(j + 1) % 7]) / 0.3))
+        for j in range(7)
+    ]
+    assert jensen_shannon(a, b, 0.3).item() == pytest.approx(sum(terms) / 7)

@@ -34,9 +34,9 @@ def test_matches_mmrec(file):
         model = GRCN.for_corpus(config, golden_corpus(golden))
         sizes = [config.num_users, config.num_items]
         user, item = torch.from_numpy(golden["param.id_gcn.id_embedding"]).split(sizes)
-        image, text = torch.from_numpy(golden["param.model_specific_conf"]).split(1, 1)
         state = {"user.weight": user, "item.weight": item}
-        state |= {"confidence.image.weight": image, "confidence.text.weight": text}
+        user, item = torch.from_numpy(golden["param.model_specific_conf"]).split(sizes)
+        state |= {"user_confidence.weight": user, "item_confidence.weight": item}
         state |= {ours: torch.from_numpy(golden[f"param.{theirs}"]) for ours, theirs in NAMES.items()}
         model.load_state_dict(state)
         in_double(model).train()
@@ -49,7 +49,7 @@ def test_matches_mmrec(file):
             assert_near(model.get_parameter(ours).grad, golden[f"grad.{theirs}"], 2e-5)
         ids = torch.cat([model.user.weight.grad, model.item.weight.grad])
         assert_near(ids, golden["grad.id_gcn.id_embedding"], 2e-5)
-        confidence = torch.cat([model.confidence[name].weight.grad for name in ("image", "text")], 1)
+        confidence = torch.cat([model.user_confidence.weight.grad, model.item_confidence.weight.grad])
         assert_near(confidence, golden["grad.model_specific_conf"], 2e-5)
         tables = model.eval().tables()
         assert_near(torch.cat([tables["users"], tables["items"]]), golden["out.repr_all_nodes"], 1e-6)

@@ -1,11 +1,11 @@
 """GRCN. Wei et al., Graph-Refined Convolutional Network for Multimedia Recommendation with Implicit Feedback, MM 2020.
 
-Each modality refines the user-item graph: items' projected content are prototypes, users' preferences are routed to them
-by attention over their items, some times (eq. 1-4); one attention pass in both directions follows, with the softmax over
-the edges into a node (eq. 5-7), whose weights are the modality's view of the edges. An edge weighs what its most
-confident modality says, the attention times the sender's trained confidence, cut at zero (eq. 8-9). Id embeddings go
-over this graph twice, unnormalised, and are summed (eq. 10-11); the representation is their concatenation with all
-modalities' content rows (eq. 12-13). Loss: BPR and the mean squares of the batch's embeddings and preferences.
+Each modality refines the user-item graph: items' projected content are prototypes, users' preferences are routed to
+them by attention over their items, some times; one attention pass in both directions follows, with the softmax over the
+edges into a node, whose weights are the modality's view of the edges (prototypical network). An edge weighs what its
+most confident modality says, the attention times the sender's trained confidence, cut at zero (pruning). Id embeddings
+go over this graph twice, unnormalised, and the layers are summed; the representation is their concatenation with all
+modalities' content rows. Loss: BPR and the mean squares of the batch's embeddings and preferences.
 
 Differences: ``num_routing=0`` is what the authors' and MMRec's code do, where the one-directional edge list keeps
 messages from ever reaching users; the paper routes, and so does the default. MMRec also penalises all preferences of
@@ -51,7 +51,8 @@ class GRCN(ContentRecommender):
         self.item = nn.Embedding(config.num_items, d)
         self.preference = nn.ModuleDict({name: nn.Embedding(config.num_users, d) for name in names})
         self.project = nn.ModuleDict({name: nn.Linear(self.feature_dim(name), d) for name in names})
-        self.confidence = nn.ModuleDict({name: nn.Embedding(config.num_users + config.num_items, 1) for name in names})
+        self.user_confidence = nn.Embedding(config.num_users, len(names))
+        self.item_confidence = nn.Embedding(config.num_items, len(names))
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -78,13 +79,11 @@ class GRCN(ContentRecommender):
         return nodes + propagate(attention, nodes), attention.edge_weight
 
     def encode(self) -> tuple[Tensor, Tensor]:
-        sender = self.both_ways.edge_index[1].to(self.device)
-        content, says = [], []
-        for name in self.modalities:
-            rows, attention = self.refine(name)
-            content.append(rows)
-            says.append(attention * F.embedding(sender, self.confidence[name].weight).squeeze(1))  # [2 E]
-        refined = self.both_ways.reweighted(F.relu(torch.stack(says).max(0).values))
+        sender = self.both_ways.edges_on(self.device)[1]
+        confidence = F.embedding(sender, torch.cat([self.user_confidence.weight, self.item_confidence.weight]))
+        content, attention = zip(*map(self.refine, self.modalities), strict=True)
+        says = torch.stack(attention, 1) * confidence  # [2 E, M]
+        refined = self.both_ways.reweighted(F.relu(says.max(1).values))
         ids = F.normalize(torch.cat([self.user.weight, self.item.weight]), dim=-1)  # [U + I, d]
         ids = propagate_layers(refined, ids, self.config.num_layers, combine="sum")
         users, items = torch.cat([ids, *content], 1).split([self.config.num_users, self.config.num_items])
