@@ -95,7 +95,7 @@ def test_the_rectangular_block_of_sym_is_the_sym_of_the_block():
 
 @pytest.mark.parametrize("name", GRAPHS)
 def test_propagate_and_both_gradients_match_dense(name, monkeypatch):
-    monkeypatch.setattr(graph_module, "BLOCK_ELEMENTS", 12)  # several blocks of edges
+    monkeypatch.setattr(graph_module, "EDGE_ELEMENTS", 12)  # several blocks of edges
     graph = GRAPHS[name]().normalised()
     weight = graph.edge_weight.double().requires_grad_()
     graph = graph.reweighted(weight)
@@ -110,6 +110,22 @@ def test_propagate_and_both_gradients_match_dense(name, monkeypatch):
         strict=True,
     ):
         assert torch.allclose(one, other)
+
+
+def test_edge_products_and_their_gradients_match_dense(monkeypatch):
+    monkeypatch.setattr(graph_module, "EDGE_ELEMENTS", 12)  # several blocks of edges
+    graph = rectangular()
+    row, column = graph.edge_index
+    x, y = (torch.randn(size, 3, dtype=torch.float64, requires_grad=True) for size in graph.shape)
+    upstream = torch.randn(graph.num_edges, dtype=torch.float64)
+    found, expected = graph_module.edge_products(graph, x, y), (x @ y.T)[row, column]
+    assert torch.allclose(found, expected)
+    for one, other in zip(
+        torch.autograd.grad(found, (x, y), upstream), torch.autograd.grad(expected, (x, y), upstream), strict=True
+    ):
+        assert torch.allclose(one, other)
+    with pytest.raises(ValueError, match="directed"):
+        graph_module.edge_products(bipartite(), x, y)
 
 
 def test_normalisation_is_differentiable_in_the_weights():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,6 +22,8 @@ from tests.conftest import GOLDENS
 
 UNCHECKED: dict[str, dict[str, str]] = {}
 """What nobody checks: golden -> pattern of array names -> reason. Filled by :func:`golden_files`."""
+MODULES: dict[str, str] = {}
+"""The test module of each golden."""
 
 
 def golden_files(name: str, unchecked: Mapping[str, str] | None = None) -> list[Path]:
@@ -34,6 +37,7 @@ def golden_files(name: str, unchecked: Mapping[str, str] | None = None) -> list[
     files = sorted(GOLDENS.glob(f"{name}_[0-9]*.npz"))
     assert files, f"no {name}_<n>.npz in {GOLDENS}"
     UNCHECKED[name] = dict(unchecked or {})
+    MODULES[name] = sys._getframe(1).f_globals["__name__"]
     return files
 
 

@@ -8,7 +8,7 @@ from tests.models.golden import assert_near, golden_batch, golden_corpus, golden
 
 NAMES = {}
 for modality, letter in (("image", "v"), ("text", "t")):
-    NAMES[f"preference.{modality}.weight"] = f"{letter}_gcn.preference"
+    NAMES[f"preference.{modality}"] = f"{letter}_gcn.preference"
     for part in ("weight", "bias"):
         NAMES[f"project.{modality}.{part}"] = f"{letter}_gcn.MLP.{part}"
 FILES = golden_files(
@@ -41,7 +41,7 @@ def test_matches_mmrec(file):
         model.load_state_dict(state)
         in_double(model).train()
         # MMRec adds all preferences of the first modality
-        extra = config.regularization * model.preference["image"].weight.square().mean()
+        extra = config.regularization * model.preference["image"].square().mean()
         loss = model(golden_batch(golden))["loss"] + extra
         assert float(loss.detach()) == pytest.approx(golden.number("out.loss"), abs=1e-6)
         loss.backward()
@@ -66,7 +66,7 @@ def test_routing_and_attention_against_loops():
     items = F.normalize(F.leaky_relu(model.project[name](model.features(name))))
     histories = corpus.histories("train")
     users = []
-    for user, p in enumerate(F.normalize(model.preference[name].weight)):
+    for user, p in enumerate(F.normalize(model.preference[name])):
         near = items[torch.as_tensor(histories[user])]
         for _ in range(2):
             p = F.normalize(p + (near @ p).softmax(0) @ near, dim=0) if len(near) else p

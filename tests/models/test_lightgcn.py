@@ -4,53 +4,69 @@ import torch
 
 from seqmm.data.synthetic import synthetic_corpus
 from seqmm.models.graph.lightgcn import LightGCN, LightGCNConfig
-from tests.models.golden import assert_near, golden_files, load, train_only_corpus
+from tests.models.golden import (
+    assert_detail_evaluation,
+    assert_gradients,
+    assert_near,
+    detail_batch,
+    detail_corpus,
+    golden_batch,
+    golden_corpus,
+    golden_files,
+    load,
+    reading,
+    train_only_corpus,
+)
 
 NAMES = {"user.weight": "embedding_dict.user_emb", "item.weight": "embedding_dict.item_emb"}
+FILES = golden_files(
+    "LightGCN",
+    {
+        "in.*_feat": "an id model reads no features",
+        "cfg.feat_embed_dim": "of features",
+        "cfg.is_multimodal_model": "of features",
+        "cfg.train_batch_size": "no loss divides by it",
+        "out.params_without_grad": "empty",
+    },
+)
 
 
 def check_losses_and_gradients(model, golden, batch, loss):
     losses = model(batch)
     assert float(losses["loss"].detach()) == pytest.approx(loss, abs=1e-6)
     losses["loss"].backward()
-    for ours, theirs in NAMES.items():
-        assert_near(model.get_parameter(ours).grad, golden[f"grad.{theirs}"], 2e-5)
+    assert_gradients(model, golden, NAMES)
 
 
-def batch_of(golden, prefix):
-    names = (("user", "users"), ("positive", "pos"), ("negative", "neg"))
-    return {ours: torch.from_numpy(golden[prefix + theirs]) for ours, theirs in names}
-
-
-@pytest.mark.parametrize("file", golden_files("LightGCN"), ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_matches_mmrec(file):
-    golden = dict(np.load(file))
-    num_users, num_items = int(golden["in.n_users"]), int(golden["in.n_items"])
-    corpus = train_only_corpus(golden["in.train_users"], golden["in.train_items"], num_users, num_items)
-    config = LightGCNConfig(
-        hidden_size=int(golden["cfg.embedding_size"]),
-        num_layers=int(golden["cfg.n_layers"]),
-        regularization=float(golden["cfg.reg_weight"]),
-    )
-    model = load(LightGCN.for_corpus(config, corpus), golden, NAMES)
-    assert_near(model.graph.dense(), golden["graph.norm_adj_matrix"], 1e-6)
-    check_losses_and_gradients(model, golden, batch_of(golden, "batch."), float(golden["out.loss"]))
-    assert_near(model.score({"user": torch.arange(num_users)}, model.tables()), golden["out.scores"], 1e-6)
+    with reading(file) as golden:
+        config = LightGCNConfig(
+            hidden_size=int(golden["cfg.embedding_size"]),
+            num_layers=int(golden["cfg.n_layers"]),
+            regularization=golden.number("cfg.reg_weight"),
+        )
+        model = load(LightGCN.for_corpus(config, golden_corpus(golden, {})), golden, NAMES)
+        assert_near(model.graph.dense(), golden["graph.norm_adj_matrix"], 1e-6)
+        check_losses_and_gradients(model, golden, golden_batch(golden), golden.number("out.loss"))
+        everyone = {"user": torch.arange(model.config.num_users)}
+        assert_near(model.score(everyone, model.tables()), golden["out.scores"], 1e-6)
 
 
 @pytest.mark.parametrize("file", golden_files("lightgcn_detail"), ids=lambda file: file.stem)
 def test_matches_mmrec_in_detail(file):
-    golden = dict(np.load(file))
-    num_users, num_items = int(golden["n_users"]), int(golden["n_items"])
-    corpus = train_only_corpus(golden["train_u"], golden["train_i"], num_users, num_items)
-    config = LightGCNConfig(hidden_size=16, num_layers=2, regularization=0.01)
-    model = load(LightGCN.for_corpus(config, corpus), golden, NAMES)
-    assert_near(model.graph.dense(), golden["ui_norm_adj"], 1e-6)
-    tables = model.tables()
-    assert_near(tables["users"], golden["user_emb"], 1e-6)
-    assert_near(tables["items"], golden["item_emb"], 1e-6)
-    check_losses_and_gradients(model, golden, batch_of(golden, "batch_"), float(golden["loss_total"].item()))
-    assert_near(model.score({"user": torch.arange(num_users)}, tables), golden["scores_all"], 1e-6)
+    with reading(file) as golden:
+        corpus = detail_corpus(golden)
+        config = LightGCNConfig(hidden_size=16, num_layers=2, regularization=0.01)
+        model = load(LightGCN.for_corpus(config, corpus), golden, NAMES)
+        assert_near(model.graph.dense(), golden["ui_norm_adj"], 1e-6)
+        tables = model.tables()
+        assert_near(tables["users"], golden["user_emb"], 1e-6)
+        assert_near(tables["items"], golden["item_emb"], 1e-6)
+        check_losses_and_gradients(model, golden, detail_batch(golden), golden.number("loss_total"))
+        everyone = {"user": torch.arange(model.config.num_users)}
+        assert_near(model.score(everyone, tables), golden["scores_all"], 1e-6)
+        assert_detail_evaluation(model, corpus, golden)
 
 
 def test_pruning_changes_training_only_and_differs_by_epoch():

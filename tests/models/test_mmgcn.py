@@ -5,14 +5,16 @@ from seqmm.models.graph.mmgcn import MMGCN, MMGCNConfig
 from tests.cases import CASES
 from tests.models.golden import assert_near, golden_batch, golden_corpus, golden_files, in_double, reading
 
-NAMES = {"project.image.weight": "v_gcn.MLP.weight", "project.image.bias": "v_gcn.MLP.bias"}
+NAMES = {"networks.image.project.weight": "v_gcn.MLP.weight", "networks.image.project.bias": "v_gcn.MLP.bias"}
 TRANSPOSED = {}  # stored [in, out]
 for modality, letter in (("image", "v"), ("text", "t")):
     for layer in range(3):
-        TRANSPOSED[f"layers.{modality}.{layer}.neighbours.weight"] = f"{letter}_gcn.conv_embed_{layer + 1}.weight"
+        TRANSPOSED[f"networks.{modality}.layers.{layer}.neighbours.weight"] = (
+            f"{letter}_gcn.conv_embed_{layer + 1}.weight"
+        )
         for part in ("weight", "bias"):
-            NAMES[f"layers.{modality}.{layer}.own.{part}"] = f"{letter}_gcn.linear_layer{layer + 1}.{part}"
-            NAMES[f"layers.{modality}.{layer}.combine.{part}"] = f"{letter}_gcn.g_layer{layer + 1}.{part}"
+            NAMES[f"networks.{modality}.layers.{layer}.own.{part}"] = f"{letter}_gcn.linear_layer{layer + 1}.{part}"
+            NAMES[f"networks.{modality}.layers.{layer}.combine.{part}"] = f"{letter}_gcn.g_layer{layer + 1}.{part}"
 FILES = golden_files(
     "MMGCN",
     {
@@ -38,13 +40,13 @@ def test_matches_mmrec(file, train_ids):
         user, item = torch.from_numpy(golden["plain.id_embedding"]).split([config.num_users, config.num_items])
         state = {"user.weight": user, "item.weight": item}
         for ours, letter in (("image", "v"), ("text", "t")):
-            state[f"preference.{ours}.weight"] = torch.from_numpy(golden[f"plain.{letter}_gcn.preference"])
+            state[f"preference.{ours}"] = torch.from_numpy(golden[f"plain.{letter}_gcn.preference"])
         state |= {ours: torch.from_numpy(golden[f"param.{theirs}"]) for ours, theirs in NAMES.items()}
         state |= {ours: torch.from_numpy(golden[f"param.{theirs}"]).T for ours, theirs in TRANSPOSED.items()}
         model.load_state_dict(state)
         in_double(model).train()
         # MMRec penalises the first modality's preferences only
-        extra = config.regularization * model.preference["text"].weight.square().mean()
+        extra = config.regularization * model.preference["text"].square().mean()
         loss = model(golden_batch(golden))["loss"] - extra
         assert float(loss.detach()) == pytest.approx(golden.number("out.loss"), abs=1e-6)
         loss.backward()

@@ -13,7 +13,7 @@ def test_a_table_is_dropped_alike_for_one_seed_and_stream():
     assert not torch.equal(first, dropout_table(x, 0.3, torch.tensor(5), "b"))
     assert not torch.equal(first, dropout_table(x, 0.3, torch.tensor(6), "a"))
     assert first.unique().tolist() == pytest.approx([0.0, 1 / 0.7])
-    assert float(first.mean()) == pytest.approx(1, abs=0.02)
+    assert float(first.mean()) == pytest.approx(1, abs=0.03)
     assert dropout_table(x, 0.0, torch.tensor(5), "a") is x
 
 

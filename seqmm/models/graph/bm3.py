@@ -92,7 +92,7 @@ class BM3(ContentGraphRecommender):
         for name in self.modalities:
             content = self.project[name](F.embedding(batch["positive"], self.features(name)))  # [B, d]
             predicted = self.predict(content)
-            losses[f"{name}_item"] = cosine_loss(predicted, item_target)
-            losses[f"{name}_{name}"] = cosine_loss(predicted, target(content, batch["positive"], f"content {name}"))
-            loss = loss + self.config.modal_weight * (losses[f"{name}_item"] + losses[f"{name}_{name}"])
+            losses[f"align_{name}"] = cosine_loss(predicted, item_target)
+            losses[f"mask_{name}"] = cosine_loss(predicted, target(content, batch["positive"], f"content {name}"))
+            loss = loss + self.config.modal_weight * (losses[f"align_{name}"] + losses[f"mask_{name}"])
         return {"loss": loss, **losses}

@@ -49,7 +49,7 @@ class GRCN(ContentRecommender):
         d, names = config.hidden_size, self.modalities
         self.user = nn.Embedding(config.num_users, d)
         self.item = nn.Embedding(config.num_items, d)
-        self.preference = nn.ModuleDict({name: nn.Embedding(config.num_users, d) for name in names})
+        self.preference = nn.ParameterDict({name: torch.empty(config.num_users, d) for name in names})
         self.project = nn.ModuleDict({name: nn.Linear(self.feature_dim(name), d) for name in names})
         self.user_confidence = nn.Embedding(config.num_users, len(names))
         self.item_confidence = nn.Embedding(config.num_items, len(names))
@@ -57,6 +57,9 @@ class GRCN(ContentRecommender):
 
     def _init_weights(self, module: nn.Module) -> None:
         initialise_with(module, table=nn.init.xavier_normal_, linear=nn.init.xavier_normal_)
+        if module is self.preference:
+            for table in self.preference.values():
+                nn.init.xavier_normal_(table)
 
     def bind(self, corpus: Corpus) -> Self:
         super().bind(corpus)
@@ -67,7 +70,7 @@ class GRCN(ContentRecommender):
 
     def refine(self, name: str) -> tuple[Tensor, Tensor]:
         """Content rows ``[U + I, d]`` of one modality, and the edges' attention ``[2 E]``."""
-        users = F.normalize(self.preference[name].weight, dim=-1)  # [U, d]
+        users = F.normalize(self.preference[name], dim=-1)  # [U, d]
         items = F.normalize(F.leaky_relu(self.project[name](self.features(name))), dim=-1)  # [I, d]
         for _ in range(self.config.num_routing):
             nodes = torch.cat([users, items])
@@ -95,7 +98,7 @@ class GRCN(ContentRecommender):
         user, positive, negative = self.rows(batch, self.user.weight, self.item.weight)  # [B, d]
         norm = half_squares(user, user, positive, negative)  # the user counts once for each of its two items
         for table in self.preference.values():
-            preference = F.embedding(batch["user"], table.weight)
+            preference = F.embedding(batch["user"], table)
             norm = norm + half_squares(preference, preference)
         norm = norm / self.config.hidden_size
         return {"loss": ranking + self.config.regularization * norm, "bpr": ranking, "norm": norm}

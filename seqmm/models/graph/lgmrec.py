@@ -114,7 +114,7 @@ class LGMRec(ContentGraphRecommender):
         collaborative = propagate_layers(self.current_graph(), layer0, self.config.num_layers)
         items = self.split(collaborative)[1]
         hyper = {name: self.hyper_rows(name, items, batch) for name in self.modalities}
-        everywhere = sum(torch.cat(rows) for rows in hyper.values())
+        everywhere = torch.stack([torch.cat(rows) for rows in hyper.values()]).sum(0)  # [U + I, d]
         return self.local(collaborative) + self.config.alpha * F.normalize(everywhere, dim=-1), hyper
 
     def encode(self) -> tuple[Tensor, Tensor]:
@@ -127,9 +127,8 @@ class LGMRec(ContentGraphRecommender):
         losses["norm"] = embedding_norm(user, positive, negative)
         loss = losses["bpr"] + self.config.regularization * losses["norm"]
         for one, other in combinations(self.modalities, 2):
-            contrast = losses[f"contrast_{one}_{other}"] = sum(
-                info_nce(F.embedding(rows, a), F.embedding(rows, b), self.config.temperature, candidates=b)
-                for rows, a, b in zip((batch["user"], batch["positive"]), hyper[one], hyper[other], strict=True)
-            )
-            loss = loss + self.config.contrast_weight * contrast
+            for kind, key, a, b in zip(("users", "items"), ("user", "positive"), hyper[one], hyper[other], strict=True):
+                nce = info_nce(F.embedding(batch[key], a), F.embedding(batch[key], b), self.config.temperature, b)
+                losses[f"contrast_{kind}_{one}_{other}"] = nce
+                loss = loss + self.config.contrast_weight * nce
         return {"loss": loss, **losses}

@@ -65,6 +65,31 @@ class MMGCNLayer(nn.Module):
         return F.leaky_relu(self.combine(torch.cat([received, own], 1)))
 
 
+class MMGCNNetwork(nn.Module):
+    """One modality's network.
+
+    Args:
+        dim: width of the content.
+        latent: width to map it to first; None = as it is.
+        hidden_size: width d of the result.
+        num_layers: at least 1.
+    """
+
+    def __init__(self, dim: int, latent: int | None, hidden_size: int, num_layers: int):
+        super().__init__()
+        self.project = None if latent is None else nn.Linear(dim, latent)
+        widths = [dim if latent is None else latent, *[hidden_size] * (num_layers - 1)]
+        self.layers = nn.ModuleList([MMGCNLayer(width, hidden_size) for width in widths])
+
+    def forward(self, content: Tensor, preference: Tensor, ids: Tensor, graph: Graph) -> Tensor:
+        """``content [I, dim]``, ``preference [U, latent or dim]``, ``ids [N, d] -> [N, d]``."""
+        content = content if self.project is None else self.project(content)
+        x = F.normalize(torch.cat([preference, content]), dim=-1)
+        for layer in self.layers:
+            x = layer(x, ids, graph)
+        return x
+
+
 class MMGCN(ContentGraphRecommender):
     config_class = MMGCNConfig
     config: MMGCNConfig
@@ -77,35 +102,32 @@ class MMGCN(ContentGraphRecommender):
                 f"model.latent names {sorted(unknown)} but the feature sets are {sorted(self.modalities)}; "
                 "give widths of those only"
             )
-        d, dims = config.hidden_size, {name: self.feature_dim(name) for name in self.modalities} | config.latent
+        d = config.hidden_size
         self.user = nn.Embedding(config.num_users, d)
         self.item = nn.Embedding(config.num_items, d)
-        self.preference = nn.ModuleDict({name: nn.Embedding(config.num_users, dims[name]) for name in dims})
-        for table in (self.user, self.item, *self.preference.values()):
+        self.preference = nn.ParameterDict()
+        self.networks = nn.ModuleDict()
+        for name in self.modalities:
+            dim, latent = self.feature_dim(name), config.latent.get(name)
+            self.preference[name] = nn.Parameter(torch.empty(config.num_users, latent or dim))
+            self.networks[name] = MMGCNNetwork(dim, latent, d, config.num_layers)
+        for table in (self.user, self.item, self.preference):
             table.requires_grad_(config.train_ids)
-        self.project = nn.ModuleDict({name: nn.Linear(self.feature_dim(name), dims[name]) for name in config.latent})
-        self.layers = nn.ModuleDict(
-            {
-                name: nn.ModuleList([MMGCNLayer(d if layer else dims[name], d) for layer in range(config.num_layers)])
-                for name in self.modalities
-            }
-        )
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
         initialise_with(module, table=nn.init.xavier_normal_, linear=nn.init.xavier_normal_)
+        if module is self.preference:
+            for table in self.preference.values():
+                nn.init.xavier_normal_(table)
 
     def encode(self) -> tuple[Tensor, Tensor]:
         ids = torch.cat([self.user.weight, self.item.weight])  # [U + I, d]
-        total = torch.zeros_like(ids)
-        for name, layers in self.layers.items():
-            content = self.features(name)
-            content = self.project[name](content) if name in self.project else content
-            x = F.normalize(torch.cat([self.preference[name].weight, content]), dim=-1)  # [U + I, dim]
-            for layer in layers:
-                x = layer(x, ids, self.current_graph())  # [U + I, d]
-            total = total + x
-        return self.split(total / len(self.layers))
+        rows = [
+            self.networks[name](self.features(name), self.preference[name], ids, self.current_graph())
+            for name in self.modalities
+        ]
+        return self.split(torch.stack(rows).mean(0))
 
     def forward(self, batch: Mapping[str, Tensor], phase: str = "main") -> dict[str, Tensor]:
         user, positive, negative = self.rows(batch, *self.encode())  # [B, d]
@@ -114,5 +136,5 @@ class MMGCN(ContentGraphRecommender):
         # the user counts once for each of its two items
         norm = half_squares(user, user, positive, negative) / self.config.hidden_size
         for table in self.preference.values():
-            norm = norm + table.weight.square().mean()
+            norm = norm + table.square().mean()
         return {"loss": ranking + self.config.regularization * norm, "bpr": ranking, "norm": norm}

@@ -17,8 +17,9 @@ Known differences from the released code, whose constants are the defaults:
   too: no gathering, a contrast without gradient. ``modality_graphs`` none trains that and builds nothing for it. Here
   G_m is R in a new model and made anew at the start of each epoch; k = 10 is ours.
 - Critic: there LeakyReLU has slope 1, rows are normalised over the batch, and scores are 100 sigmoid(x)
-  (``critic_slope``, ``critic_norm`` batch, ``critic_output`` sigmoid). Here nothing is normalised; ``critic_norm`` layer
-  has no affine map, which the next layer absorbs. batch mixes the rows of one process, so it depends on their number.
+  (``critic_slope``, ``critic_norm`` batch, ``critic_output`` sigmoid). Here nothing is normalised; ``critic_norm``
+  layer has no affine map, which the next layer absorbs; batch mixes the rows of one process, so it alone depends on
+  the number of processes.
 - Predicted rows: there products without a user's own items (``mask_observed``), a pattern a critic sees at once.
 - Gumbel: softmax((R + s g) / t) + zeta P, here s = 1, t = 0.5, zeta = 1 (ours: the paper gives none). There only the
   noise is divided: s = 0.002, t = 1, and zeta = 100 drowns R.
@@ -97,8 +98,9 @@ class MMSSLConfig(ContentConfig):
     critic_slope: float = 0.2
     """Of its LeakyReLU (WGAN practice; released code: 1)."""
     critic_norm: Literal["none", "layer", "batch"] = "none"
-    """Released code: batch, which mixes rows where the penalty is of single ones. Layer magnifies rows whose length of 1
-    is spread over all items: on TikTok (critic_dim 512) the first step's mean (|g| - 1)^2 is 2,047, without a norm 0.3."""
+    """Released code: batch, which mixes rows where the penalty is of single ones. layer magnifies small rows, here of
+    length 1 over all items: on TikTok (critic_dim 512) the first step's mean (|g| - 1)^2 is 2,047 with it, 0.3 with
+    none."""
     critic_output: Literal["linear", "sigmoid"] = "linear"
     """Released code: sigmoid, times 100."""
     critic_learning_rate: float = 3e-4
