@@ -126,7 +126,8 @@ CASES = {
     "pgl-one": Case("pgl", _PGL, ("text",), slow=False),
     "pgl-three": Case("pgl", _PGL, (*_DENSE, "audio"), slow=False),
     "pgl-raw-features": Case("pgl", _PGL | {"train_features": False, "edge_keep": 1.0}, _DENSE, slow=False),
-    "userec": Case("userec", _USEREC, _DENSE),
+    # the code's full length makes scores of 20 here, where SGD amplifies rounding (two processes)
+    "userec": Case("userec", _USEREC | {"pe_scale": 0.25}, _DENSE),
     "userec-one": Case("userec", _USEREC | {"attention_values": "inputs"}, ("text",), slow=False),
     "userec-three": Case("userec", _USEREC | {"pe": "none"}, (*_DENSE, "audio"), slow=False),
     "userec-without-attention": Case("userec", _USEREC | {"num_samples": 0, "pe": "random"}, _DENSE, slow=False),
@@ -145,8 +146,9 @@ CASES = {
     "ncl": Case(
         "ncl", _SMALL | {"num_clusters": 5, "warmup_epochs": 1, "structure_weight": 0.1, "prototype_weight": 0.1}
     ),
-    "hccf": Case("hccf", _SMALL | {"num_hyperedges": 8, "temperature": 0.5}),
-    "hccf-paper": Case("hccf", _SMALL | {"num_hyperedges": 8, "slope": 0.5, "num_layers": 1}, slow=False),
+    # the hypergraph's products make HCCF a polynomial of high degree: plain SGD diverges on larger ones
+    "hccf": Case("hccf", _SMALL | {"num_hyperedges": 4, "slope": 0.5, "temperature": 0.5}),
+    "hccf-linear": Case("hccf", _SMALL | {"num_hyperedges": 8}, slow=False),
     "ncl-warm": Case("ncl", _SMALL | {"num_layers": 1, "num_clusters": 5, "warmup_epochs": 0}, slow=False),
     "slmrec": Case("slmrec", _SMALL, _DENSE),
     "slmrec-one": Case("slmrec", _SMALL, ("text",), slow=False),

@@ -7,6 +7,9 @@ from torch import Tensor
 
 from seqmm.random import step_generator, torch_uniform
 
+BLOCK_ELEMENTS = 1 << 16
+"""Draws at a time on the CPU, so that the hash stays in the cache: 1,024 x 6,710 take 82 ms (all at once: 663)."""
+
 
 def dropout_table(x: Tensor, p: float, step_seed: Tensor, stream: str) -> Tensor:
     """Inverted dropout of a full table ``[n, d]``, the same on all ranks.
@@ -27,5 +30,11 @@ def dropout_rows(x: Tensor, p: float, row_seed: Tensor, stream: str) -> Tensor:
     """Inverted dropout of this rank's rows ``[B, d]``; a row's mask is a function of its ``row_seed [B]``."""
     if p == 0:
         return x
-    uniform = torch_uniform(stream, row_seed[:, None], torch.arange(x.shape[1], device=x.device))
-    return x * (uniform >= p) / (1 - p)
+    return x * (uniform_rows(x.shape[1], row_seed, stream) >= p) / (1 - p)
+
+
+def uniform_rows(width: int, row_seed: Tensor, stream: str) -> Tensor:
+    """``[B, width]`` uniform draws in [0, 1); a row's are a function of its ``row_seed [B]``."""
+    step = max(1, BLOCK_ELEMENTS // width) if row_seed.device.type == "cpu" else max(1, len(row_seed))
+    column = torch.arange(width, device=row_seed.device)
+    return torch.cat([torch_uniform(stream, seed[:, None], column) for seed in row_seed.split(step)])

@@ -63,7 +63,7 @@ def test_userec_scores_by_the_numbering():
             found[pe, order] = evaluator(Accelerator(), model)["recall@20"]
     # measured: .158 and .105 (what permuted codes have in common counts an item's users: popularity, .106)
     assert found["sincos", "source"] > found["sincos", "permuted"] + 0.03
-    assert found["sincos", "source"] > 1.3 * popularity(corpus) > 1.2 * found["sincos", "permuted"]
+    assert found["sincos", "source"] > 1.3 * popularity(corpus)
     # measured: .015 and .015: as good to tell users apart, and nothing to read
     assert abs(found["random", "source"] - found["random", "permuted"]) < 0.01
 

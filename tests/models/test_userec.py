@@ -95,7 +95,7 @@ def test_frozen_features_are_mixed_once(options):
     torch.testing.assert_close(frozen.item_inputs(), expected, rtol=1e-4, atol=1e-5)
     content = torch.cat([frozen.project[name](frozen.raw_features(name)) for name in frozen.modalities], 1)
     if options.get("pe_on") == "both":
-        content = content + index_codes(40, 32, "sincos")
+        content = content + 0.25 * index_codes(40, 32, "sincos")
     if frozen.behaviour is not None:
         content = content + frozen.behaviour.dense() @ content
     torch.testing.assert_close(expected, content, rtol=1e-4, atol=1e-5)
@@ -110,7 +110,7 @@ def test_forward_in_the_papers_order():
     assert len(kept) == math.ceil(0.6 * model.interactions.num_edges)
 
     inputs = model.item_inputs()
-    layer = [torch.cat([model.user.weight + index_codes(60, 32, "sincos"), inputs])]
+    layer = [torch.cat([model.user.weight + 0.25 * index_codes(60, 32, "sincos"), inputs])]
     adjacency = torch.zeros(100, 100)
     for user, item in model.interactions.edge_index[:, kept].T:
         adjacency[user, item] = adjacency[item, user] = 1

@@ -1,11 +1,12 @@
 """BUIR. Lee et al., Bootstrapping User and Item Representations for One-Class Collaborative Filtering, SIGIR 2021.
 
-Two encoders of one shape: the online one is trained, the target one follows it by momentum after each optimiser step
-(eq. 3). A linear predictor f of the online user is drawn to the target of an item of theirs, and the online item's to
-the user's target (eq. 5 and 6), by cosine and without negatives. ``score(u, i) = f(u).i + u.f(i)`` with online rows
-(eq. 7), one dot product of concatenations. Encoders (``neighbors``): BUIR_ID looks rows up (section 3.3), BUIR_NB
-averages the layers of LightGCN (section 3.4), its input augmented by dropping entries of the graph, drawn anew for each
-encoder, at a rate that each step draws from U(0, ``edge_dropout``), as in the released code.
+Two encoders of one shape: the online one is trained, the target one follows it after each optimiser step,
+``target <- tau target + (1 - tau) online``. A linear predictor f of the online user is drawn to the target of an item
+of theirs, and of the online item to the user's target, without negatives:
+``2 - 2 cos(f(u), target_i) + 2 - 2 cos(f(i), target_u)``, mean over the batch. ``score(u, i) = f(u).i + u.f(i)`` with
+online rows, one dot product of concatenations. Encoders (``neighbors``): BUIR_ID looks rows up, BUIR_NB averages the
+layers of LightGCN, its input augmented by dropping entries of the graph, drawn anew for each encoder, at a rate that
+each step draws from U(0, ``edge_dropout``), as in the released code.
 
 Differences: d = 64 as for the other models here (paper: 250). The targets start as copies and are parameters without
 gradient, saved with the model.

@@ -1,14 +1,14 @@
 """HCCF. Xia et al., Hypergraph Contrastive Collaborative Filtering, SIGIR 2022.
 
-A layer adds two views of its input: local, one hop over the graph (eq. 1 and 2), and global, one hop over K learned
-hyperedges of users and of items, whose low-rank incidence ``H = E W`` comes from the embeddings (eq. 3 to 5). The
-output is the sum of all layers (eq. 6 and 7). A layer's two views are contrasted (eq. 10), for the distinct users and
-positive items of the batch, which are each other's candidates; the loss adds BPR and the squares of all parameters
-(eq. 11). While training, each layer drops entries of the graph and of H anew (section 3.3).
+A layer adds two views of its input: local, one hop over the graph ``A X``, and global, one hop over K learned
+hyperedges of users and of items, whose low-rank incidence ``H = E W`` comes from the embeddings: ``H (H^T X)``. The
+output is the sum of all layers. A layer's two views are contrasted (InfoNCE on cosines) for the distinct users and
+positive items of the batch, which are each other's candidates; the loss adds BPR and the squares of all parameters.
+While training, each layer drops entries of the graph and of H anew.
 
 Follows the authors' maintained (torch) code where it differs from the paper: no activation (``slope`` 0.5 restores the
-LeakyReLU of eq. 2 and 4), one level of hyperedges, and the contrast draws the global view to the local one, which gets
-no gradient from it.
+LeakyReLU behind every hop), one level of hyperedges, and the contrast draws the global view to the local one, which
+gets no gradient from it.
 """
 
 from __future__ import annotations

@@ -17,7 +17,10 @@ InfoNCE compares the concatenated modalities once (``perturbation_views = "each"
 Differences from the released code: the noisy views share the recommender's encoder (there they have their own, so that
 the loss never reaches the recommender); masking sends a gradient through the predictor (there none at all; as if
 ``feature_masking`` were 0); standard deviations, not variances (``align_statistic``); natural, not binary logarithm in
-BPR (``bpr_weight`` 1.4427); scores come from the current parameters, not from those before an epoch's last step.
+BPR (``bpr_weight`` 1.4427); scores come from the current parameters, not from those before an epoch's last step; the
+users' modality weights start at exactly 1 / M, not at the softmax of small noise.
+
+InfoNCE is most of a step (84 % of 8 CPU seconds on Baby), and ``graph_perturbation = 0`` saves it.
 
 Two variants of a reproduction: other ``modality_weights`` in the item graph; and ``item_fusion = "attention"``, where
 the modalities' item graphs stay apart and self-attention weighs what comes over them.
@@ -204,10 +207,9 @@ class MENTOR(ContentGraphRecommender):
 
         Noise comes after a hop, so that layer 0 and the first hop are those of the clean view.
         """
-        layer, hop = (x[:, : self.width].repeat(1, 2) for x in layers[:2])
-        total = layer
+        total = layer = layers[0][:, : self.width].repeat(1, 2)
         for number in range(1, len(layers)):
-            hop = hop if number == 1 else propagate(self.current_graph(), layer)
+            hop = layers[1][:, : self.width].repeat(1, 2) if number == 1 else propagate(self.current_graph(), layer)
             layer = self.perturbed(hop, self.uniform(hop, step_seed, number))
             total = total + layer
         return total

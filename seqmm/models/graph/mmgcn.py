@@ -9,8 +9,8 @@ ranks alike). Loss: BPR and the mean squares of the batch's id embeddings and of
 
 Differences: ``train_ids=False`` freezes id embeddings and preferences at their random start, as the authors' and
 MMRec's code do by not registering them as parameters, and as the published numbers were made; the paper trains them,
-and so does the default. The official loss has the preferences of the first modality alone; here all of them. Content wider
-than wanted goes through a linear map first (``latent``): MMRec takes images to 256 and texts as they are.
+and so does the default. The official loss has the preferences of the first modality alone; here all of them. Content
+wider than wanted goes through a linear map first (``latent``): MMRec takes images to 256 and texts as they are.
 """
 
 from __future__ import annotations

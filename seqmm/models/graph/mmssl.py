@@ -49,7 +49,7 @@ from seqmm.losses import bpr, cross_entropy, half_squares, two_view_info_nce
 from seqmm.models.base import Stage
 from seqmm.models.graph.base import ContentConfig, ContentRecommender, initialise_with
 from seqmm.nn.features import Constant, FeatureTable
-from seqmm.nn.noise import dropout_rows, dropout_table
+from seqmm.nn.noise import dropout_rows, dropout_table, uniform_rows
 from seqmm.random import derive_seed, torch_hash, torch_uniform
 
 
@@ -337,9 +337,7 @@ class MMSSL(ContentRecommender):
         """``[B, width]`` what the critic takes as real: relaxed observations, helped by the model's own scores."""
         rows = self.observed(batch["user"])
         if self.config.bridge:
-            uniform = torch_uniform(
-                "gumbel", batch["row_seed"][:, None], torch.arange(rows.shape[1], device=rows.device)
-            )
+            uniform = uniform_rows(rows.shape[1], batch["row_seed"], "gumbel")
             predicted = self.predicted(users, items, batch["user"], projected=False)
             rows = self.relaxed(rows, uniform) + self.config.prediction_weight * predicted
         return self.shrink(F.normalize(rows, dim=-1))

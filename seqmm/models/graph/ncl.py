@@ -1,10 +1,10 @@
 """NCL. Lin et al., Improving Graph Collaborative Filtering with Neighborhood-enriched Contrastive Learning, WWW 2022.
 
-LightGCN (section 3.1) with two contrasts. Structural neighbours (eq. 6 to 8): a node's output of the even layer 2h,
-which gathers nodes of its own kind, against its layer-0 embedding, with the layer 0 of all users (or items) as
-candidates. Semantic neighbours (eq. 11 to 13): its layer-0 embedding against the centroid of its cluster, with all
-centroids as candidates; clusters come from k-means on layer 0 at an epoch's start (the E-step), and only after
-``warmup_epochs``. The loss adds BPR and the norm of layer-0 rows (eq. 14).
+LightGCN with two contrasts (InfoNCE on cosines). Structural neighbours: a node's output of the even layer 2h, which
+gathers nodes of its own kind, against its layer-0 embedding, with the layer 0 of all users (or items) as candidates.
+Semantic neighbours: its layer-0 embedding against the centroid of its cluster, with all centroids as candidates;
+clusters come from k-means on layer 0 at an epoch's start (the E-step), and only after ``warmup_epochs``. The loss adds
+BPR and the norm of layer-0 rows.
 
 The released code sums both contrasts over the batch while BPR is a mean. Here all are means, so ``structure_weight``
 and ``prototype_weight`` are the released values times the batch size (1e-7 * 4096, 8e-8 * 4096): multiply theirs by

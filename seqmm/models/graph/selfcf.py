@@ -1,8 +1,8 @@
 """SelfCF. Zhou et al., SelfCF: A Simple Framework for Self-supervised Collaborative Filtering, ACM TORS 2023.
 
 A LightGCN encoder gives online rows of users and items; a linear predictor f of a user's row is drawn to the target row
-of an item of theirs, and the item's to the user's, by cosine and without negatives (section 3.3). Targets are the
-online rows, without gradient, perturbed in one of three ways (section 3.2, ``perturbation``):
+of an item of theirs, and the item's to the user's, by cosine and without negatives. Targets are the online rows,
+without gradient, perturbed in one of three ways (``perturbation``):
 
 - ``dropout`` (ED, embedding dropout): of the batch's rows;
 - ``history`` (HE, historical embedding): mixed with the row of the last step that saw the user or item;
@@ -42,7 +42,7 @@ class SelfCFConfig(GraphConfig):
     num_layers: int = 2
     """Propagation steps."""
     perturbation: Literal["dropout", "history", "edges"] = "dropout"
-    """How targets are made: ED, HE or EP (section 3.2)."""
+    """How targets are made: ED, HE or EP."""
     dropout: float = 0.5
     """Share of a target row's entries (ED) or of the graph's (EP) that is dropped; MMRec's grid: 0.1, 0.2, 0.5."""
     momentum: float = 0.1

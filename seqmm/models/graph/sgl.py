@@ -1,9 +1,10 @@
 """SGL. Wu et al., Self-supervised Graph Learning for Recommendation, SIGIR 2021.
 
-LightGCN (section 2.1) plus agreement between two augmented graphs of the epoch (section 3.1): node dropout (ND, eq. 4),
-edge dropout (ED, eq. 5), or random walk (RW, eq. 6: another edge dropout at each layer). A user's two views are
-contrasted with the other view of all users, an item's with that of all items (eq. 10: InfoNCE on cosines over the full
-tables); the loss adds BPR and layer-0 regularisation (eq. 11). Scoring uses the whole graph.
+LightGCN plus agreement between two augmented graphs of the epoch (section 3.1): node dropout (ND), edge dropout (ED) or
+random walk (RW: another edge dropout at each layer). A user's two views are contrasted with the other view of all
+users, an item's with that of all items (section 3.2): the mean over the batch's rows of
+``-log exp(cos(a_u, b_u) / tau) / sum_v exp(cos(a_u, b_v) / tau)``. The loss adds BPR and layer-0 regularisation
+(section 3.3). Scoring uses the whole graph.
 
 The released code sums all three terms over the batch. Here each is divided by B, which changes none of the weights.
 Anchors are the batch's rows, so a user with several rows counts several times, as in the released code.

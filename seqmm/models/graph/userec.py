@@ -106,10 +106,12 @@ class USERec(ContentGraphRecommender):
         if config.num_samples:
             self.query = nn.Linear(self.width, self.width, bias=False)
             self.key = nn.Linear(self.width, self.width, bias=False)
+            for linear in (self.query, self.key):
+                nn.init.xavier_uniform_(linear.weight)
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        initialise_with(module, table=nn.init.xavier_uniform_, linear=nn.init.xavier_uniform_)
+        initialise_with(module, table=nn.init.xavier_uniform_)  # projections: torch's own start, as in PGL
 
     def bind(self, corpus: Corpus) -> Self:
         super().bind(corpus)
