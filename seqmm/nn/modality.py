@@ -31,6 +31,29 @@ class ModalAttention(nn.Module):
         return (weight * stacked).sum(1), weight
 
 
+class CrossModalAttention(nn.Module):
+    """Modalities of one node attend to each other; values are the vectors themselves, whole, in every head (MMSSL).
+
+    Args:
+        hidden_size: width of the vectors.
+        num_heads: heads, a divisor of it.
+    """
+
+    def __init__(self, hidden_size: int, num_heads: int):
+        super().__init__()
+        self.num_heads = num_heads
+        self.query = nn.Linear(hidden_size, hidden_size, bias=False)
+        self.key = nn.Linear(hidden_size, hidden_size, bias=False)
+        self.outer = nn.Linear(num_heads * hidden_size, hidden_size, bias=False)
+
+    def forward(self, vectors: Sequence[Tensor]) -> Tensor:
+        """``[n, d]`` of each modality ``->`` the mean of their attended vectors ``[n, d]``."""
+        x = torch.stack(list(vectors), 1)  # [n, M, d]
+        query, key = (map(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for map in (self.query, self.key))
+        weight = (query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5).softmax(-1)  # [n, heads, M, M]
+        return self.outer((weight.mean(2) @ x).flatten(1))  # the mean over queries first: the rest is linear in it
+
+
 class Gate(nn.Module):
     """``x * sigmoid(W by + b)`` (MGCN's behaviour-guided purifier).
 

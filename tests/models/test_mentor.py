@@ -17,7 +17,7 @@ FILES = golden_files(
     {"uu_cooccurrence": "the released code builds it and never uses it"},
 )
 BRANCH = {
-    "user.weight": "preference",
+    "preference.weight": "preference",
     "project.0.weight": "MLP.weight",
     "project.0.bias": "MLP.bias",
     "project.2.weight": "MLP_1.weight",

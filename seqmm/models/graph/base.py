@@ -16,11 +16,33 @@ from seqmm.graph import Graph, cooccurrence, knn_graph, mix_graphs, neighbour_so
 from seqmm.models.base import Recommender, RecommenderConfig, Stage
 from seqmm.nn.features import FeatureTable
 
+Initialiser = Callable[[Tensor], Any]
+"""An ``nn.init`` function."""
+
 
 class PairRecommender(Recommender):
     """Trained on (user, positive, negative) rows; scores by the tables of users and items that :meth:`encode` makes."""
 
     stages: ClassVar[tuple[Stage, ...]] = (Stage(PairCollator),)
+    table_init: ClassVar[Any] = staticmethod(nn.init.xavier_uniform_)
+    """How embedding tables start, an ``nn.init`` function."""
+    linear_init: ClassVar[Any] = None
+    """How linear weights start, their biases at zero then; None = PyTorch's default for both."""
+    user: Any
+    item: Any
+
+    def make_ids(self) -> None:
+        """Builds the id tables: ``user [U, d]`` and ``item [I, d]``."""
+        self.user = nn.Embedding(self.config.num_users, self.config.hidden_size)
+        self.item = nn.Embedding(self.config.num_items, self.config.hidden_size)
+
+    def ids(self) -> Tensor:
+        """``[U + I, d]`` ids of all nodes: layer 0 of a propagation."""
+        return torch.cat([self.user.weight, self.item.weight])
+
+    def _init_weights(self, module: nn.Module) -> None:
+        cls = type(self)
+        initialise_with(module, cls.table_init, cls.linear_init)
 
     def encode(self) -> tuple[Tensor, Tensor]:
         """Final representations of all users ``[U, d]`` and items ``[I, d]``; deterministic in eval mode."""
@@ -237,14 +259,16 @@ class UserGraphRecommender(ContentGraphRecommender):
             self.training_user_graph = neighbour_softmax(self.shared_items, tensor.cpu())
 
 
-def initialise_with(
-    module: nn.Module,
-    table: Callable[[Tensor], Any] | None = None,
-    linear: Callable[[Tensor], Any] | None = None,
-) -> None:
-    """For ``_init_weights``: applies ``nn.init`` functions to embedding tables and to linear weights (biases: zero)."""
+def initialise_with(module: nn.Module, table: Initialiser | None = None, linear: Initialiser | None = None) -> None:
+    """For ``_init_weights``: applies ``nn.init`` functions to tables and to linear weights (biases: zero).
+
+    Tables are embeddings and the entries of parameter lists and dicts.
+    """
     if isinstance(module, nn.Embedding) and table is not None:
         table(module.weight)
+    elif isinstance(module, nn.ParameterList | nn.ParameterDict) and table is not None:
+        for parameter in module.parameters():
+            table(parameter)
     elif isinstance(module, nn.Linear) and linear is not None:
         linear(module.weight)
         if module.bias is not None:

@@ -16,13 +16,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqmm.graph import propagate_layers
 from seqmm.losses import cosine_loss
-from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender, initialise_with
+from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender
 from seqmm.nn.noise import dropout_rows
 from seqmm.random import torch_hash
 
@@ -47,26 +46,23 @@ class BM3Config(ContentGraphConfig):
 class BM3(ContentGraphRecommender):
     config_class = BM3Config
     config: BM3Config
+    linear_init = staticmethod(nn.init.xavier_normal_)
     min_modalities: ClassVar[int] = 0
 
     def __init__(self, config: BM3Config):
         super().__init__(config)
-        self.user = nn.Embedding(config.num_users, config.hidden_size)
-        self.item = nn.Embedding(config.num_items, config.hidden_size)
+        self.make_ids()
         self.predict = nn.Linear(config.hidden_size, config.hidden_size)
         self.project = nn.ModuleDict(
             {name: nn.Linear(self.feature_dim(name), config.hidden_size) for name in self.modalities}
         )
         self.post_init()
 
-    def _init_weights(self, module: nn.Module) -> None:
-        initialise_with(module, table=nn.init.xavier_uniform_, linear=nn.init.xavier_normal_)
-
     def collator_options(self, stage: int) -> dict[str, object]:
         return {"negatives": False}
 
     def propagated(self) -> tuple[Tensor, Tensor]:
-        layer0 = torch.cat([self.user.weight, self.item.weight])  # [U + I, d]
+        layer0 = self.ids()  # [U + I, d]
         users, items = self.split(propagate_layers(self.current_graph(), layer0, self.config.num_layers))
         return users, items + self.item.weight
 

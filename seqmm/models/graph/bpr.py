@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from seqmm.losses import bpr, embedding_norm
 from seqmm.models.base import RecommenderConfig
-from seqmm.models.graph.base import PairRecommender, initialise_with
+from seqmm.models.graph.base import PairRecommender
 
 
 class BPRConfig(RecommenderConfig):
@@ -28,15 +28,12 @@ class BPRConfig(RecommenderConfig):
 class BPR(PairRecommender):
     config_class = BPRConfig
     config: BPRConfig
+    table_init = staticmethod(nn.init.xavier_normal_)  # MMRec
 
     def __init__(self, config: BPRConfig):
         super().__init__(config)
-        self.user = nn.Embedding(config.num_users, config.hidden_size)
-        self.item = nn.Embedding(config.num_items, config.hidden_size)
+        self.make_ids()
         self.post_init()
-
-    def _init_weights(self, module: nn.Module) -> None:
-        initialise_with(module, table=nn.init.xavier_normal_)  # MMRec
 
     def encode(self) -> tuple[Tensor, Tensor]:
         return self.user.weight, self.item.weight

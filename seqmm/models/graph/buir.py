@@ -49,8 +49,7 @@ class BUIR(GraphRecommender):
 
     def __init__(self, config: BUIRConfig):
         super().__init__(config)
-        self.user = nn.Embedding(config.num_users, config.hidden_size)
-        self.item = nn.Embedding(config.num_items, config.hidden_size)
+        self.make_ids()
         self.target_user = nn.Embedding(config.num_users, config.hidden_size)
         self.target_item = nn.Embedding(config.num_items, config.hidden_size)
         self.predictor = nn.Linear(config.hidden_size, config.hidden_size)

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from seqmm.data.corpus import Corpus
 from seqmm.graph import propagate, propagate_layers
 from seqmm.losses import bpr
-from seqmm.models.graph.base import UserGraphConfig, UserGraphRecommender, initialise_with
+from seqmm.models.graph.base import UserGraphConfig, UserGraphRecommender
 from seqmm.nn.modality import PreferenceEncoder
 
 
@@ -53,6 +53,7 @@ class COHESIONConfig(UserGraphConfig):
 class COHESION(UserGraphRecommender):
     config_class = COHESIONConfig
     config: COHESIONConfig
+    table_init = staticmethod(nn.init.xavier_normal_)
     content: Any  # a ModuleDict, whose values have no type
 
     def __init__(self, config: COHESIONConfig):
@@ -64,9 +65,6 @@ class COHESION(UserGraphRecommender):
             {name: PreferenceEncoder(users, self.feature_dim(name), *sizes) for name in self.modalities}
         )
         self.post_init()
-
-    def _init_weights(self, module: nn.Module) -> None:
-        initialise_with(module, table=nn.init.xavier_normal_)
 
     def bind(self, corpus: Corpus) -> Self:
         super().bind(corpus)

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from seqmm.data.corpus import Corpus
 from seqmm.graph import Graph, cooccurrence, propagate_layers
 from seqmm.losses import bpr, cross_entropy, half_squares, hinge, info_nce, jensen_shannon, squared_error
-from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender, initialise_with
+from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender
 from seqmm.nn.modality import ModalAttention
 from seqmm.nn.noise import dropout_rows
 from seqmm.random import step_generator, torch_uniform
@@ -103,12 +103,6 @@ class Composite(ContentGraphRecommender):
         if config.auxiliary == "mlp":
             self.predict = nn.Sequential(nn.Linear(fused, fused), nn.LeakyReLU(), nn.Linear(fused, fused))
         self.post_init()
-
-    def _init_weights(self, module: nn.Module) -> None:
-        initialise_with(module, table=nn.init.xavier_uniform_)
-        if isinstance(module, nn.ParameterList):
-            for table in module:
-                nn.init.xavier_uniform_(table)
 
     def bind(self, corpus: Corpus) -> Self:
         super().bind(corpus)

@@ -19,13 +19,13 @@ from typing import Self
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from seqmm.data.corpus import Corpus
 from seqmm.distributed import mean_over_ranks, rank_share, unique_over_ranks
 from seqmm.graph import behaviour_graph, denoised_knn_graphs, propagate_layers
 from seqmm.losses import log_sum_exp
-from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender, initialise_with
+from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender
 
 BLOCK_ELEMENTS = 1 << 24
 """Entries of a block of similarities: 64 MB in fp32."""
@@ -64,12 +64,8 @@ class DAMRS(ContentGraphRecommender):
 
     def __init__(self, config: DAMRSConfig):
         super().__init__(config)
-        self.user = nn.Embedding(config.num_users, config.hidden_size)
-        self.item = nn.Embedding(config.num_items, config.hidden_size)
+        self.make_ids()
         self.post_init()
-
-    def _init_weights(self, module: nn.Module) -> None:
-        initialise_with(module, table=nn.init.xavier_uniform_)
 
     def bind(self, corpus: Corpus) -> Self:
         super().bind(corpus)
@@ -82,7 +78,7 @@ class DAMRS(ContentGraphRecommender):
 
     def parts(self) -> tuple[Tensor, Tensor, list[Tensor]]:
         """LightGCN's users ``[U, d]`` and items ``[I, d]``, and the items' views ``[I, d]``, behaviour last."""
-        layer0 = torch.cat([self.user.weight, self.item.weight])  # [U + I, d]
+        layer0 = self.ids()  # [U + I, d]
         users, items = self.split(propagate_layers(self.current_graph(), layer0, self.config.num_layers))
         depth = self.config.num_item_layers
         return users, items, [propagate_layers(graph, self.item.weight, depth, "last") for graph in self.item_graphs]

@@ -16,13 +16,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, Self
 
-import torch
 from torch import Tensor, nn
 
 from seqmm.data.corpus import Corpus
 from seqmm.graph import propagate_layers
 from seqmm.losses import bpr
-from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender, initialise_with
+from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender
 
 
 class FREEDOMConfig(ContentGraphConfig):
@@ -51,15 +50,11 @@ class FREEDOM(ContentGraphRecommender):
 
     def __init__(self, config: FREEDOMConfig):
         super().__init__(config)
-        self.user = nn.Embedding(config.num_users, config.hidden_size)
-        self.item = nn.Embedding(config.num_items, config.hidden_size)
+        self.make_ids()
         self.project = nn.ModuleDict(
             {name: nn.Linear(self.feature_dim(name), config.hidden_size, bias=False) for name in self.modalities}
         )
         self.post_init()
-
-    def _init_weights(self, module: nn.Module) -> None:
-        initialise_with(module, table=nn.init.xavier_uniform_)
 
     def bind(self, corpus: Corpus) -> Self:
         super().bind(corpus)
@@ -67,7 +62,7 @@ class FREEDOM(ContentGraphRecommender):
         return self
 
     def encode(self) -> tuple[Tensor, Tensor]:
-        layer0 = torch.cat([self.user.weight, self.item.weight])  # [U + I, d]
+        layer0 = self.ids()  # [U + I, d]
         users, items = self.split(propagate_layers(self.current_graph(), layer0, self.config.num_layers))
         if self.item_graph is None:
             return users, items

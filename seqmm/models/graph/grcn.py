@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from seqmm.data.corpus import Corpus
 from seqmm.graph import Graph, edge_products, propagate, propagate_layers, softmax_rows
 from seqmm.losses import bpr, half_squares
-from seqmm.models.graph.base import ContentConfig, ContentRecommender, initialise_with
+from seqmm.models.graph.base import ContentConfig, ContentRecommender
 
 
 class GRCNConfig(ContentConfig):
@@ -43,23 +43,18 @@ class GRCNConfig(ContentConfig):
 class GRCN(ContentRecommender):
     config_class = GRCNConfig
     config: GRCNConfig
+    table_init = staticmethod(nn.init.xavier_normal_)
+    linear_init = staticmethod(nn.init.xavier_normal_)
 
     def __init__(self, config: GRCNConfig):
         super().__init__(config)
         d, names = config.hidden_size, self.modalities
-        self.user = nn.Embedding(config.num_users, d)
-        self.item = nn.Embedding(config.num_items, d)
+        self.make_ids()
         self.preference = nn.ParameterDict({name: torch.empty(config.num_users, d) for name in names})
         self.project = nn.ModuleDict({name: nn.Linear(self.feature_dim(name), d) for name in names})
         self.user_confidence = nn.Embedding(config.num_users, len(names))
         self.item_confidence = nn.Embedding(config.num_items, len(names))
         self.post_init()
-
-    def _init_weights(self, module: nn.Module) -> None:
-        initialise_with(module, table=nn.init.xavier_normal_, linear=nn.init.xavier_normal_)
-        if module is self.preference:
-            for table in self.preference.values():
-                nn.init.xavier_normal_(table)
 
     def bind(self, corpus: Corpus) -> Self:
         super().bind(corpus)
@@ -87,7 +82,7 @@ class GRCN(ContentRecommender):
         content, attention = zip(*map(self.refine, self.modalities), strict=True)
         says = torch.stack(attention, 1) * confidence  # [2 E, M]
         refined = self.both_ways.reweighted(F.relu(says.max(1).values))
-        ids = F.normalize(torch.cat([self.user.weight, self.item.weight]), dim=-1)  # [U + I, d]
+        ids = F.normalize(self.ids(), dim=-1)  # [U + I, d]
         ids = propagate_layers(refined, ids, self.config.num_layers, combine="sum")
         users, items = torch.cat([ids, *content], 1).split([self.config.num_users, self.config.num_items])
         return users, items  # [n, (1 + M) d]

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from seqmm.distributed import gather_rows
 from seqmm.graph import propagate
 from seqmm.losses import bpr, info_nce
-from seqmm.models.graph.base import GraphConfig, GraphRecommender, initialise_with
+from seqmm.models.graph.base import GraphConfig, GraphRecommender
 from seqmm.nn.noise import dropout_table
 from seqmm.random import step_generator
 
@@ -51,17 +51,14 @@ class HCCFConfig(GraphConfig):
 class HCCF(GraphRecommender):
     config_class = HCCFConfig
     config: HCCFConfig
+    linear_init = staticmethod(nn.init.xavier_uniform_)
 
     def __init__(self, config: HCCFConfig):
         super().__init__(config)
-        self.user = nn.Embedding(config.num_users, config.hidden_size)
-        self.item = nn.Embedding(config.num_items, config.hidden_size)
+        self.make_ids()
         self.user_hyperedges = nn.Linear(config.hidden_size, config.num_hyperedges, bias=False)
         self.item_hyperedges = nn.Linear(config.hidden_size, config.num_hyperedges, bias=False)
         self.post_init()
-
-    def _init_weights(self, module: nn.Module) -> None:
-        initialise_with(module, table=nn.init.xavier_uniform_, linear=nn.init.xavier_uniform_)
 
     def propagate_local(self, x: Tensor, layer: int, step_seed: Tensor | None) -> Tensor:
         """One hop over the graph: ``[U + I, d]``."""
@@ -81,7 +78,7 @@ class HCCF(GraphRecommender):
         """The sum of all layers ``[U + I, d]``, and each layer's local and global view."""
         user_incidence = self.user_hyperedges(self.user.weight)  # [U, K]
         item_incidence = self.item_hyperedges(self.item.weight)  # [I, K]
-        total = x = torch.cat([self.user.weight, self.item.weight])
+        total = x = self.ids()
         views = []
         for layer in range(self.config.num_layers):
             users, items = self.split(x)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from seqmm.data.corpus import Corpus
 from seqmm.graph import Graph, knn_graph, propagate_layers
 from seqmm.losses import bpr, half_squares
-from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender, initialise_with
+from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender
 from seqmm.nn.bi_interaction import BiInteraction
 
 
@@ -49,16 +49,12 @@ class LatentGraphRecommender(ContentGraphRecommender):
 
     def __init__(self, config: LatentGraphConfig):
         super().__init__(config)
-        self.user = nn.Embedding(config.num_users, config.hidden_size)
-        self.item = nn.Embedding(config.num_items, config.hidden_size)
+        self.make_ids()
         self.project = nn.ModuleDict(
             {name: nn.Linear(self.feature_dim(name), config.hidden_size) for name in self.modalities}
         )
         if config.cf_model == "ngcf":
             self.layers = BiInteraction([config.hidden_size] * (config.num_layers + 1))
-
-    def _init_weights(self, module: nn.Module) -> None:
-        initialise_with(module, table=nn.init.xavier_uniform_)
 
     def bind(self, corpus: Corpus) -> Self:
         super().bind(corpus)
@@ -134,7 +130,7 @@ class LatentGraphRecommender(ContentGraphRecommender):
         """The backbone's users ``[U, d]`` and items ``[I, d]``."""
         if self.config.cf_model == "mf":
             return self.user.weight, self.item.weight
-        graph, layer0 = self.current_graph(), torch.cat([self.user.weight, self.item.weight])  # [U + I, d]
+        graph, layer0 = self.current_graph(), self.ids()  # [U + I, d]
         if self.config.cf_model == "ngcf":
             return self.split(torch.stack(self.layers(graph, layer0)).mean(0))
         return self.split(propagate_layers(graph, layer0, self.config.num_layers))

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from seqmm.data.corpus import Corpus
 from seqmm.graph import propagate, propagate_layers
 from seqmm.losses import bpr, embedding_norm, info_nce
-from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender, initialise_with
+from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender
 from seqmm.nn.noise import dropout_table
 from seqmm.random import step_generator
 
@@ -59,18 +59,15 @@ class LGMRecConfig(ContentGraphConfig):
 class LGMRec(ContentGraphRecommender):
     config_class = LGMRecConfig
     config: LGMRecConfig
+    linear_init = staticmethod(nn.init.xavier_uniform_)
 
     def __init__(self, config: LGMRecConfig):
         super().__init__(config)
-        self.user = nn.Embedding(config.num_users, config.hidden_size)
-        self.item = nn.Embedding(config.num_items, config.hidden_size)
+        self.make_ids()
         dims = {name: self.feature_dim(name) for name in self.modalities}
         self.project = nn.ModuleDict({name: nn.Linear(dims[name], config.hidden_size, bias=False) for name in dims})
         self.hyper = nn.ModuleDict({name: nn.Linear(dims[name], config.num_hyperedges, bias=False) for name in dims})
         self.post_init()
-
-    def _init_weights(self, module: nn.Module) -> None:
-        initialise_with(module, table=nn.init.xavier_uniform_, linear=nn.init.xavier_uniform_)
 
     def bind(self, corpus: Corpus) -> Self:
         super().bind(corpus)
@@ -110,7 +107,7 @@ class LGMRec(ContentGraphRecommender):
 
     def views(self, batch: Mapping[str, Tensor] | None = None) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
         """Final rows ``[U + I, d]``, and the global rows of users and items by modality."""
-        layer0 = torch.cat([self.user.weight, self.item.weight])
+        layer0 = self.ids()
         collaborative = propagate_layers(self.current_graph(), layer0, self.config.num_layers)
         items = self.split(collaborative)[1]
         hyper = {name: self.hyper_rows(name, items, batch) for name in self.modalities}

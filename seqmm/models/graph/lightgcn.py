@@ -11,12 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from seqmm.graph import propagate_layers
 from seqmm.losses import bpr, embedding_norm
-from seqmm.models.graph.base import GraphConfig, GraphRecommender, initialise_with
+from seqmm.models.graph.base import GraphConfig, GraphRecommender
 
 
 class LightGCNConfig(GraphConfig):
@@ -36,15 +35,11 @@ class LightGCN(GraphRecommender):
 
     def __init__(self, config: LightGCNConfig):
         super().__init__(config)
-        self.user = nn.Embedding(config.num_users, config.hidden_size)
-        self.item = nn.Embedding(config.num_items, config.hidden_size)
+        self.make_ids()
         self.post_init()
 
-    def _init_weights(self, module: nn.Module) -> None:
-        initialise_with(module, table=nn.init.xavier_uniform_)  # MMRec
-
     def encode(self) -> tuple[Tensor, Tensor]:
-        layer0 = torch.cat([self.user.weight, self.item.weight])  # [U + I, d]
+        layer0 = self.ids()  # [U + I, d]
         return self.split(propagate_layers(self.current_graph(), layer0, self.config.num_layers))
 
     def forward(self, batch: Mapping[str, Tensor], phase: str = "main") -> dict[str, Tensor]:

@@ -31,18 +31,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import reduce
 from itertools import combinations
-from typing import Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqmm.data.corpus import Corpus
-from seqmm.distributed import mean_over_ranks
 from seqmm.graph import propagate
 from seqmm.losses import bpr, cosine_loss, info_nce
 from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender, initialise_with
-from seqmm.nn.modality import two_layers
+from seqmm.nn.modality import PreferenceEncoder
 from seqmm.nn.noise import dropout_table
 from seqmm.random import step_generator
 
@@ -100,19 +99,6 @@ class View(NamedTuple):
     items: Tensor  # [I, w]
 
 
-class Branch(nn.Module):
-    """Layer 0 of a branch: user preferences and projected item features, scaled to length 1."""
-
-    def __init__(self, num_users: int, dim: int, inner_size: int, hidden_size: int):
-        super().__init__()
-        self.user = nn.Embedding(num_users, hidden_size)
-        self.project = two_layers(dim, inner_size, hidden_size)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """``[I, dim] -> [U + I, d]``."""
-        return F.normalize(torch.cat([self.user.weight, self.project(features)]))
-
-
 class ItemAttention(nn.Module):
     """Self-attention between M vectors of an item, residual, LayerNorm, mean; keys without a bias that cancels."""
 
@@ -146,12 +132,12 @@ class MENTOR(ContentGraphRecommender):
         users, inner, d = config.num_users, config.inner_size, config.hidden_size
         self.width = d * len(self.modalities)
         self.branches = nn.ModuleDict(
-            {name: Branch(users, self.feature_dim(name), inner, d) for name in self.modalities}
+            {name: PreferenceEncoder(users, self.feature_dim(name), inner, d) for name in self.modalities}
         )
         self.modal_weight = nn.Embedding(users, len(self.modalities))
         if self.has_ids:
             self.item = nn.Embedding(config.num_items, d)
-            self.id_branch = Branch(users, d, inner, d)
+            self.id_branch = PreferenceEncoder(users, d, inner, d)
         if config.feature_masking:
             self.predictor = nn.Linear(self.width, self.width)
         if config.item_fusion == "attention":
@@ -280,9 +266,9 @@ class MENTOR(ContentGraphRecommender):
 
     def norm(self, user: Tensor) -> Tensor:
         """Mean squares of the batch's preferences in each modality, added up, and of all modality weights."""
-        tables = [self.get_parameter(f"branches.{name}.user.weight") for name in self.modalities]
-        squares = [F.embedding(user, table).square().mean(-1) for table in tables]  # M [B]
-        return mean_over_ranks(torch.stack(squares).sum(0)) + self.modal_weight.weight.square().mean()
+        branches: Any = self.branches.values()
+        penalties = [branch.penalty(user) for branch in branches]  # M scalars
+        return torch.stack(penalties).sum() + self.modal_weight.weight.square().mean()
 
     def alignment(self, fused: View, single: list[View]) -> dict[int, Tensor]:
         """Level -> the sum of its distances; ``single`` holds the modalities, then the ids (if needed)."""

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from seqmm.data.corpus import Corpus
 from seqmm.graph import propagate, propagate_layers
 from seqmm.losses import bpr, half_squares, info_nce
-from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender, initialise_with
+from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender
 from seqmm.nn.modality import Gate, ModalAttention
 
 
@@ -55,16 +55,12 @@ class MGCN(ContentGraphRecommender):
     def __init__(self, config: MGCNConfig):
         super().__init__(config)
         d, several = config.hidden_size, len(self.modalities) > 1
-        self.user = nn.Embedding(config.num_users, d)
-        self.item = nn.Embedding(config.num_items, d)
+        self.make_ids()
         self.project = nn.ModuleDict({name: nn.Linear(self.feature_dim(name), d) for name in self.modalities})
         self.purify = nn.ModuleDict({name: Gate(d) for name in self.modalities})
         self.attention = ModalAttention(d) if several else None
         self.prefer = nn.ModuleDict({name: Gate(d) for name in self.modalities if several})
         self.post_init()
-
-    def _init_weights(self, module: nn.Module) -> None:
-        initialise_with(module, table=nn.init.xavier_uniform_)
 
     def bind(self, corpus: Corpus) -> Self:
         super().bind(corpus)
@@ -80,7 +76,7 @@ class MGCN(ContentGraphRecommender):
 
     def views(self) -> tuple[Tensor, Tensor]:
         """Behaviour and fused content, ``[U + I, d]`` each."""
-        layer0 = torch.cat([self.user.weight, self.item.weight])
+        layer0 = self.ids()
         behaviour = propagate_layers(self.current_graph(), layer0, self.config.num_layers)
         content = {name: self.purified(name) for name in self.modalities}
         if self.attention is None:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from seqmm.graph import Graph, propagate
 from seqmm.losses import bpr, half_squares
-from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender, initialise_with
+from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender
 
 
 class MMGCNConfig(ContentGraphConfig):
@@ -93,6 +93,8 @@ class MMGCNNetwork(nn.Module):
 class MMGCN(ContentGraphRecommender):
     config_class = MMGCNConfig
     config: MMGCNConfig
+    table_init = staticmethod(nn.init.xavier_normal_)
+    linear_init = staticmethod(nn.init.xavier_normal_)
     normalisation: ClassVar[Literal["rw"]] = "rw"
 
     def __init__(self, config: MMGCNConfig):
@@ -103,8 +105,7 @@ class MMGCN(ContentGraphRecommender):
                 "give widths of those only"
             )
         d = config.hidden_size
-        self.user = nn.Embedding(config.num_users, d)
-        self.item = nn.Embedding(config.num_items, d)
+        self.make_ids()
         self.preference = nn.ParameterDict()
         self.networks = nn.ModuleDict()
         for name in self.modalities:
@@ -115,14 +116,8 @@ class MMGCN(ContentGraphRecommender):
             table.requires_grad_(config.train_ids)
         self.post_init()
 
-    def _init_weights(self, module: nn.Module) -> None:
-        initialise_with(module, table=nn.init.xavier_normal_, linear=nn.init.xavier_normal_)
-        if module is self.preference:
-            for table in self.preference.values():
-                nn.init.xavier_normal_(table)
-
     def encode(self) -> tuple[Tensor, Tensor]:
-        ids = torch.cat([self.user.weight, self.item.weight])  # [U + I, d]
+        ids = self.ids()  # [U + I, d]
         rows = [
             self.networks[name](self.features(name), self.preference[name], ids, self.current_graph())
             for name in self.modalities

@@ -48,8 +48,10 @@ from seqmm.graph import BLOCK_ELEMENTS, Graph, propagate
 from seqmm.losses import bpr, cross_entropy, half_squares, two_view_info_nce
 from seqmm.models.base import Stage
 from seqmm.models.graph.base import ContentConfig, ContentRecommender, initialise_with
+from seqmm.nn.critic import Critic
 from seqmm.nn.features import Constant, FeatureTable
-from seqmm.nn.noise import dropout_rows, dropout_table, uniform_rows
+from seqmm.nn.modality import CrossModalAttention
+from seqmm.nn.noise import dropout_table, uniform_rows
 from seqmm.random import derive_seed, torch_hash, torch_uniform
 
 
@@ -128,52 +130,6 @@ class Views(NamedTuple):
     gathered: dict[str, Tensor]  # e_u^m [U, d]
 
 
-class CrossModalAttention(nn.Module):
-    """Modalities of one node attend to each other; values are the vectors themselves, whole, in every head."""
-
-    def __init__(self, hidden_size: int, num_heads: int):
-        super().__init__()
-        self.num_heads = num_heads
-        self.query = nn.Linear(hidden_size, hidden_size, bias=False)
-        self.key = nn.Linear(hidden_size, hidden_size, bias=False)
-        self.outer = nn.Linear(num_heads * hidden_size, hidden_size, bias=False)
-
-    def forward(self, vectors: Sequence[Tensor]) -> Tensor:
-        """``[n, d]`` of each modality ``->`` the mean of their attended vectors ``[n, d]``."""
-        x = torch.stack(list(vectors), 1)  # [n, M, d]
-        query, key = (map(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for map in (self.query, self.key))
-        weight = (query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5).softmax(-1)  # [n, heads, M, M]
-        return self.outer((weight.mean(2) @ x).flatten(1))  # the mean over queries first: the rest is linear in it
-
-
-class Critic(nn.Module):
-    """Scores rows of interactions; dropout is always on, and a function of the row's seed."""
-
-    def __init__(self, config: MMSSLConfig):
-        super().__init__()
-        self.config = config
-        width = config.critic_dim or config.num_items
-        sizes = [width, max(1, width // 4), max(1, width // 8)]
-        self.linear = nn.ModuleList(nn.Linear(*pair) for pair in zip(sizes, sizes[1:], strict=False))
-        self.norm = nn.ModuleList(self._norm(size) for size in sizes[1:])
-        self.outer = nn.Linear(sizes[-1], 1, bias=config.critic_output == "sigmoid")  # else it cancels in differences
-
-    def _norm(self, size: int) -> nn.Module:
-        if self.config.critic_norm == "batch":
-            return nn.BatchNorm1d(size, track_running_stats=False)
-        return nn.LayerNorm(size, elementwise_affine=False) if self.config.critic_norm == "layer" else nn.Identity()
-
-    def forward(self, x: Tensor, row_seed: Tensor, stream: str) -> Tensor:
-        """``[n, width] -> [n]``."""
-        with torch.autocast(x.device.type, enabled=False):  # a penalty on gradients needs their digits
-            x = x.to(torch.promote_types(x.dtype, torch.float32))
-            for number, p in enumerate(self.config.critic_dropout):
-                x = self.norm[number](F.leaky_relu(self.linear[number](x), self.config.critic_slope))
-                x = dropout_rows(x, p, row_seed, f"{stream} {number}")
-            score = self.outer(x).squeeze(-1)
-            return 100 * torch.sigmoid(score) if self.config.critic_output == "sigmoid" else score
-
-
 class MMSSL(ContentRecommender):
     stages: ClassVar[tuple[Stage, ...]] = (Stage(UserCollator, ("critic", "main")),)
     config_class = MMSSLConfig
@@ -185,8 +141,7 @@ class MMSSL(ContentRecommender):
         size, count = config.hidden_size, len(self.modalities)
         if size % config.num_heads:
             raise ValueError(f"hidden_size {size} must be a multiple of num_heads {config.num_heads}")
-        self.user = nn.Embedding(config.num_users, size)
-        self.item = nn.Embedding(config.num_items, size)
+        self.make_ids()
         self.project = nn.ModuleDict({name: nn.Linear(self.feature_dim(name), size) for name in self.modalities})
         self.attention: nn.Module | None = None
         if config.modality_graphs != "none":
@@ -197,7 +152,12 @@ class MMSSL(ContentRecommender):
         if config.modality_graphs == "learned":  # a checkpoint scores with the graphs it was saved with; -1 = R
             graphs = torch.full((count, config.num_users, config.num_neighbors), -1)
             self.register_buffer("learned", graphs)
-        self.critic = Critic(config) if config.adversarial == "wgan" else None
+        self.critic: Critic | None = None
+        if config.adversarial == "wgan":
+            width = config.critic_dim or config.num_items
+            self.critic = Critic(
+                width, config.critic_dropout, config.critic_slope, config.critic_norm, config.critic_output
+            )
         if self.critic is None:
             self.stages = (Stage(UserCollator),)  # type: ignore[misc]  # nothing for a critic's phase
         self.post_init()

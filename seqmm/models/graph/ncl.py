@@ -20,12 +20,12 @@ from typing import Self
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from seqmm.data.corpus import Corpus
 from seqmm.graph import propagate
 from seqmm.losses import bpr, embedding_norm, info_nce
-from seqmm.models.graph.base import GraphConfig, GraphRecommender, initialise_with
+from seqmm.models.graph.base import GraphConfig, GraphRecommender
 from seqmm.nn.clustering import kmeans
 
 Pair = tuple[Tensor, Tensor]
@@ -65,12 +65,8 @@ class NCL(GraphRecommender):
 
     def __init__(self, config: NCLConfig):
         super().__init__(config)
-        self.user = nn.Embedding(config.num_users, config.hidden_size)
-        self.item = nn.Embedding(config.num_items, config.hidden_size)
+        self.make_ids()
         self.post_init()
-
-    def _init_weights(self, module: nn.Module) -> None:
-        initialise_with(module, table=nn.init.xavier_uniform_)
 
     def bind(self, corpus: Corpus) -> Self:
         """Raises ValueError if there are fewer users or items than clusters."""
@@ -100,7 +96,7 @@ class NCL(GraphRecommender):
 
     def layers(self, count: int) -> list[Tensor]:
         """Outputs ``[U + I, d]`` of layers 0 to ``count``."""
-        layers = [torch.cat([self.user.weight, self.item.weight])]
+        layers = [self.ids()]
         for _ in range(count):
             layers.append(propagate(self.current_graph(), layers[-1]))
         return layers

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from seqmm.losses import bpr, half_squares
-from seqmm.models.graph.base import GraphConfig, GraphRecommender, initialise_with
+from seqmm.models.graph.base import GraphConfig, GraphRecommender
 from seqmm.nn.bi_interaction import BiInteraction
 from seqmm.random import step_generator
 
@@ -49,23 +49,20 @@ class NGCFConfig(GraphConfig):
 class NGCF(GraphRecommender):
     config_class = NGCFConfig
     config: NGCFConfig
+    linear_init = staticmethod(nn.init.xavier_uniform_)  # authors' code
     normalisation: ClassVar[Literal["rw_self"]] = "rw_self"
 
     def __init__(self, config: NGCFConfig):
         super().__init__(config)
-        self.user = nn.Embedding(config.num_users, config.hidden_size)
-        self.item = nn.Embedding(config.num_items, config.hidden_size)
+        self.make_ids()
         sizes = (config.hidden_size, *config.layer_sizes)
         self.layers = BiInteraction(sizes, config.slope, joint=config.activation == "joint")
         self.post_init()
 
-    def _init_weights(self, module: nn.Module) -> None:
-        initialise_with(module, table=nn.init.xavier_uniform_, linear=nn.init.xavier_uniform_)  # authors' code
-
     def encode(self, step_seed: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Without a ``step_seed`` nothing is dropped."""
         graph, config = self.current_graph(), self.config
-        layer0 = torch.cat([self.user.weight, self.item.weight])  # [U + I, d]
+        layer0 = self.ids()  # [U + I, d]
         if step_seed is not None and config.node_dropout > 0:
             # rw_self is directed: the two entries of an interaction are dropped independently
             generator = step_generator(step_seed, "node_dropout", layer0.device)

@@ -73,11 +73,6 @@ class PGL(ContentGraphRecommender):
         )
         self.post_init()
 
-    def _init_weights(self, module: nn.Module) -> None:
-        if module is self.user:
-            for table in self.user.values():
-                nn.init.xavier_uniform_(table)
-
     def bind(self, corpus: Corpus) -> Self:
         super().bind(corpus)
         self.item_graph = self.frozen_item_graph(self.config.num_neighbors)

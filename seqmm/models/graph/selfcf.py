@@ -59,8 +59,7 @@ class SelfCF(GraphRecommender):
 
     def __init__(self, config: SelfCFConfig):
         super().__init__(config)
-        self.user = nn.Embedding(config.num_users, config.hidden_size)
-        self.item = nn.Embedding(config.num_items, config.hidden_size)
+        self.make_ids()
         self.predictor = nn.Linear(config.hidden_size, config.hidden_size)
         self.unwritten: list[tuple[Tensor, ...]] = []  # user ids, their rows, item ids, their rows of this step
         if config.perturbation == "history":
@@ -88,7 +87,7 @@ class SelfCF(GraphRecommender):
         return {"negatives": False}
 
     def encode(self) -> tuple[Tensor, Tensor]:
-        layer0 = torch.cat([self.user.weight, self.item.weight])  # [U + I, d]
+        layer0 = self.ids()  # [U + I, d]
         users, items = self.split(propagate_layers(self.current_graph(), layer0, self.config.num_layers))
         return torch.cat([self.predictor(users), users], 1), torch.cat([items, self.predictor(items)], 1)  # [n, 2d]
 
@@ -113,7 +112,7 @@ class SelfCF(GraphRecommender):
     def forward(self, batch: Mapping[str, Tensor], phase: str = "main") -> dict[str, Tensor]:
         generator = step_generator(batch["step_seed"], "edges", self.user.weight.device)
         rate = self.config.edge_dropout * float(torch.rand((), generator=generator, device=generator.device))
-        layer0 = torch.cat([self.user.weight, self.item.weight])  # [U + I, d]
+        layer0 = self.ids()  # [U + I, d]
         nodes = propagate_layers(self.dropped_graph(rate, generator), layer0, self.config.num_layers)
         users, items = self.split(nodes)
         user, item = F.embedding(batch["user"], users), F.embedding(batch["positive"], items)  # [B, d]

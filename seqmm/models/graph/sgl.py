@@ -17,12 +17,12 @@ from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from seqmm.data.corpus import Corpus
 from seqmm.graph import Graph, propagate, propagate_layers
 from seqmm.losses import bpr, half_squares, info_nce
-from seqmm.models.graph.base import GraphConfig, GraphRecommender, initialise_with
+from seqmm.models.graph.base import GraphConfig, GraphRecommender
 
 
 class SGLConfig(GraphConfig):
@@ -50,12 +50,8 @@ class SGL(GraphRecommender):
 
     def __init__(self, config: SGLConfig):
         super().__init__(config)
-        self.user = nn.Embedding(config.num_users, config.hidden_size)
-        self.item = nn.Embedding(config.num_items, config.hidden_size)
+        self.make_ids()
         self.post_init()
-
-    def _init_weights(self, module: nn.Module) -> None:
-        initialise_with(module, table=nn.init.xavier_uniform_)
 
     def bind(self, corpus: Corpus) -> Self:
         super().bind(corpus)
@@ -80,7 +76,7 @@ class SGL(GraphRecommender):
             self.augmented[name] = self.interactions.subgraph(tensor.cpu()).normalised(self.normalisation)
 
     def layer0(self) -> Tensor:
-        return torch.cat([self.user.weight, self.item.weight])  # [U + I, d]
+        return self.ids()  # [U + I, d]
 
     def encode(self) -> tuple[Tensor, Tensor]:
         return self.split(propagate_layers(self.current_graph(), self.layer0(), self.config.num_layers))

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from seqmm.graph import propagate_layers
 from seqmm.losses import info_nce
-from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender, initialise_with
+from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender
 from seqmm.nn.noise import dropout_table
 from seqmm.random import step_generator
 
@@ -56,12 +56,12 @@ class SLMRecConfig(ContentGraphConfig):
 class SLMRec(ContentGraphRecommender):
     config_class = SLMRecConfig
     config: SLMRecConfig
+    linear_init = staticmethod(nn.init.xavier_uniform_)
 
     def __init__(self, config: SLMRecConfig):
         super().__init__(config)
         d, links = config.hidden_size, len(self.modalities) if config.ssl_task == "fac" else 0
-        self.user = nn.Embedding(config.num_users, d)
-        self.item = nn.Embedding(config.num_items, d)
+        self.make_ids()
         self.project = nn.ModuleDict({name: nn.Linear(self.feature_dim(name), d) for name in self.modalities})
         self.read_user = nn.Linear(d * (1 + len(self.modalities)), d)
         self.read_item = nn.Linear(d * (1 + len(self.modalities)), d)
@@ -69,9 +69,6 @@ class SLMRec(ContentGraphRecommender):
         self.fused = nn.ModuleList([nn.Linear(d, width) for width in widths])  # into the next space of the chain
         self.own = nn.ModuleList([nn.Linear(d, width, bias=False) for width in widths])
         self.post_init()
-
-    def _init_weights(self, module: nn.Module) -> None:
-        initialise_with(module, table=nn.init.xavier_uniform_, linear=nn.init.xavier_uniform_)
 
     def collator_options(self, stage: int) -> dict[str, object]:
         return {"negatives": False}

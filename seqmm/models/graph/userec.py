@@ -46,7 +46,7 @@ from torch import Tensor, nn
 from seqmm.data.corpus import Corpus
 from seqmm.graph import behaviour_graph, propagate, propagate_layers
 from seqmm.losses import bpr, half_squares, info_nce
-from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender, initialise_with
+from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender
 from seqmm.nn.features import Constant
 from seqmm.nn.noise import dropout_rows
 from seqmm.nn.positions import index_codes
@@ -109,9 +109,6 @@ class USERec(ContentGraphRecommender):
             for linear in (self.query, self.key):
                 nn.init.xavier_uniform_(linear.weight)
         self.post_init()
-
-    def _init_weights(self, module: nn.Module) -> None:
-        initialise_with(module, table=nn.init.xavier_uniform_)  # projections: torch's own start, as in PGL
 
     def bind(self, corpus: Corpus) -> Self:
         super().bind(corpus)

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqmm.losses import bpr, embedding_norm
-from seqmm.models.graph.base import ContentConfig, ContentRecommender, initialise_with
+from seqmm.models.graph.base import ContentConfig, ContentRecommender
 
 
 class VBPRConfig(ContentConfig):
@@ -34,6 +34,7 @@ class VBPRConfig(ContentConfig):
 class VBPR(ContentRecommender):
     config_class = VBPRConfig
     config: VBPRConfig
+    linear_init = staticmethod(nn.init.xavier_normal_)  # MMRec
 
     def __init__(self, config: VBPRConfig):
         super().__init__(config)
@@ -41,9 +42,6 @@ class VBPR(ContentRecommender):
         self.item = nn.Embedding(config.num_items, config.hidden_size)
         self.project = nn.Linear(sum(map(self.feature_dim, self.modalities)), config.hidden_size)
         self.post_init()
-
-    def _init_weights(self, module: nn.Module) -> None:
-        initialise_with(module, table=nn.init.xavier_uniform_, linear=nn.init.xavier_normal_)  # MMRec
 
     def represent_items(self, items: Tensor) -> Tensor:
         content = torch.cat([F.embedding(items, self.features(name)) for name in self.modalities], -1)
