@@ -440,6 +440,9 @@ class Trainer:
         if self.accelerator.num_processes > 1:
             for tensor in self.model.state_dict().values():
                 dist.broadcast(tensor, 0)
+        published = dict(self.model.named_buffers())
+        for name in self.model.hook_state.keys() & published.keys():
+            self.model.on_state(name, published[name])  # what depends on it is that of the best weights again
 
     # -- evaluation and logging ---------------------------------------------------------------------------------------
 

@@ -26,11 +26,10 @@ from seqmm.models.sequential.msm4sr import (
 from seqmm.nn.features import FeatureTable
 from seqmm.nn.pooling import AttentionPooling
 from seqmm.random import torch_uniform
-from tests.conftest import GOLDENS
+from tests.models.golden import golden_files
 
 IMAGE, TEXT = 0, 1  # modalities are sorted by name
-FILES = sorted(GOLDENS.glob("msm4sr_*.npz"))
-assert FILES, f"no msm4sr golden in {GOLDENS}"
+FILES = golden_files("msm4sr")
 
 
 def close(actual, golden, relative):

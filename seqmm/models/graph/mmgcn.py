@@ -17,12 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqmm.data.corpus import Corpus
 from seqmm.graph import Graph, propagate
 from seqmm.losses import bpr, half_squares
 from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender
@@ -112,9 +113,13 @@ class MMGCN(ContentGraphRecommender):
             dim, latent = self.feature_dim(name), config.latent.get(name)
             self.preference[name] = nn.Parameter(torch.empty(config.num_users, latent or dim))
             self.networks[name] = MMGCNNetwork(dim, latent, d, config.num_layers)
-        for table in (self.user, self.item, self.preference):
-            table.requires_grad_(config.train_ids)
         self.post_init()
+
+    def bind(self, corpus: Corpus) -> Self:
+        super().bind(corpus)
+        for table in (self.user, self.item, self.preference):
+            table.requires_grad_(self.config.train_ids)  # here, because loading forgets it
+        return self
 
     def encode(self) -> tuple[Tensor, Tensor]:
         ids = self.ids()  # [U + I, d]

@@ -267,10 +267,6 @@ class MMSSL(ContentRecommender):
         views = self.views()
         return views.users, views.items
 
-    def tables(self) -> dict[str, Tensor]:
-        self.attach_modality_graphs()  # loading other weights (the best ones) changed the buffer
-        return super().tables()
-
     # -- rows of interactions -----------------------------------------------------------------------------------------
 
     def observed(self, user: Tensor) -> Tensor:
