@@ -18,11 +18,13 @@ quickstart: .venv/.installed
 		$(CONFIGS)/sasrec/quickstart.yaml $(CONFIGS)/sasrecm/quickstart.yaml
 	$(LAUNCH) recipes/recommend.py --checkpoint $(RUNS)/finetune --user 1
 
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
+
 test: .venv/.installed
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-fast: .venv/.installed
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 lint: .venv/.installed
 	$(BIN)/ruff check .

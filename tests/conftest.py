@@ -24,3 +24,10 @@ def repository() -> Path:
 @pytest.fixture(scope="session")
 def goldens() -> Path:
     return GOLDENS
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Under xdist a file's tests share a worker and its fixtures; the contract's, which share none, are dealt out."""
+    for item in items:
+        if item.path.name != "test_contract.py":
+            item.add_marker(pytest.mark.xdist_group(item.path.name))

@@ -35,7 +35,7 @@ def main() -> None:
         corpus = case.corpus()
         model = case.model(corpus)
         evaluator = Evaluator(corpus, "validation", ks=(5,), metrics=("ndcg",), batch_size=7)
-        args = TrainArguments(epochs=2, batch_size=13, learning_rate=0.05, seed=3, overwrite=True, log_every=1)
+        args = TrainArguments(epochs=2, batch_size=27, learning_rate=0.05, seed=3, overwrite=True, log_every=1)
         trainer = SGDTrainer(model, corpus, args, evaluator=evaluator, monitor="ndcg@5", output_dir=output / name)
         assert trainer.accelerator.num_processes == processes, trainer.accelerator.distributed_type
         losses: list[dict[str, float]] = []
