@@ -57,12 +57,15 @@ def main() -> None:
     parser.add_argument("--random-features", nargs="*", default=[])
     parser.add_argument("--steps", type=int, default=3)
     options, rest = parser.parse_known_args()
-    if options.threads < 1 or options.epochs < 1:
-        raise ValueError(f"--threads ({options.threads}) and --epochs ({options.epochs}) must be at least 1")
+    if min(options.threads, options.epochs, options.steps) < 1:
+        given = f"--threads ({options.threads}), --epochs ({options.epochs}) and --steps ({options.steps})"
+        raise ValueError(f"{given} must be at least 1")
     if options.primitives and not {"-h", "--help"} & set(rest):
         measure_primitives(options.corpus, options.protocol, options.threads)
         return
     if options.models is not None and not {"-h", "--help"} & set(rest):
+        if rest:
+            raise ValueError(f"--models takes settings from the YAML files, not from flags: {' '.join(rest)}")
         measure_steps(options)
         return
     default = folder("recipes") / "configs" / "lightgcn" / "movielens.yaml"

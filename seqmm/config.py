@@ -14,10 +14,11 @@ import inspect
 import itertools
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def load_run(
     description: str = "",
     default_config: str | None = None,
     pretraining: bool = False,
-    swept: bool = False,
+    sweep: Mapping[str, Any] = MappingProxyType({}),
 ) -> RunConfig:
     """Reads a run's configuration from ``argv``.
 
@@ -159,7 +160,7 @@ def load_run(
         description: the recipe's docstring, shown by --help.
         default_config: YAML file used when argv names neither --config nor --model.model-type.
         pretraining: whether the model's pretraining head is meant.
-        swept: ``argv`` holds one of :func:`sweep_of`'s lists of flags, so a file with a sweep is one run.
+        sweep: one of :func:`sweep_of`'s runs: values that go before the file's own.
 
     Raises:
         ValueError: for an unknown key, section or model; the text names the file, the key and the nearest valid one.
@@ -180,8 +181,11 @@ def load_run(
     if config_path is None and model_type is None and not wants_help:
         config_path = default_config
     values = read_yaml(config_path) if config_path else {}
-    if values.pop("sweep", None) is not None and not swept:
+    if values.pop("sweep", None) is not None and not sweep:
         raise ValueError(f"{config_path} is a sweep, many runs: give it to recipes/benchmark.py --runs")
+    for key, value in sweep.items():
+        section, _, name = key.partition(".")
+        values.setdefault(section, {})[name] = value
     in_file = values.get("model", {}).pop("model_type", None) if isinstance(values.get("model"), dict) else None
     model_type = model_type or in_file
     if model_type is None:
@@ -234,22 +238,20 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     return values
 
 
-def sweep_of(path: str | Path) -> list[dict[str, str]]:
+def sweep_of(path: str | Path) -> list[dict[str, Any]]:
     """The runs of a YAML file: its ``sweep``, a list of grids ``{section.key: [values]}``; every combination is a run.
 
     Returns:
-        ``{section.key: value}`` of each run, values as on a command line; ``[{}]`` for a file without a sweep.
+        ``{section.key: value}`` of each run, for :func:`load_run`; ``[{}]`` for a file without a sweep.
 
     Raises:
         ValueError: for a sweep of another form, or two equal runs.
     """
     grids = read_yaml(path).get("sweep", [{}])
-    lists = isinstance(grids, list) and all(isinstance(grid, dict) for grid in grids)
+    lists = isinstance(grids, list) and grids and all(isinstance(grid, dict) for grid in grids)
     if not lists or not all(isinstance(values, list) and values for grid in grids for values in grid.values()):
         raise ValueError(f"{path}: sweep must be a list of grids, each a mapping of section.key to a list of values")
-    runs = [
-        dict(zip(grid, map(str, values), strict=True)) for grid in grids for values in itertools.product(*grid.values())
-    ]
+    runs = [dict(zip(grid, values, strict=True)) for grid in grids for values in itertools.product(*grid.values())]
     for number, run in enumerate(runs):
         if run in runs[:number]:
             raise ValueError(f"{path}: the sweep gives {run} twice")

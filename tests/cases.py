@@ -99,6 +99,7 @@ CASES = {
     "freedom-one": Case("freedom", _SMALL | {"edge_keep": 0.6, "num_neighbors": 4}, ("text",), slow=False),
     "freedom-three": Case("freedom", _SMALL | {"edge_keep": 0.6, "num_neighbors": 4}, (*_DENSE, "audio"), slow=False),
     "freedom-none": Case("freedom", _SMALL, slow=False),
+    "freedom-graph-alone": Case("freedom", _SMALL | {"modal_weight": 0.0, "num_neighbors": 4}, _DENSE, slow=False),
     "mentor": Case("mentor", _MENTOR, _DENSE),
     "mentor-attention": Case("mentor", _MENTOR | {"item_fusion": "attention"}, _DENSE),
     "mentor-one": Case("mentor", _MENTOR, ("text",), slow=False),

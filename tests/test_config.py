@@ -84,16 +84,21 @@ def test_a_sweep_is_every_combination_of_each_grid(file):
     path = file(model={"model_type": "lightgcn"}, sweep=sweep)
     runs = sweep_of(path)
     assert [(run["model.num_layers"], run.get("train.seed")) for run in runs] == [
-        ("1", "0"), ("1", "5"), ("2", "0"), ("2", "5"), ("3", None)
+        (1, 0), (1, 5), (2, 0), (2, 5), (3, None)
     ]  # fmt: skip
     with pytest.raises(ValueError, match=r"sweep, many runs.*benchmark"):
         load_run(["--config", path])
-    for wrong in ({"model.num_layers": [1]}, [{"model.num_layers": 1}], [{"model.num_layers": []}]):
+    for wrong in ({"model.num_layers": [1]}, [{"model.num_layers": 1}], [{"model.num_layers": []}], []):
         with pytest.raises(ValueError, match="list of grids"):
             sweep_of(file(model={"model_type": "lightgcn"}, sweep=wrong))
     with pytest.raises(ValueError, match="twice"):
         sweep_of(file(model={"model_type": "lightgcn"}, sweep=[{"train.seed": [1]}, {"train.seed": [1]}]))
     assert sweep_of(file(model={"model_type": "lightgcn"})) == [{}]
+    levels = file(model={"model_type": "mentor"}, sweep=[{"model.align_levels": [[1], [1, 2]]}])
+    assert [load_run(["--config", levels], sweep=run).model.align_levels for run in sweep_of(levels)] == [(1,), (1, 2)]
+    wrong = file(model={"model_type": "lightgcn"}, sweep=[{"model.num_layer": [1]}])
+    with pytest.raises(ValueError, match="model.num_layer; did you mean 'num_layers'"):
+        load_run(["--config", wrong], sweep=sweep_of(wrong)[0])
 
 
 def _yamls():
@@ -106,8 +111,7 @@ def _yamls():
 def test_every_shipped_yaml_is_a_run(path):
     pretraining = "recipes/pretrain.py" in path.read_text().splitlines()[0]
     for options in sweep_of(path):
-        flags = [part for key, value in options.items() for part in (f"--{key.replace('_', '-')}", value)]
-        run = load_run(["--config", str(path), *flags], pretraining=pretraining, swept=True)
+        run = load_run(["--config", str(path)], pretraining=pretraining, sweep=options)
         assert run.model.model_type == path.parent.name
     first, second = path.read_text().splitlines()[:2]
     assert first.startswith("# accelerate launch") and str(path.relative_to(path.parents[3])) in first

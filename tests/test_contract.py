@@ -82,6 +82,23 @@ def test_gradient_reaches_every_parameter(name):
             assert reached.get(key, 0.0) > 1e-9, f"{key} gets no gradient: {reached.get(key)}"
 
 
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_step_in_bfloat16_is_near_one_in_float32(name):
+    corpus = CASES[name].corpus()
+    model = CASES[name].model(corpus)
+    for number, stage in enumerate(model.stages):
+        batch = _first_batch(model, corpus, size=64, stage=number)
+        for phase in stage.phases:
+            expected = float(model(batch, phase)["loss"].detach())
+            model.zero_grad()
+            with torch.autocast("cpu", torch.bfloat16):
+                loss = model(batch, phase)["loss"]
+            loss.backward()
+            assert float(loss.detach()) == pytest.approx(expected, rel=0.05, abs=0.02)
+            gradients = [p.grad for p in model.parameters() if p.grad is not None]
+            assert gradients and all(torch.isfinite(gradient).all() for gradient in gradients)
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_save_load_bind(name, tmp_path):
     corpus = CASES[name].corpus()

@@ -96,8 +96,8 @@ def plan(sources: Sequence[str], seeds: Sequence[int], output: Path, corpus_path
             continue
         file = _find(source)
         _refuse_pretraining(file, source)
-        run = load_run(["--config", str(file)], swept=True)
         for options in sweep_of(file):
+            run = load_run(["--config", str(file)], sweep=options)
             for seed in seeds if model_class(run.model.model_type).stages else seeds[:1]:
                 cells.append(_to_train(file, seed, output, corpus_path, options))
     _check_precision(cells)
@@ -121,10 +121,9 @@ def plan(sources: Sequence[str], seeds: Sequence[int], output: Path, corpus_path
 
 
 def _to_train(
-    file: Path, seed: int, output: Path, corpus_path: str | None, options: Mapping[str, str] = MappingProxyType({})
+    file: Path, seed: int, output: Path, corpus_path: str | None, options: Mapping[str, Any] = MappingProxyType({})
 ) -> Cell:
-    flags = [part for key, value in options.items() for part in (f"--{key.replace('_', '-')}", value)]
-    run = load_run(["--config", str(file), "--train.seed", str(seed), *flags], swept=True)
+    run = load_run(["--config", str(file), "--train.seed", str(seed)], sweep=options)
     before, own_path = None, run.data.path
     if run.train.init_from is not None and run.train.init_from.endswith(".yaml"):
         first = _find(run.train.init_from)
@@ -135,7 +134,7 @@ def _to_train(
         _write_to(pretrain, output / "runs" / before.name)
         run.train.init_from = pretrain.train.output_dir
     _use_corpus(run, corpus_path)
-    swept = ["=".join((key.rpartition(".")[2], value)) for key, value in options.items()]
+    swept = [f"{key.rpartition('.')[2]}={value}" for key, value in options.items()]
     cell = Cell(" ".join([_label(file), *swept]), seed, str(file), run, before)
     _write_to(run, output / "runs" / cell.name)
     return cell

@@ -22,6 +22,7 @@ def dropout_table(x: Tensor, p: float, step_seed: Tensor, stream: str) -> Tensor
     """
     if p == 0:
         return x
+    _check(p, stream)
     uniform = torch.rand(x.shape, generator=step_generator(step_seed, stream, x.device), device=x.device)
     return x * (uniform >= p) / (1 - p)
 
@@ -30,7 +31,13 @@ def dropout_rows(x: Tensor, p: float, row_seed: Tensor, stream: str) -> Tensor:
     """Inverted dropout of this rank's rows ``[B, d]``; a row's mask is a function of its ``row_seed [B]``."""
     if p == 0:
         return x
+    _check(p, stream)
     return x * (uniform_rows(x.shape[1], row_seed, stream) >= p) / (1 - p)
+
+
+def _check(p: float, stream: str) -> None:
+    if not 0 <= p < 1:
+        raise ValueError(f"dropout of {stream}: {p} of the entries cannot be dropped; choose at least 0 and below 1")
 
 
 def uniform_rows(width: int, row_seed: Tensor, stream: str) -> Tensor:

@@ -153,7 +153,8 @@ class Trainer:
                             self._optimise(phase, group, epoch, len(batches))
                         self.state.step += 1
                         self.state.batch += len(group)
-                        self.model.on_step_end(self.state.step)
+                        if not self.accelerator.optimizer_step_was_skipped:  # fp16: the scale was too large
+                            self.model.on_step_end(self.state.step)
                         self._after_step(epoch)
                     self.state.stage, self.state.batch = number + 1, 0
                 self.state.seconds += time.perf_counter() - started
@@ -366,7 +367,7 @@ class Trainer:
             for name, tensor in list(self.model.hook_state.items()):
                 shared = broadcast(tensor.to(self.accelerator.device)).to(tensor.device)
                 if not torch.equal(shared, tensor):
-                    self.model.set_state(name, shared)
+                    self.model.set_state(name, shared, publish=name in dict(self.model.named_buffers()))
 
     def _generator(self, *keys: int | str) -> torch.Generator:
         return torch.Generator().manual_seed(derive_seed(*keys, self.args.seed))

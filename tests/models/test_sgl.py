@@ -79,7 +79,7 @@ def test_a_view_is_the_mean_of_its_layers():
         SGLConfig(hidden_size=8, augmentation="walk", drop=0.3, num_layers=2), synthetic_corpus(num_users=30)
     )
     model.on_stage_start(0, 0, torch.Generator().manual_seed(0))
-    layer0 = model.layer0()
+    layer0 = model.ids()
     first = model.augmented["view1_0"].dense() @ layer0
     second = model.augmented["view1_1"].dense() @ first
     view = torch.cat(model.encode_view(model.view_names[0]))

@@ -149,15 +149,25 @@ class ContentRecommender(PairRecommender):
                 f"{config.model_type} needs at least {self.min_modalities} feature set(s) of the items, the corpus was "
                 f"loaded with {len(config.features)}; name them with --data.features"
             )
-        trained = config.features if config.train_features else {}
+        self.mixing_weights()  # names of other modalities are refused, whether or not the model mixes
+        trained = config.features if config.train_features and self.reads_content else {}
         self.trained_features = nn.ParameterDict(
             {name: nn.Parameter(torch.empty(config.num_items, made["dim"])) for name, made in trained.items()}
         )
 
     @property
+    def reads_content(self) -> bool:
+        """False if content only builds graphs (under these settings): then no copy of it is trained."""
+        return True
+
+    @property
     def modalities(self) -> tuple[str, ...]:
         """Names of the feature sets, in the order of ``--data.features``."""
         return tuple(self.config.feature_order)
+
+    def _init_weights(self, module: nn.Module) -> None:
+        if module is not self.trained_features:  # these start as the features
+            super()._init_weights(module)
 
     def feature_dim(self, name: str) -> int:
         return int(self.config.features[name]["dim"])
@@ -189,7 +199,7 @@ class ContentRecommender(PairRecommender):
         """
         given = self.config.modality_weights
         if not given:
-            return [1 / len(self.modalities)] * len(self.modalities)
+            return [1 / len(self.modalities) for _ in self.modalities]
         if set(given) != set(self.modalities):
             raise ValueError(
                 f"model.modality_weights names {sorted(given)} but the feature sets are {sorted(self.modalities)}; "

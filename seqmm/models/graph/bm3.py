@@ -53,10 +53,13 @@ class BM3(ContentGraphRecommender):
         super().__init__(config)
         self.make_ids()
         self.predict = nn.Linear(config.hidden_size, config.hidden_size)
-        self.project = nn.ModuleDict(
-            {name: nn.Linear(self.feature_dim(name), config.hidden_size) for name in self.modalities}
-        )
+        read = self.modalities * self.reads_content
+        self.project = nn.ModuleDict({name: nn.Linear(self.feature_dim(name), config.hidden_size) for name in read})
         self.post_init()
+
+    @property
+    def reads_content(self) -> bool:
+        return self.config.modal_weight != 0
 
     def collator_options(self, stage: int) -> dict[str, object]:
         return {"negatives": False}
@@ -85,7 +88,7 @@ class BM3(ContentGraphRecommender):
             "norm": (users.norm() + items.norm()) / self.config.num_items,
         }
         loss = losses["user"] + losses["item"] + self.config.regularization * losses["norm"]
-        for name in self.modalities:
+        for name in self.project:
             content = self.project[name](F.embedding(batch["positive"], self.features(name)))  # [B, d]
             predicted = self.predict(content)
             losses[f"align_{name}"] = cosine_loss(predicted, item_target)

@@ -100,7 +100,7 @@ class Composite(ContentGraphRecommender):
         self.item = nn.Embedding(config.num_items, width) if config.use_ids else None
         self.project = nn.ModuleDict({name: nn.Linear(self.feature_dim(name), width) for name in self.modalities})
         self.weigh = ModalAttention(width) if config.attention and sources > 1 else None
-        if config.auxiliary == "mlp":
+        if config.auxiliary == "mlp" and config.auxiliary_weight:
             self.predict = nn.Sequential(nn.Linear(fused, fused), nn.LeakyReLU(), nn.Linear(fused, fused))
         self.post_init()
 
@@ -121,7 +121,7 @@ class Composite(ContentGraphRecommender):
         super().on_stage_start(stage, epoch, generator)
         for view in ("view_0", "view_1"):
             if self.config.auxiliary == "edge_drop":
-                keep = 1 - self.config.strength
+                keep = 1.0 - self.config.strength
                 self.set_state(view, self.interactions.sample_edges(keep, generator, "uniform"))
             elif self.config.auxiliary == "node_drop":
                 drop = self.config.strength
@@ -184,7 +184,7 @@ class Composite(ContentGraphRecommender):
         norm = half_squares(user, positive, negative)
         losses = {config.loss: ranking, "norm": norm}
         loss = ranking + config.regularization * norm
-        if config.auxiliary != "none":
+        if config.auxiliary != "none" and config.auxiliary_weight:
             pairs = self.pairs_of_views(batch, user, positive)
             contrast = ESTIMATORS[config.estimator]
             losses["auxiliary"] = torch.stack([contrast(a, b, config.temperature) for a, b in pairs]).mean()

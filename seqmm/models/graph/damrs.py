@@ -67,6 +67,10 @@ class DAMRS(ContentGraphRecommender):
         self.make_ids()
         self.post_init()
 
+    @property
+    def reads_content(self) -> bool:
+        return False
+
     def bind(self, corpus: Corpus) -> Self:
         super().bind(corpus)
         raw = [self.raw_features(name, torch.device("cpu")) for name in self.modalities]

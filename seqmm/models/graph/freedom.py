@@ -51,10 +51,15 @@ class FREEDOM(ContentGraphRecommender):
     def __init__(self, config: FREEDOMConfig):
         super().__init__(config)
         self.make_ids()
+        read = self.modalities * self.reads_content
         self.project = nn.ModuleDict(
-            {name: nn.Linear(self.feature_dim(name), config.hidden_size, bias=False) for name in self.modalities}
+            {name: nn.Linear(self.feature_dim(name), config.hidden_size, bias=False) for name in read}
         )
         self.post_init()
+
+    @property
+    def reads_content(self) -> bool:
+        return self.config.modal_weight != 0
 
     def bind(self, corpus: Corpus) -> Self:
         super().bind(corpus)
@@ -75,7 +80,7 @@ class FREEDOM(ContentGraphRecommender):
         user, positive, negative = self.rows(batch, users, items)  # [B, d]
         losses = {"bpr": bpr((user * positive).sum(-1), (user * negative).sum(-1))}
         loss = losses["bpr"]
-        for name in self.modalities:
+        for name in self.project:
             _, positive, negative = self.rows(batch, users, self.features(name))  # [B, dim]: only these are projected
             positive, negative = self.project[name](positive), self.project[name](negative)
             losses[f"bpr_{name}"] = bpr((user * positive).sum(-1), (user * negative).sum(-1))

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqmm.distributed import gather_rows
+from seqmm.distributed import unique_over_ranks
 from seqmm.graph import propagate
 from seqmm.losses import bpr, info_nce
 from seqmm.models.graph.base import GraphConfig, GraphRecommender
@@ -98,8 +98,8 @@ class HCCF(GraphRecommender):
         ranking = bpr((user * positive).sum(-1), (user * negative).sum(-1))
 
         # distinct in the global batch, so every rank contrasts the same rows
-        users = gather_rows(batch["user"]).unique()
-        items = gather_rows(batch["positive"]).unique() + self.config.num_users
+        users = unique_over_ranks(batch["user"])
+        items = unique_over_ranks(batch["positive"]) + self.config.num_users
         contrast = ranking.new_zeros(())
         for nodes_of_kind in (users, items):
             for local, hyper in views:

@@ -38,6 +38,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqmm.data.corpus import Corpus
+from seqmm.distributed import rank_share
 from seqmm.graph import propagate
 from seqmm.losses import bpr, cosine_loss, info_nce
 from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender, initialise_with
@@ -307,5 +308,8 @@ class MENTOR(ContentGraphRecommender):
         losses = []
         for tables in zip(first, second, strict=True):
             blocks = zip(*(table.split(width, 1) for table in tables), strict=True)
-            losses.append(torch.stack([info_nce(a, b, self.config.temperature, candidates=b) for a, b in blocks]).sum())
+            parts = [
+                info_nce(rank_share(a), rank_share(b), self.config.temperature, candidates=b) for a, b in blocks
+            ]  # anchors are dealt out, each meets all rows
+            losses.append(torch.stack(parts).sum())
         return losses

@@ -282,12 +282,15 @@ class MMSSL(ContentRecommender):
         They have rank d, so a projected row ``[B, critic_dim]`` needs none of width I; its length before the projection
         is that of u in the metric of the items' Gram matrix.
         """
-        if self.config.mask_observed:
-            rows = F.normalize(users @ items.T * (1 - self.observed(user)), dim=-1)
-            return self.shrink(rows) if projected else rows
-        users, items = F.normalize(users, dim=-1), F.normalize(items, dim=-1)
-        length = ((users @ (items.T @ items)) * users).sum(-1, keepdim=True).clamp_min(1e-12).sqrt()
-        return users / length @ (self.shrink(items.T) if projected else items.T)
+        with torch.autocast(users.device.type, enabled=False):  # the critic's gradients need their digits
+            dtype = torch.promote_types(users.dtype, torch.float32)
+            users, items = users.to(dtype), items.to(dtype)
+            if self.config.mask_observed:
+                rows = F.normalize(users @ items.T * (1 - self.observed(user)), dim=-1)
+                return self.shrink(rows) if projected else rows
+            users, items = F.normalize(users, dim=-1), F.normalize(items, dim=-1)
+            length = ((users @ (items.T @ items)) * users).sum(-1, keepdim=True).clamp_min(1e-12).sqrt()
+            return users / length @ (self.shrink(items.T) if projected else items.T)
 
     def real(self, users: Tensor, items: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
         """``[B, width]`` what the critic takes as real: relaxed observations, helped by the model's own scores."""
@@ -303,7 +306,10 @@ class MMSSL(ContentRecommender):
         return ((rows + self.config.gumbel_scale * gumbel) / self.config.gumbel_temperature).softmax(-1)
 
     def shrink(self, rows: Tensor) -> Tensor:
-        return rows if self.projection is None else rows @ self.projection.on(rows.device).to(rows.dtype)
+        if self.projection is None:
+            return rows
+        with torch.autocast(rows.device.type, enabled=False):
+            return rows @ self.projection.on(rows.device).to(rows.dtype)
 
     def fake(self, views: Views, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """``[M B, width]`` predicted rows of all modalities, one after the other, and a seed for each ``[M B]``."""

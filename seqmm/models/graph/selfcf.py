@@ -103,7 +103,9 @@ class SelfCF(GraphRecommender):
             users, items = self.split(propagate(self.dropped_graph(config.dropout, generator), nodes))
             return F.embedding(batch["user"], users), F.embedding(batch["positive"], items)
         if self.training:  # written by on_step_end: a forward has no effect of its own
-            self.unwritten.append(tuple(gather_rows(x) for x in (batch["user"], user, batch["positive"], item)))
+            self.unwritten.append(
+                tuple(gather_rows(x.detach()) for x in (batch["user"], user, batch["positive"], item))
+            )
         return (
             user.lerp(self.user_history(batch["user"]), config.momentum),
             item.lerp(self.item_history(batch["positive"]), config.momentum),

@@ -75,15 +75,12 @@ class SGL(GraphRecommender):
         if name.startswith("view"):
             self.augmented[name] = self.interactions.subgraph(tensor.cpu()).normalised(self.normalisation)
 
-    def layer0(self) -> Tensor:
-        return self.ids()  # [U + I, d]
-
     def encode(self) -> tuple[Tensor, Tensor]:
-        return self.split(propagate_layers(self.current_graph(), self.layer0(), self.config.num_layers))
+        return self.split(propagate_layers(self.current_graph(), self.ids(), self.config.num_layers))
 
     def encode_view(self, names: list[str]) -> tuple[Tensor, Tensor]:
         """LightGCN over the augmented graphs, one for each layer."""
-        total = layer = self.layer0()
+        total = layer = self.ids()
         for name in names:
             layer = propagate(self.augmented.get(name, self.graph), layer)  # before the first epoch: the whole graph
             total = total + layer
