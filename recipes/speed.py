@@ -30,7 +30,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tqdm import tqdm
 
 from seqmm.cli import folder, run_recipe
 from seqmm.config import load_run
@@ -296,6 +295,8 @@ def step_cost(
 
 def run_steps(trainer: Trainer, count: int) -> None:
     """The first ``count`` steps of an epoch, each stage's, its hooks before them."""
+    from tqdm import tqdm
+
     trainer._bar = tqdm(disable=True)
     for number, stage in enumerate(trainer.model.stages):
         trainer.model.on_stage_start(number, 0, trainer._generator("hook", 0, number))

@@ -43,6 +43,7 @@ class CompositeConfig(ContentGraphConfig):
     model_type = "composite"
 
     encoder: Literal["mf", "graph"] = "graph"
+    """Matrix factorisation, or propagation over graphs."""
     num_layers: int = 2
     """User-item propagation steps (graph)."""
     user_layers: int = 0
