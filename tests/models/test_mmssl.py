@@ -353,7 +353,7 @@ def test_contrast_is_of_gathered_rows_with_final_ones():
         b = F.normalize(views.users[batch["user"]], dim=-1)
         total = 0.0
         for j in range(24):
-            others = [math.exp(float(a[j] @ b[k]) / 0.5) for k in range(24)]
+            others = [math.exp(float((a[j] @ b[k]).detach()) / 0.5) for k in range(24)]
             inside = [math.exp(float(a[j] @ a[k]) / 0.5) for k in range(24) if k != j]
             total -= math.log(others[j] / (sum(others) + sum(inside))) / 24
         assert float(losses[f"contrast_{name}"].detach()) == pytest.approx(total, rel=1e-5)
