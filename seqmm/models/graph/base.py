@@ -55,6 +55,11 @@ class PairRecommender(Recommender):
     def represent(self, batch: Mapping[str, Tensor], tables: Mapping[str, Tensor]) -> Tensor:
         return tables["users"][batch["user"]]
 
+    def split(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
+        """``[U + I, d]`` into users and items."""
+        users, items = nodes.split([self.config.num_users, self.config.num_items])
+        return users, items
+
     @staticmethod
     def rows(batch: Mapping[str, Tensor], users: Tensor, items: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """``[B, d]`` rows of the batch's users, positives and negatives."""
@@ -113,11 +118,6 @@ class GraphRecommender(PairRecommender):
         if self._both_ways[0] is not graph:  # listed once for a graph: the prepared pattern is shared by all steps
             self._both_ways = graph, graph.directed()
         return self._both_ways[1].with_dropped_values(1 - drop, generator)
-
-    def split(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
-        """``[U + I, d]`` into users and items."""
-        users, items = nodes.split([self.config.num_users, self.config.num_items])
-        return users, items
 
 
 class ContentConfig(RecommenderConfig):

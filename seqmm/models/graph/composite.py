@@ -30,8 +30,8 @@ from seqmm.graph import Graph, cooccurrence, propagate_layers
 from seqmm.losses import bpr, cross_entropy, half_squares, hinge, info_nce, jensen_shannon, squared_error
 from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender
 from seqmm.nn.modality import ModalAttention
-from seqmm.nn.noise import dropout_rows
-from seqmm.random import step_generator, torch_uniform
+from seqmm.nn.noise import dropout_rows, uniform_rows
+from seqmm.random import step_generator
 
 LOSSES = {"mse": squared_error, "ce": cross_entropy, "bpr": bpr, "hinge": hinge}
 ESTIMATORS = {"info_nce": info_nce, "js": jensen_shannon}
@@ -218,5 +218,5 @@ class Composite(ContentGraphRecommender):
 
 def noisy_rows(x: Tensor, length: float, row_seed: Tensor, stream: str) -> Tensor:
     """``x + length * u``, u a random unit vector of x's orthant, a function of the row's seed; ``[B, d]``."""
-    uniform = torch_uniform(stream, row_seed[:, None], torch.arange(x.shape[1], device=x.device))
+    uniform = uniform_rows(x.shape[1], row_seed, stream)
     return x + x.sign() * length * F.normalize(uniform.to(x.dtype))

@@ -23,12 +23,9 @@ from torch import Tensor
 
 from seqmm.data.corpus import Corpus
 from seqmm.distributed import mean_over_ranks, rank_share, unique_over_ranks
-from seqmm.graph import behaviour_graph, denoised_knn_graphs, propagate_layers
+from seqmm.graph import BLOCK_ELEMENTS, behaviour_graph, denoised_knn_graphs, propagate_layers
 from seqmm.losses import log_sum_exp
 from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender
-
-BLOCK_ELEMENTS = 1 << 24
-"""Entries of a block of similarities: 64 MB in fp32."""
 
 
 class DAMRSConfig(ContentGraphConfig):

@@ -84,8 +84,7 @@ class GRCN(ContentRecommender):
         refined = self.both_ways.reweighted(F.relu(says.max(1).values))
         ids = F.normalize(self.ids(), dim=-1)  # [U + I, d]
         ids = propagate_layers(refined, ids, self.config.num_layers, combine="sum")
-        users, items = torch.cat([ids, *content], 1).split([self.config.num_users, self.config.num_items])
-        return users, items  # [n, (1 + M) d]
+        return self.split(torch.cat([ids, *content], 1))  # [n, (1 + M) d]
 
     def forward(self, batch: Mapping[str, Tensor], phase: str = "main") -> dict[str, Tensor]:
         user, positive, negative = self.rows(batch, *self.encode())  # [B, (1 + M) d]

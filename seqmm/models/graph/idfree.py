@@ -167,10 +167,6 @@ class IDFREE(ContentRecommender):
         k = self.config.num_neighbors
         return self.augment(knn_graph(users, k, "cosine"), knn_graph(items, k, "cosine"))[0].normalised()
 
-    def split(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
-        users, items = nodes.split([self.config.num_users, self.config.num_items])
-        return users, items
-
     def encode(self) -> tuple[Tensor, Tensor]:
         """As they are scored: over :meth:`scoring_graph`."""
         layer0 = self.mixed(self.views())
