@@ -78,6 +78,8 @@ class Features:
     offsets: np.ndarray | None = None
     vocabulary: tuple[str, ...] | None = None
     provenance: dict[str, str] = field(default_factory=dict)
+    missing: np.ndarray | None = None
+    """``[n]`` bool: items the source had nothing of, whose dense row is a filling (the mean vector)."""
 
     @property
     def num_rows(self) -> int:
@@ -247,6 +249,11 @@ def check_features(name: str, features: Features, num_items: int, where: str) ->
             f"{where}: feature set {name!r} has {features.num_rows} rows but the corpus has {num_items} items; "
             "row i must belong to item i of the items table: extract the features again for this corpus"
         )
+    if features.missing is not None and (features.kind != "dense" or features.missing.shape != (num_items,)):
+        raise ValueError(
+            f"{where}: feature set {name!r} is {features.kind} with a mask of shape {features.missing.shape}; a mask of "
+            f"missing items belongs to a dense set, one entry an item ({num_items})"
+        )
     if features.kind == "tags":
         if features.vocabulary is None or offsets is None or values.ndim != 1:
             raise ValueError(f"{where}: tags {name!r} need offsets, 1-d ids and a vocabulary")
@@ -395,4 +402,9 @@ def _concat_features(name: str, corpora: Sequence[Corpus]) -> Features:
     if first.kind != "dense":
         lengths = [np.diff(part.offsets) for part in sets if part.offsets is not None]
         offsets = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
-    return Features(first.kind, np.concatenate(values), offsets, vocabulary, dict(first.provenance))
+    missing = None
+    if any(part.missing is not None for part in sets):
+        missing = np.concatenate(
+            [np.zeros(part.num_rows, bool) if part.missing is None else part.missing for part in sets]
+        )
+    return Features(first.kind, np.concatenate(values), offsets, vocabulary, dict(first.provenance), missing)

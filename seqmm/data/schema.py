@@ -22,7 +22,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -62,7 +62,7 @@ def replacing(target: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_text(text, encoding="utf-8")
@@ -94,7 +94,7 @@ def save_corpus(
             _write_splits(corpus, temporary / corpus.protocol)
             for name, features in corpus.features.items():
                 _write_feature_files(
-                    temporary / _feature_folder(name), name, features, corpus.num_items, corpus.item_ids
+                    temporary / feature_folder(name), name, features, corpus.num_items, corpus.item_ids
                 )
             _write_record(temporary, corpus)
             write_card(temporary)
@@ -113,7 +113,7 @@ def save_corpus(
     with ExitStack() as stack:
         _write_splits(corpus, stack.enter_context(replacing(folder / corpus.protocol)))
         for name, features in corpus.features.items():
-            temporary = stack.enter_context(replacing(folder / _feature_folder(name)))
+            temporary = stack.enter_context(replacing(folder / feature_folder(name)))
             _write_feature_files(temporary, name, features, corpus.num_items, corpus.item_ids)
     _write_record(folder, corpus)
     write_card(folder)
@@ -161,10 +161,10 @@ def _write_record(folder: Path, corpus: Corpus) -> None:
     }
     rows = {split: len(part) for split, part in corpus.splits.items()}
     record["protocols"][corpus.protocol] = {"fingerprint": corpus.fingerprint(), "rows": rows, "info": corpus.info}
-    _write_text(file, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    write_text(file, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
 
-def _feature_folder(name: str) -> str:
+def feature_folder(name: str) -> str:
     if name in (*PROTOCOLS, "items", "users") or not name.replace("_", "").replace("-", "").isalnum():
         raise ValueError(
             f"a feature set cannot be called {name!r}: use letters, digits, - and _, and no name of a protocol"
@@ -182,7 +182,7 @@ def write_features(folder: str | Path, name: str, features: Features) -> None:
     folder = Path(folder)
     record = read_record(folder)
     _, ids = _read_ids(folder, "items", record)
-    with replacing(folder / _feature_folder(name)) as temporary:
+    with replacing(folder / feature_folder(name)) as temporary:
         _write_feature_files(temporary, name, features, record["num_items"], ids)
     write_card(folder)
 
@@ -190,40 +190,123 @@ def write_features(folder: str | Path, name: str, features: Features) -> None:
 def _write_feature_files(
     folder: Path, name: str, features: Features, num_items: int, item_ids: tuple[str, ...]
 ) -> None:
-    import pyarrow as pa
-
     check_features(name, features, num_items, f"saving {name!r}")
-    folder.mkdir(exist_ok=True)
-    dtype = np.int64 if features.kind == "tags" else np.float32
-    flat = np.ascontiguousarray(features.values, dtype=dtype)
-    values = pa.array(flat.reshape(-1))
-    if features.kind != "tags":
-        values = pa.FixedSizeListArray.from_arrays(values, features.dim)
-    if features.offsets is not None:
-        values = pa.ListArray.from_arrays(pa.array(features.offsets, pa.int32()), values)
-    # floats hardly compress; a row group of about 64 MB, so that datasets can stream it
-    rows = max(1, min(ROW_GROUP, (1 << 26) * num_items // max(flat.nbytes, 1)))
-    _write_table(folder / "features.parquet", {"item": np.arange(num_items), "values": values}, rows, "none")
-    about: dict[str, Any] = {
-        "kind": features.kind,
-        "dim": features.dim,
-        "rows": num_items,
-        "provenance": dict(features.provenance),
-        "sha256": hash_rows(flat, features.offsets),
-        "items": hash_ids(item_ids),
-    }
-    if features.vocabulary is not None:
-        about["vocabulary"] = list(features.vocabulary)
-    _write_text(folder / "features.json", json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+    writer = FeatureWriter(folder, features.kind, features.dim, hash_ids(item_ids), num_items, features.offsets)
+    writer.write("features.parquet", features.values, missing=features.missing)
+    writer.close(features.provenance, features.vocabulary)
 
 
-def hash_rows(values: np.ndarray, offsets: np.ndarray | None) -> str:
-    """sha256 (hex) of a feature set's numbers: what is verified when it is loaded."""
-    digest = hashlib.sha256(str(values.shape).encode())
+class FeatureWriter:
+    """Writes a feature set piece by piece, a parquet file each, so that it need not be in memory as a whole.
+
+    Args:
+        folder: where; made if absent.
+        kind: dense, ragged or tags.
+        dim: width of a vector, or size of the vocabulary.
+        items: :func:`hash_ids` of the corpus' item ids.
+        num_items: rows.
+        offsets: ``[n + 1]`` of a ragged or tag set, None for a dense one.
+        dtype: how floats are stored; they are read as float32, and the hash is over what is read.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        kind: str,
+        dim: int,
+        items: str,
+        num_items: int,
+        offsets: np.ndarray | None = None,
+        dtype: Literal["float32", "float16"] = "float32",
+    ):
+        folder.mkdir(exist_ok=True)
+        self.folder, self.kind, self.dim, self.items, self.num_items = folder, kind, dim, items, num_items
+        self.offsets, self.dtype = offsets, np.dtype(np.int64 if kind == "tags" else dtype)
+        total = num_items if offsets is None else int(offsets[-1])
+        self._digest = _start_hash((total,) if kind == "tags" else (total, dim), offsets)
+        self._missing: list[np.ndarray] = []
+        self._rows = 0
+
+    def write(
+        self,
+        file: str,
+        values: np.ndarray,
+        rows: int | None = None,
+        missing: np.ndarray | None = None,
+        extra: Mapping[str, Sequence[Any]] | None = None,
+    ) -> None:
+        """The next items' values, in item order.
+
+        Args:
+            file: name of the parquet file.
+            values: ``[n, d]`` of a dense set; ``[N, d]`` or ``[N]``, all values of these n items, of the others.
+            rows: n; all that are left if None.
+            missing: ``[n]`` bool, for a dense set.
+            extra: more columns, one entry an item (words, captions); no model reads them.
+        """
+        import pyarrow as pa
+
+        flat = np.ascontiguousarray(values, dtype=self.dtype)
+        column = pa.array(flat.reshape(-1))
+        if self.kind != "tags":
+            column = pa.FixedSizeListArray.from_arrays(column, self.dim)
+        start, rows = self._rows, self.num_items - self._rows if rows is None else rows
+        if self.offsets is not None:
+            offsets = self.offsets[start : start + rows + 1] - self.offsets[start]
+            column = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), column)
+        columns: dict[str, Any] = {"item": np.arange(start, start + rows), "values": column}
+        if missing is not None:
+            columns["missing"] = missing
+            self._missing.append(missing)
+        # floats hardly compress; a row group of about 64 MB, so that datasets can stream it
+        group = max(1, min(ROW_GROUP, (1 << 26) * rows // max(flat.nbytes, 1)))
+        _write_table(self.folder / file, columns | dict(extra or {}), group, "none")
+        self._digest.update(flat.astype(np.float32, copy=False).data if self.kind != "tags" else flat.data)
+        self._rows += rows
+
+    def close(
+        self, provenance: Mapping[str, str], vocabulary: Sequence[str] | None = None, **about: object
+    ) -> None:
+        """features.json: written last, so that a folder without it is not a feature set.
+
+        Args:
+            provenance: how the numbers were made.
+            vocabulary: of a tag set.
+            about: more to record, for the card.
+        """
+        if self._rows != self.num_items:
+            raise ValueError(f"{self.folder}: {self._rows} rows written of {self.num_items}")
+        record: dict[str, Any] = {
+            "kind": self.kind,
+            "dim": self.dim,
+            "rows": self.num_items,
+            "provenance": dict(provenance),
+            "sha256": _end_hash(self._digest, np.concatenate(self._missing) if self._missing else None),
+            "items": self.items,
+            **({} if vocabulary is None else {"vocabulary": list(vocabulary)}),
+            **about,
+        }
+        write_text(self.folder / "features.json", json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+
+
+def _start_hash(shape: tuple[int, ...], offsets: np.ndarray | None) -> hashlib._Hash:
+    digest = hashlib.sha256(str(shape).encode())
     if offsets is not None:
         digest.update(np.ascontiguousarray(offsets, dtype="<i8").data)
-    digest.update(np.ascontiguousarray(values).data)
+    return digest
+
+
+def _end_hash(digest: hashlib._Hash, missing: np.ndarray | None) -> str:
+    if missing is not None:
+        digest.update(np.packbits(missing).data)
     return digest.hexdigest()
+
+
+def hash_rows(values: np.ndarray, offsets: np.ndarray | None, missing: np.ndarray | None = None) -> str:
+    """sha256 (hex) of a feature set's numbers: what is verified when it is loaded."""
+    digest = _start_hash(values.shape, offsets)
+    digest.update(np.ascontiguousarray(values).data)
+    return _end_hash(digest, missing)
 
 
 def write_card(folder: str | Path) -> None:
@@ -233,7 +316,7 @@ def write_card(folder: str | Path) -> None:
     file = folder / "README.md"
     old = file.read_text(encoding="utf-8") if file.is_file() else ""
     own = old.split(KEPT, 1)[1] if KEPT in old else "\n"
-    _write_text(file, _card(folder, record) + KEPT + own)
+    write_text(file, _card(folder, record) + KEPT + own)
 
 
 def _card(folder: Path, record: dict[str, Any]) -> str:
@@ -258,7 +341,7 @@ def _card(folder: Path, record: dict[str, Any]) -> str:
     for name in feature_names(folder):
         about = json.loads((folder / name / "features.json").read_text())
         configs.append({"config_name": name, "data_files": f"{name}/*.parquet"})
-        sets.append(f"| {name} | {about['kind']} | {about['dim']} | {_cell(about['provenance'])} |")
+        sets.append(f"| {name} | {about['kind']} | {about['dim']} | {_cell(about['provenance'])} | {_cell(about.get('notes') or '')} |")
     front = {"pretty_name": record["name"], "tags": ["recommendation", "seqmm"], "configs": configs}
     protocol = next(iter(record["protocols"]))
     total = sum(record["protocols"][protocol]["rows"].values())
@@ -285,7 +368,7 @@ def _card(folder: Path, record: dict[str, Any]) -> str:
         "|---|---|---|---|---|",
         *parts,
         "",
-        *(["| features | kind | width | provenance |", "|---|---|---|---|", *sets, ""] if sets else []),
+        *(["| features | kind | width | provenance | items without |", "|---|---|---|---|---|", *sets, ""] if sets else []),
         "How it was prepared:",
         "",
         "| protocol | setting | value |",
@@ -438,7 +521,7 @@ def read_features(folder: str | Path, name: str, num_items: int, items: str) -> 
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    table = pa.concat_tables(_read_table(file, ["item", "values"]) for file in files)
+    table = pa.concat_tables(_read_table(file, ["item", "values", "missing"]) for file in files)
     where = str(files[0] if len(files) == 1 else folder / name)
     if about["items"] != items:
         raise ValueError(
@@ -462,11 +545,13 @@ def read_features(folder: str | Path, name: str, num_items: int, items: str) -> 
                 f"{where}: vectors of width {width}, features.json says {about['dim']}; extract them again"
             )
         # concatenate copies, so the result is writable, which torch wants
-        values = np.concatenate([chunk.flatten().to_numpy() for chunk in chunks]).reshape(-1, about["dim"])
+        flat = np.concatenate([chunk.flatten().to_numpy() for chunk in chunks])
+        values = flat.astype(np.float32, copy=False).reshape(-1, about["dim"])
     vocabulary = tuple(about["vocabulary"]) if "vocabulary" in about else None
-    features = Features(about["kind"], values, offsets, vocabulary, about["provenance"])
+    missing = table["missing"].to_numpy() if "missing" in table.column_names else None
+    features = Features(about["kind"], values, offsets, vocabulary, about["provenance"], missing)
     check_features(name, features, num_items, where)
-    if hash_rows(values, offsets) != about["sha256"]:
+    if hash_rows(values, offsets, missing) != about["sha256"]:
         raise ValueError(
             f"{where}: the values are not those features.json was written with; copy or extract them again"
         )

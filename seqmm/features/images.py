@@ -246,4 +246,6 @@ def dense_with_mean(vectors: np.ndarray, rows: np.ndarray, num_items: int, prove
     """
     values = np.repeat(vectors.mean(0, keepdims=True), num_items, 0).astype(np.float32)
     values[rows] = vectors
-    return Features("dense", values, provenance={**provenance, "missing": "mean vector"})
+    missing = np.ones(num_items, bool)
+    missing[rows] = False
+    return Features("dense", values, provenance={**provenance, "missing": "mean vector"}, missing=missing)

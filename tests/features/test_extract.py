@@ -1,0 +1,186 @@
+"""The driver: shards, ranks, interruption, filling; with an extractor whose vectors can be told by hand."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pytest
+
+from seqmm.data.corpus import Corpus
+from seqmm.data.schema import read_record
+from seqmm.data.synthetic import synthetic_corpus
+from seqmm.features import extract as module
+from seqmm.features.extract import Found, extract, item_shards
+
+
+@dataclass
+class Letters:
+    """Counts of a, b, c in the item's text; nothing for an empty text."""
+
+    kind: str = "dense"
+    stop_after: int = 10**9
+    dim: int = 3
+    columns: tuple[str, ...] = ("words",)
+    provenance: dict[str, str] = field(default_factory=lambda: {"encoder": "letters"})
+    inputs: str = ""
+    transform: object = None
+    calls: int = 0
+
+    def __call__(self, rows, advance):
+        self.calls += 1
+        if self.calls > self.stop_after:
+            raise KeyboardInterrupt
+        out = []
+        for row in rows:
+            lines = [line for line in row["words"].split("\n") if line]
+            vectors = np.array([[line.count(letter) for letter in "abc"] for line in lines], np.float32).reshape(-1, 3)
+            out.append(Found(vectors, "" if lines else f"no text: {row['id']}"))
+            advance(1)
+        return out
+
+
+def texts(lines: int) -> list[str]:
+    rng = np.random.default_rng(0)
+    return [
+        "" if row % 7 == 3 else "\n".join("".join(rng.choice(list("abcd"), 9)) for _ in range(rng.integers(1, lines + 1)))
+        for row in range(60)
+    ]
+
+
+@pytest.fixture
+def corpus(tmp_path, monkeypatch):
+    """60 items in shards of 16, in a table whose row groups do not fit them."""
+    monkeypatch.setattr(module, "SHARD", 16)
+    made = synthetic_corpus(num_users=40, num_items=60, seed=0)
+    made = replace(made, features={}, item_ids=tuple(f"i{row}" for row in range(60)))
+
+    def save(name: str, lines: int = 1):
+        folder = tmp_path / name
+        made.save(folder, item_columns={"words": texts(lines)})
+        return folder
+
+    return save
+
+
+def files(folder):
+    return {file.name: file.read_bytes() for file in sorted(folder.glob("*"))}
+
+
+def test_dense_rows_missing_ones_filled_and_everything_counted(corpus):
+    folder = corpus("a")
+    report = extract(folder, "letters", Letters())
+    loaded = Corpus.load(folder, protocol="leave_one_out", features=["letters"]).features["letters"]
+    expected = np.array([[text.count(letter) for letter in "abc"] for text in texts(1)], np.float32)
+    missing = np.array([not text for text in texts(1)])
+    expected[missing] = expected[~missing].mean(0)
+    np.testing.assert_allclose(loaded.values, expected, rtol=1e-6)
+    assert loaded.missing is not None and (loaded.missing == missing).all()
+    assert report.notes == {"no text": missing.sum()} and report.done == 60 and not report.skipped
+    about = json.loads((folder / "letters" / "features.json").read_text())
+    assert about["notes"] == report.notes and about["examples"]["no text"][0] == "i3: i3"
+    assert not (folder / ".extract").exists()
+    card = (folder / "README.md").read_text()
+    assert "letters" in card and f"no text: {missing.sum()}" in card
+
+
+def test_ragged_rows_keep_their_items(corpus):
+    folder = corpus("a", lines=3)
+    extract(folder, "letters", Letters("ragged"))
+    loaded = Corpus.load(folder, protocol="leave_one_out", features=["letters"]).features["letters"]
+    for row, text in enumerate(texts(3)):
+        lines = [line for line in text.split("\n") if line]
+        wanted = np.array([[line.count(letter) for letter in "abc"] for line in lines], np.float32).reshape(-1, 3)
+        assert (loaded.values[loaded.offsets[row] : loaded.offsets[row + 1]] == wanted).all(), row
+
+
+@pytest.mark.parametrize("kind", ["dense", "ragged"])
+def test_three_ranks_and_an_interrupted_run_write_the_bytes_of_one(corpus, kind):
+    whole, ranks, stopped = corpus("whole", 3), corpus("ranks", 3), corpus("stopped", 3)
+    if kind == "dense":
+        whole, ranks, stopped = corpus("w1"), corpus("r1"), corpus("s1")
+    extract(whole, "letters", Letters(kind))
+    with ThreadPoolExecutor(3) as pool:
+        jobs = [pool.submit(extract, ranks, "letters", Letters(kind), rank=rank, world=3) for rank in range(3)]
+        assert [job.result().done for job in jobs] == [28, 16, 16]
+    for shards in (1, 2):
+        with pytest.raises(KeyboardInterrupt):
+            extract(stopped, "letters", Letters(kind, stop_after=shards))
+        assert not (stopped / "letters").exists()
+    last = Letters(kind)
+    assert extract(stopped, "letters", last).done == 12 and last.calls == 1  # three shards of four were there
+    assert files(whole / "letters") == files(ranks / "letters") == files(stopped / "letters")
+
+
+def test_a_damaged_shard_is_made_again(corpus):
+    folder, other = corpus("a"), corpus("b")
+    with pytest.raises(KeyboardInterrupt):
+        extract(folder, "letters", Letters(stop_after=2))
+    shard = folder / ".extract" / "letters" / "000001.parquet"
+    shard.write_bytes(shard.read_bytes()[:100])
+    assert extract(folder, "letters", Letters()).done == 44
+    extract(other, "letters", Letters())
+    assert files(folder / "letters") == files(other / "letters")
+
+
+def test_what_is_finished_is_skipped_and_what_was_made_otherwise_is_refused(corpus):
+    folder = corpus("a")
+    extract(folder, "letters", Letters())
+    again = Letters()
+    assert extract(folder, "letters", again).skipped and not again.calls
+    other = Letters(provenance={"encoder": "other"})
+    with pytest.raises(ValueError, match="encoder: letters there, other now.*--overwrite True"):
+        extract(folder, "letters", other)
+    extract(folder, "letters", other, overwrite=True)
+    assert "other" in (folder / "letters" / "features.json").read_text()
+    with pytest.raises(KeyboardInterrupt):
+        extract(folder, "second", Letters(stop_after=1))
+    with pytest.raises(ValueError, match="interrupted run with other settings: inputs .was , is x."):
+        extract(folder, "second", Letters(inputs="x"))
+    with pytest.raises(ValueError, match="cannot be called 'items'"):
+        extract(folder, "items", Letters())
+    with pytest.raises(ValueError, match="no column 'text'; it has: item, id, "):
+        extract(folder, "third", Letters(columns=("text",)))
+
+
+def test_half_precision_storage_is_read_as_float32(corpus):
+    folder = corpus("a")
+    extract(folder, "letters", Letters())
+    extract(folder, "half", Letters(), dtype="float16")
+    loaded = Corpus.load(folder, protocol="leave_one_out", features=["letters", "half"]).features
+    assert loaded["half"].values.dtype == np.float32
+    np.testing.assert_allclose(loaded["half"].values, loaded["letters"].values, rtol=1e-3)
+    assert (folder / "half").stat().st_size and sum(f.stat().st_size for f in (folder / "half").glob("*.parquet")) < sum(
+        f.stat().st_size for f in (folder / "letters").glob("*.parquet")
+    )
+
+
+def test_no_vector_at_all_and_not_finite_are_errors(corpus):
+    class Nothing(Letters):
+        def __call__(self, rows, advance):
+            return [Found(np.zeros((0, 3), np.float32), "no file") for _ in rows]
+
+    class Broken(Letters):
+        def __call__(self, rows, advance):
+            return [Found(np.full((1, 3), np.nan, np.float32)) for _ in rows]
+
+    folder = corpus("a")
+    with pytest.raises(ValueError, match="not one of 60 items has a vector: no file .i0, i1, i2"):
+        extract(folder, "nothing", Nothing())
+    with pytest.raises(ValueError, match="item 'i0': the encoder gave NaN"):
+        extract(folder, "broken", Broken())
+
+
+def test_shards_cut_across_row_groups(corpus, tmp_path):
+    import pyarrow.parquet as pq
+
+    folder = corpus("a")
+    file = folder / "items" / "items.parquet"
+    table = pq.read_table(file)
+    pq.write_table(table, file, row_group_size=23)
+    shards = list(item_shards(folder, ("words",)))
+    assert [len(rows) for _, rows in shards] == [16, 16, 16, 12]
+    assert [row["id"] for _, rows in shards for row in rows] == [f"i{row}" for row in range(60)]
+    assert read_record(folder)["num_items"] == 60
