@@ -2,7 +2,7 @@
 
     accelerate launch recipes/finetune.py --train.init-from runs/msm4sr-ml-100k-pretrain
     accelerate launch recipes/finetune.py --config recipes/configs/msm4sr/movielens_finetune.yaml \\
-        --train.init-from org/pretrained-model --data.path tokenized/mine
+        --train.init-from org/pretrained-model --data.path org/corpus          (both from the Hub)
     … --train.resume True                                        (go on after Ctrl-C or a crash)
 """
 
@@ -30,7 +30,9 @@ def main() -> None:
 
     corpus = load_corpus(run.data)
     seed_weights(run.train.seed)
-    model = model_class(run.model.model_type).from_pretraining(run.train.init_from, run.model, corpus)
+    model = model_class(run.model.model_type).from_pretraining(
+        run.train.init_from, run.model, corpus, revision=run.train.init_revision
+    )
     fit(run, model, corpus, recipe="finetune")
 
 

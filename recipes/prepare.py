@@ -6,10 +6,15 @@ From Amazon's files (reviews and metadata of one category; brand and categories 
       --items meta_Baby_Products.jsonl.gz --output corpora/baby
   python recipes/prepare.py --kind amazon2014 --interactions ratings_Beauty.csv --output corpora/beauty
 
+From GroupLens' files, with a table of overviews; tokenized/movielens/build.py does this and the features in one:
+
+  python recipes/prepare.py --kind movielens --interactions ml-latest-small --items overviews.tsv.gz \\
+      --tags genres --output corpora/movies
+
 From a table (.csv, .tsv, .parquet, also .gz), with its split labels and feature vectors:
 
   python recipes/prepare.py --interactions inter.tsv.gz --items items.tsv --rename title=name --tags brand \\
-      --split x_label --protocol given --feature image=image_feat.npy text=text_feat.npy --output corpora/mine
+      --split x_label --protocol given --feature image=image_feat.npy text=text_by_id.parquet --output corpora/mine
 
 Another protocol into the same folder: the same command with another --protocol. That works where the protocol keeps the
 same users and items: leave_one_out and ratio do, given does with the others' --k-core (its own is 0). temporal and cold
@@ -25,13 +30,12 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
-from seqmm.cli import run_recipe
+from seqmm.cli import pairs, run_recipe
 
 if TYPE_CHECKING:
     import polars as pl
 
     from seqmm.data.filtering import Log
-    from seqmm.data.prepare import Prepared
 
 
 @dataclass
@@ -39,13 +43,14 @@ class Arguments:
     """Prepare a corpus."""
 
     interactions: Path
-    """File of interactions."""
+    """File of interactions; for movielens the folder of GroupLens' files, or ml-100k (out of a package)."""
     output: Path
     """Folder to write. One with the same users and items gets another protocol; with others it is refused."""
-    kind: Literal["table", "amazon2014", "amazon2018", "amazon2023"] = "table"
-    """What the files are: a table with the columns named below, or Amazon's reviews and metadata."""
+    kind: Literal["table", "amazon2014", "amazon2018", "amazon2023", "movielens"] = "table"
+    """What the files are: a table with the columns named below, Amazon's reviews and metadata, or MovieLens."""
     items: Path | None = None
-    """Items table (also .json, .jsonl), or Amazon's metadata."""
+    """Items table (also .json, .jsonl), or Amazon's metadata, or MovieLens' overviews (movie_id, overview, and if there
+    tagline and keywords)."""
     name: str | None = None
     """Of the corpus; the folder's name if absent."""
 
@@ -68,9 +73,15 @@ class Arguments:
     tags: tuple[str, ...] | None = None
     """Items columns that become tag features; brand and categories for Amazon, none for a table."""
     feature: tuple[str, ...] = ()
-    """Feature sets, name=file.npy. Row r belongs to row r of the items table; without one, to the item with id r."""
+    """Feature sets, name=file: .parquet, .csv, .tsv, .pt, .safetensors by id; or rows (.npy, .pt, .safetensors), where
+    row r belongs to row r of the items table, without one to the item with id r."""
     encoder: tuple[str, ...] = ()
     """What made a feature set, name=encoder, kept as its provenance; the file's name if absent."""
+
+    duplicate_items: Literal["first", "refuse"] = "first"
+    """An id with several rows in the items table: the first counts, or an error."""
+    unknown_items: Literal["keep", "drop", "refuse"] = "keep"
+    """Interactions with items that are not in the items table: keep them (without text), drop them, or an error."""
 
     protocol: Literal["leave_one_out", "ratio", "temporal", "cold", "given"] = "leave_one_out"
     """How to split: last item, per-user random 8:1:1, global time, items held out, or labels of the file."""
@@ -97,7 +108,7 @@ class Arguments:
 def main() -> None:
     arguments = tyro.cli(Arguments, description=__doc__, config=(tyro.conf.FlagConversionOff,))
 
-    from seqmm.data.prepare import prepare
+    from seqmm.data.prepare import prepare, statistics
 
     started = time.perf_counter()
     log, items = read(arguments)
@@ -123,6 +134,9 @@ def main() -> None:
         if amazon and items is not None
         else (),
         features={name: (file, encoders.get(name, file.name)) for name, file in files.items()},
+        id_column=None if amazon else arguments.item,
+        duplicate_items=arguments.duplicate_items,
+        unknown_items=arguments.unknown_items,
     )
     print("\n".join(statistics(prepared)))
     prepared.save(arguments.output, overwrite=arguments.overwrite)
@@ -131,6 +145,7 @@ def main() -> None:
 
 def read(arguments: Arguments) -> tuple[Log, pl.DataFrame | None]:
     """The log and the items table, if there is one."""
+    from seqmm.data.movielens import read_movielens, read_overviews, with_overviews
     from seqmm.data.reviews import YEARS, read_metadata, read_reviews
     from seqmm.data.tabular import read_items, read_log
 
@@ -138,6 +153,10 @@ def read(arguments: Arguments) -> tuple[Log, pl.DataFrame | None]:
         year = YEARS[arguments.kind]
         log = read_reviews(arguments.interactions, year)
         return log, None if arguments.items is None else read_metadata(arguments.items, year, log.item_ids)
+    if arguments.kind == "movielens":
+        overviews = None if arguments.items is None else read_overviews(arguments.items)
+        log, movies = read_movielens(arguments.interactions)
+        return log, with_overviews(movies, overviews)
     log = read_log(
         arguments.interactions,
         user=arguments.user,
@@ -151,39 +170,6 @@ def read(arguments: Arguments) -> tuple[Log, pl.DataFrame | None]:
         return log, None
     rename, lists = pairs(arguments.rename, "--rename"), pairs(arguments.lists, "--lists")
     return log, read_items(arguments.items, key=arguments.item, rename=rename, lists=lists)
-
-
-def pairs(values: tuple[str, ...], flag: str) -> dict[str, str]:
-    """``("a=b", …)`` as a dict."""
-    for value in values:
-        if "=" not in value:
-            raise ValueError(f"{flag} {value}: expected name=value")
-    return dict(value.split("=", 1) for value in values)
-
-
-def statistics(prepared: Prepared) -> list[str]:
-    """What was done and what came out, a line each."""
-    corpus = prepared.corpus
-    info = corpus.info
-    rows = {split: len(part) for split, part in corpus.splits.items()}
-    total = sum(rows.values())
-    out = [f"read         {info['rows_read']:,} interactions of {info['source']}"]
-    out.append(f"incomplete   {info['rows_incomplete']:,} rows without user, item or time left out")
-    out.append(f"duplicates   {info['duplicates_removed']:,} removed ({info['duplicates']})")
-    for number, (count, users, items) in enumerate(prepared.k_core_steps):
-        pass_name = f"{info['k_core']}-core, {number}"
-        out.append(f"{pass_name:<13}{count:,} interactions, {users:,} users, {items:,} items")
-    share = info["tie_share"]
-    ties = "no timestamps" if share is None else f"{share:.1%} of neighbouring interactions share a time"
-    out.append(f"ties         {ties} (order: {info['tie_order']}); ids: {info['index_order']}, seed {info['seed']}")
-    if "users_without_train_dropped" in info:
-        out.append(f"dropped      {info['users_without_train_dropped']:,} users without a train interaction")
-    sparsity = f"{1 - total / (corpus.num_users * corpus.num_items):.2%}"
-    sizes = f"{corpus.num_users:,} users, {corpus.num_items:,} items, {total:,} interactions"
-    out.append(f"corpus       {sizes}, sparsity {sparsity}")
-    out.append(f"split        {corpus.protocol}: " + ", ".join(f"{name} {count:,}" for name, count in rows.items()))
-    out += [f"feature      {name}: {features.kind}, width {features.dim}" for name, features in corpus.features.items()]
-    return [*out, f"fingerprint  {corpus.fingerprint()}"]
 
 
 if __name__ == "__main__":

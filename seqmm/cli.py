@@ -6,10 +6,10 @@ import os
 import runpy
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-RECIPES = ("prepare", "pretrain", "finetune", "train", "benchmark", "recommend", "speed")
+RECIPES = ("prepare", "pretrain", "finetune", "train", "benchmark", "recommend", "publish", "speed")
 
 
 def run_recipe(main: Callable[[], None]) -> None:
@@ -27,6 +27,23 @@ def run_recipe(main: Callable[[], None]) -> None:
     finally:
         if "torch.distributed" in sys.modules and sys.modules["torch.distributed"].is_initialized():
             sys.modules["torch.distributed"].destroy_process_group()
+
+
+def pairs(values: Sequence[str], flag: str) -> dict[str, str]:
+    """What a flag of several ``name=value`` holds, as a dict.
+
+    Raises:
+        ValueError: one without "=", or a name given twice.
+    """
+    found: dict[str, str] = {}
+    for value in values:
+        name, equals, rest = value.partition("=")
+        if not equals or not name:
+            raise ValueError(f"{flag} {value}: expected name=value")
+        if name in found:
+            raise ValueError(f"{flag} {value}: {name!r} was given {found[name]!r} already")
+        found[name] = rest
+    return found
 
 
 def folder(name: str) -> Path:

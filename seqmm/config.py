@@ -38,7 +38,9 @@ class DataArguments:
     features: tuple[str, ...] = ()
     """Feature sets to load, in this order; the model uses them all."""
     revision: str | None = None
-    """Hub revision of the corpus."""
+    """Hub revision of the corpus: branch, tag or commit. run.yaml gets the commit it was."""
+    joined: tuple[str, ...] = ()
+    """More corpora with the same feature sets, for pretraining over several domains; users and items stay apart."""
 
 
 @dataclass
@@ -91,6 +93,8 @@ class TrainArguments:
     init_from: str | None = None
     """Pretrained checkpoint to start from: a folder or Hub id (recipes/finetune.py). In recipes/benchmark.py also the
     YAML file of a pretraining run, which is done first, with the same seed."""
+    init_revision: str | None = None
+    """Hub revision of init_from: branch, tag or commit. run.yaml gets the commit it was."""
     objective: Literal["pretraining", "recommendation"] | None = None
     """Which head of a two-stage model a YAML file is meant for; another recipe refuses it. None = any."""
 
@@ -121,10 +125,19 @@ class HubArguments:
     """Where to publish the trained model."""
 
     push_to: str | None = None
-    """Model repository "org/name"; None = do not push."""
+    """Model repository "org/name"; None = do not push. recipes/publish.py does it later."""
     private: bool = True
+    """Make it a private one; a public one is then refused."""
+    revision: str | None = None
+    """Branch to push to, made if there is none; None = main."""
     license: str = "apache-2.0"
-    """Licence written into the model card."""
+    """Licence written into the model card: an identifier of the Hub, or other."""
+    license_name: str | None = None
+    """Of the licence "other"."""
+    license_link: str | None = None
+    """Of the licence "other": URL of its text."""
+    corpus_repo: str | None = None
+    """Dataset repository the corpus was published as, for the card, where data.path is a folder."""
 
 
 @dataclass
@@ -260,12 +273,16 @@ def sweep_of(path: str | Path) -> list[dict[str, Any]]:
 
 def write_yaml(values: dict[str, Any], path: Path, comment: str = "") -> None:
     """Writes atomically."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(yaml_text(values, comment))
+    temporary.replace(path)
+
+
+def yaml_text(values: dict[str, Any], comment: str = "") -> str:
+    """A run's YAML, the comment at its head."""
     import yaml
 
-    text = "".join(f"# {line}\n" for line in comment.splitlines()) + yaml.safe_dump(values, sort_keys=False)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
-    temporary.replace(path)
+    return "".join(f"# {line}\n" for line in comment.splitlines()) + yaml.safe_dump(values, sort_keys=False)
 
 
 def own_fields(config_class: type[RecommenderConfig]) -> list[tuple[str, Any, Any, str]]:

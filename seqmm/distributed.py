@@ -97,7 +97,7 @@ def mean_over_ranks(values: Tensor, mask: Tensor | None = None) -> Tensor:
     """
     if mask is not None:
         values = values[mask]
-    count = torch.tensor(float(values.numel()), device=values.device)
+    count = torch.full((), float(values.numel()), device=values.device)  # torch.tensor would wait for a GPU
     if world_size() > 1:
         dist.all_reduce(count)
     if world_size() == 1 and values.numel() == 0:

@@ -7,6 +7,7 @@ it is neither saved nor broadcast) and passes to :func:`propagate`. Rows receive
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -22,10 +23,10 @@ EDGE_ELEMENTS = 1 << 19
 
 
 class Graph:
-    """A sparse matrix ``[rows, columns]``; edges are on the CPU, propagation prepares what it needs on x's device.
+    """A sparse matrix ``[rows, columns]``; propagation prepares what it needs on x's device, once.
 
     Args:
-        edge_index: ``[2, E]`` int64 (row, column) pairs.
+        edge_index: ``[2, E]`` int64 (row, column) pairs, on the CPU but for a :meth:`subgraph` drawn on another device.
         edge_weight: ``[E]`` float, on any device; None = ones. If it needs a gradient, :func:`propagate` gives it one.
         shape: (rows, columns).
         undirected: each listed pair stands for both directions, so the matrix is symmetric; a pair (i, i) counts once.
@@ -39,9 +40,7 @@ class Graph:
     ):
         if edge_weight is None:
             edge_weight = torch.ones(edge_index.shape[1])
-        if edge_index.ndim != 2 or len(edge_index) != 2 or edge_weight.shape != edge_index.shape[1:]:
-            got = f"{list(edge_index.shape)} and {list(edge_weight.shape)}"
-            raise ValueError(f"edge_index must be [2, E] and edge_weight [E], they are {got}")
+        _check_lengths(edge_index, edge_weight)
         if edge_index.numel() and (edge_index.min() < 0 or (edge_index.amax(1) >= torch.tensor(shape)).any()):
             raise ValueError(f"edge_index holds nodes up to {edge_index.amax(1).tolist()} for a graph of shape {shape}")
         if undirected and shape[0] != shape[1]:
@@ -50,6 +49,7 @@ class Graph:
         self.shape, self.undirected = shape, undirected
         self._edges: dict[torch.device, Tensor] = {}
         self._patterns: dict[torch.device, _Pattern] = {}
+        self._weights: dict[torch.device, Tensor] = {}
         self._operators: dict[tuple[torch.device, torch.dtype], _Operator] = {}
 
     @classmethod
@@ -74,8 +74,8 @@ class Graph:
         return self.edge_index.shape[1]
 
     def degrees(self) -> tuple[Tensor, Tensor]:
-        """Weight sums of the matrix's rows ``[rows]`` and of its columns ``[columns]``, float64."""
-        weight = self.edge_weight.double()
+        """Weight sums of the matrix's rows ``[rows]`` and of its columns ``[columns]``; float64 (float32 on MPS)."""
+        weight = self.edge_weight.to(_widest(self.edge_weight.device))
         row, column = self.edges_on(weight.device)
         out = weight.new_zeros(self.shape[0]).index_add(0, row, weight)
         into = weight.new_zeros(self.shape[1]).index_add(0, column, weight)
@@ -108,8 +108,9 @@ class Graph:
 
     def reweighted(self, edge_weight: Tensor) -> Graph:
         """The same edges with other weights ``[E]``, in the order of ``edge_index``; the prepared pattern is shared."""
-        graph = Graph(self.edge_index, edge_weight, self.shape, undirected=self.undirected)
-        graph._edges, graph._patterns = self._edges, self._patterns
+        _check_lengths(self.edge_index, edge_weight)
+        graph = copy(self)  # the edges were checked when they were new: this runs several times a step
+        graph.edge_weight, graph._weights, graph._operators = edge_weight, {}, {}
         return graph
 
     def edges_on(self, device: torch.device) -> Tensor:
@@ -118,9 +119,21 @@ class Graph:
             self._edges[device] = self.edge_index.to(device)
         return self._edges[device]
 
+    def weights_on(self, device: torch.device) -> Tensor:
+        """``edge_weight`` on a device, copied once unless it needs a gradient."""
+        if self.edge_weight.device == device or self.edge_weight.requires_grad:
+            return self.edge_weight.to(device)
+        if device not in self._weights:
+            self._weights[device] = self.edge_weight.to(device)
+        return self._weights[device]
+
     def subgraph(self, edges: Tensor) -> Graph:
-        """Only the edges at the positions ``[n]`` of ``edge_index``, with their weights."""
-        return Graph(self.edge_index[:, edges], self.edge_weight[edges], self.shape, undirected=self.undirected)
+        """Only the edges at the positions ``[n]`` of ``edge_index``, with their weights; on the positions' device."""
+        graph = copy(self)  # some of what was checked
+        graph.edge_index = self.edges_on(edges.device)[:, edges]
+        graph.edge_weight = self.weights_on(edges.device)[edges]
+        graph._edges, graph._patterns, graph._weights, graph._operators = {}, {}, {}, {}
+        return graph
 
     def sample_edges(
         self, keep: float | int, generator: torch.Generator, how: Literal["degree", "uniform", "weight"] = "degree"
@@ -129,7 +142,7 @@ class Graph:
 
         Args:
             keep: a share (float: ``n = int(E * keep)``) or a count (int).
-            generator: on the CPU.
+            generator: on the device that draws, and where the positions come; another one draws other edges.
             how: "degree": with probability proportional to ``(d_row d_column) ** -0.5``, so that edges between popular
                 nodes go first (FREEDOM, MM 2023, section 3.2); "uniform": all alike; "weight": proportional to
                 the weight (>= 0, on any device).
@@ -144,12 +157,14 @@ class Graph:
             )
         # The n smallest of Exp(1) / weight are a weighted draw without replacement (Efraimidis and Spirakis 2006, the
         # same as Gumbel-top-n). torch.multinomial does this too, but for at most 2^24 edges and in fp32.
-        race = torch.empty(self.num_edges, dtype=torch.float64).exponential_(generator=generator)
+        device = generator.device
+        race = torch.empty(self.num_edges, dtype=_widest(device), device=device).exponential_(generator=generator)
         if how == "degree":
-            out, into = self.degrees()
-            race *= (out[self.edge_index[0]] * into[self.edge_index[1]]).sqrt()
+            row, column = self.edges_on(device)
+            out, into = (degree.to(race) for degree in self.degrees())
+            race *= (out[row] * into[column]).sqrt()
         elif how == "weight":
-            race /= self.edge_weight.detach().cpu().double()
+            race /= self.weights_on(device).detach().to(race)
         return race.topk(count, largest=False, sorted=False).indices.sort().values
 
     def pruned(
@@ -180,8 +195,7 @@ class Graph:
             generator: on the device the weights are wanted on.
         """
         uniform = torch.rand(self.num_edges, generator=generator, device=generator.device)
-        weight = self.edge_weight.to(generator.device)
-        return self.reweighted(weight * (uniform < keep) / keep)
+        return self.reweighted(self.weights_on(generator.device) * (uniform < keep) / keep)
 
     def transposed(self) -> Graph:
         """Rows and columns swapped."""
@@ -204,7 +218,7 @@ class Graph:
     def _with_loops(self) -> Graph:
         if self.shape[0] != self.shape[1]:
             raise ValueError(f"self loops need a square graph, not {self.shape}")
-        node = torch.arange(self.shape[0])
+        node = torch.arange(self.shape[0], device=self.edge_index.device)
         weight = torch.cat([self.edge_weight, self.edge_weight.new_ones(len(node))])
         edges = torch.cat([self.edge_index, node.expand(2, -1)], 1)
         return Graph(edges, weight, self.shape, undirected=self.undirected)
@@ -249,8 +263,19 @@ class _Operator(NamedTuple):
     backward: _Rows
 
 
+def _check_lengths(edge_index: Tensor, edge_weight: Tensor) -> None:
+    if edge_index.ndim != 2 or len(edge_index) != 2 or edge_weight.shape != edge_index.shape[1:]:
+        got = f"{list(edge_index.shape)} and {list(edge_weight.shape)}"
+        raise ValueError(f"edge_index must be [2, E] and edge_weight [E], they are {got}")
+
+
+def _widest(device: torch.device) -> torch.dtype:
+    """For sums over many edges and for draws: MPS has no float64."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def _pattern(graph: Graph, device: torch.device) -> _Pattern:
-    (row, column), edge = graph.edge_index, torch.arange(graph.num_edges)
+    (row, column), edge = graph.edge_index, torch.arange(graph.num_edges, device=graph.edge_index.device)
     if graph.undirected:
         other = _not_loops(graph.edge_index)
         row, column = torch.cat([row, column[other]]), torch.cat([column, row[other]])
@@ -262,8 +287,8 @@ def _pattern(graph: Graph, device: torch.device) -> _Pattern:
 
 def _sorted_rows(row: Tensor, column: Tensor, edge: Tensor, shape: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
     order = torch.argsort(row * shape[1] + column, stable=True)
-    counts = torch.bincount(row, minlength=shape[0])
-    return F.pad(counts.cumsum(0), (1, 0)), column[order], edge[order]
+    offsets = torch.searchsorted(row[order], torch.arange(shape[0] + 1, device=row.device))  # bincount waits for a GPU
+    return offsets, column[order], edge[order]
 
 
 def _not_loops(edge_index: Tensor) -> Tensor:
@@ -370,6 +395,14 @@ class _EdgeProducts(torch.autograd.Function):
         return _product(operator.forward, y), _product(operator.backward, x), None
 
 
+def hops(graph: Graph, x: Tensor, count: int) -> list[Tensor]:
+    """``x, A x, …, A^count x``, ``[N, d]`` each."""
+    layers = [x]
+    for _ in range(count):
+        layers.append(propagate(graph, layers[-1]))
+    return layers
+
+
 def propagate_layers(
     graph: Graph,
     x: Tensor,
@@ -404,8 +437,7 @@ def knn_graph(x: Tensor, k: int, weight: Literal["binary", "cosine"] = "binary")
         ValueError: if k is not within 1 and N.
     """
     num = x.shape[0]
-    if not 1 <= k <= num:
-        raise ValueError(f"k={k} nearest neighbours of {num} rows; choose 1 to {num}")
+    _check_neighbours(k, num)
     with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
         unit = F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=1)
         values, neighbours = [], []
@@ -428,22 +460,32 @@ def denoised_knn_graphs(features: Sequence[Tensor], k: int) -> list[Graph]:
     Args:
         features: ``[N, d_m]`` raw features of each modality, on one device.
         k: neighbours of a row at most, 1 to N.
+
+    Raises:
+        ValueError: if k is not within 1 and N.
     """
     num = len(features[0])
+    _check_neighbours(k, num)
     edges: list[list[Tensor]] = [[] for _ in features]
     with torch.no_grad(), torch.autocast(features[0].device.type, enabled=False):
         units = [F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=1) for x in features]
+        means = [unit.mean(0).square().sum() for unit in units]
         for start in range(0, num, step := max(1, BLOCK_ELEMENTS // num)):
             blocks = [unit[start : start + step] @ unit.T for unit in units]  # [block, N]
             noise = torch.zeros_like(blocks[0], dtype=torch.bool)
-            for unit, block in zip(units, blocks, strict=True):
-                noise |= block < unit.mean(0).square().sum()
+            for mean, block in zip(means, blocks, strict=True):
+                noise |= block < mean
             for found, block in zip(edges, blocks, strict=True):
                 block.masked_fill_(noise, -torch.inf).diagonal(start).fill_(2.0)
                 top = block.topk(k, dim=1)
                 row, place = torch.nonzero(top.values.isfinite(), as_tuple=True)
                 found.append(torch.stack([row + start, top.indices[row, place]]).cpu())
     return [Graph(torch.cat(found, 1), None, (num, num)) for found in edges]
+
+
+def _check_neighbours(k: int, num: int) -> None:
+    if not 1 <= k <= num:
+        raise ValueError(f"k={k} nearest neighbours of {num} rows; choose 1 to {num}")
 
 
 def mix_graphs(graphs: Sequence[Graph], weights: Sequence[float]) -> Graph:

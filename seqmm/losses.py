@@ -7,19 +7,47 @@ the log-sum-exp is streamed, so its ``[T, N]`` logits never exist as a whole.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, reduce
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from seqmm.distributed import gather_rows, mean_over_ranks, rows_before, sum_over_ranks
+from seqmm.distributed import gather_rows, mean_over_ranks, rank_share, rows_before, sum_over_ranks
 
 PLAIN_ELEMENTS = 1 << 16
 """Up to this many logits (256 kB) one matmul and autograd do; above it streaming is faster, too (measured, d = 64)."""
 BLOCK_ELEMENTS = 1 << 22
 """Logits per block of the streamed path: 16 MB in fp32."""
+
+
+Terms = dict[str, tuple[float, Callable[[], Tensor | dict[str, Tensor]]]]
+"""Name -> weight, and a function that makes the term: a scalar, or scalars that are added up."""
+
+
+def weighted_sum(terms: Terms) -> dict[str, Tensor]:
+    """What a model's ``forward`` returns: ``{"loss": sum of weight * term, name: term, …}``.
+
+    A term of weight 0 is neither made nor reported: leaving it out costs nothing.
+
+    Args:
+        terms: in the order they are added; a term of several scalars is reported under their names.
+
+    Raises:
+        ValueError: if every weight is 0.
+    """
+    weighted: list[Tensor] = []
+    parts: dict[str, Tensor] = {}
+    for name, (weight, make) in terms.items():
+        if weight != 0:
+            made = make()
+            found = {name: made} if isinstance(made, Tensor) else made
+            weighted.append(weight * reduce(torch.add, found.values()))
+            parts |= found
+    if not weighted:
+        raise ValueError(f"nothing to train: the weights of {', '.join(terms)} are all 0")
+    return {"loss": reduce(torch.add, weighted), **parts}
 
 
 def bpr(positive: Tensor, negative: Tensor, gamma: float = 0.0) -> Tensor:
@@ -56,7 +84,7 @@ def embedding_norm(*rows: Tensor) -> Tensor:
         rows: ``[B, d]`` each; the norm is taken over the global batch, so it scales like ``B ** -0.5``.
     """
     squares = sum_over_ranks(torch.stack([x.square().sum() for x in rows]))
-    count = sum_over_ranks(squares.new_tensor(float(rows[-1].shape[0])))
+    count = sum_over_ranks(squares.new_full((), float(rows[-1].shape[0])))
     return squares.clamp_min(torch.finfo(squares.dtype).tiny).sqrt().sum() / count  # clamp: no NaN gradient at zero
 
 
@@ -97,16 +125,21 @@ def two_view_info_nce(a: Tensor, b: Tensor, temperature: float, *, whole: bool =
         a: ``[B, d]`` anchors.
         b: ``[B, d]`` their positives.
         temperature: t.
-        whole: a and b are full tables, equal on all ranks; else they are this rank's rows of the batch.
+        whole: a and b are full tables, equal on all ranks, whose anchors are dealt out to them; else they are this
+            rank's rows of the batch.
     """
     with torch.autocast(a.device.type, enabled=False):
         a, b = F.normalize(_full_precision(a), dim=-1), F.normalize(_full_precision(b), dim=-1)
-        first = 0 if whole else rows_before(a)
-        rows = torch.cat([a, b] if whole else [gather_rows(a), gather_rows(b)])
+        place = torch.arange(len(a), device=a.device)  # of an anchor among the rows
+        if whole:
+            rows = torch.cat([a, b])
+            a, b, place = rank_share(a), rank_share(b), rank_share(place)
+        else:
+            rows, place = torch.cat([gather_rows(a), gather_rows(b)]), place + rows_before(a)
 
         def without_self(part: slice) -> Tensor:
-            own = torch.arange(len(a), device=a.device)[part]
-            return a.new_zeros(len(own), len(rows)).scatter_(1, (first + own)[:, None], -torch.inf)
+            own = place[part]
+            return a.new_zeros(len(own), len(rows)).scatter_(1, own[:, None], -torch.inf)
 
         return mean_over_ranks(log_sum_exp(a, rows, 1 / temperature, without_self) - (a * b).sum(-1) / temperature)
 

@@ -92,7 +92,7 @@ def step_generator(seed: torch.Tensor, stream: int | str, device: torch.device |
     """A generator for noise over full tables inside a forward, the same on all ranks.
 
     Args:
-        seed: the batch's ``step_seed``.
+        seed: the batch's ``step_seed``; read as a number, so one on a GPU is waited for.
         stream: names the draw, so that two draws of one step differ.
         device: where the draws are wanted; None = the seed's.
     """

@@ -157,7 +157,7 @@ def open_checkpoint(folder: str, corpus_path: str | None = None) -> tuple[Recomm
 
     Args:
         folder: of a run (or a Hub repository): ``config.json``, ``model.safetensors``, ``run.yaml``.
-        corpus_path: where the corpus is now; None = where run.yaml says it was.
+        corpus_path: where the corpus is now, a folder or a Hub repository; None = where run.yaml says it was.
 
     Raises:
         FileNotFoundError: no such folder, model or corpus.
@@ -171,7 +171,9 @@ def open_checkpoint(folder: str, corpus_path: str | None = None) -> tuple[Recomm
     data = DataArguments(**read_yaml(place / "run.yaml").get("data", {}))
     model = from_pretrained(folder)
     features = tuple(model.config.features)
-    corpus = load_corpus(replace(data, path=corpus_path or data.path, features=features))
+    if corpus_path is not None:
+        data = replace(data, path=corpus_path, revision=None)
+    corpus = load_corpus(replace(data, features=features))
     check_trained_on(model, corpus, folder)
     return model.bind(corpus).eval(), corpus
 
@@ -332,7 +334,8 @@ def _append(old: Features, new: Features) -> Features:
     offsets = None
     if old.offsets is not None and new.offsets is not None:
         offsets = np.concatenate([old.offsets, old.offsets[-1] + new.offsets[1:]])
-    return replace(old, values=np.concatenate([old.values, new.values]), offsets=offsets)
+    missing = None if old.missing is None else np.concatenate([old.missing, np.zeros(new.num_rows, bool)])
+    return replace(old, values=np.concatenate([old.values, new.values]), offsets=offsets, missing=missing)
 
 
 def _is_vector(content: object) -> bool:

@@ -99,7 +99,6 @@ CASES = {
     "freedom-one": Case("freedom", _SMALL | {"edge_keep": 0.6, "num_neighbors": 4}, ("text",), slow=False),
     "freedom-three": Case("freedom", _SMALL | {"edge_keep": 0.6, "num_neighbors": 4}, (*_DENSE, "audio"), slow=False),
     "freedom-none": Case("freedom", _SMALL, slow=False),
-    "freedom-graph-alone": Case("freedom", _SMALL | {"modal_weight": 0.0, "num_neighbors": 4}, _DENSE, slow=False),
     "mentor": Case("mentor", _MENTOR, _DENSE),
     "mentor-attention": Case("mentor", _MENTOR | {"item_fusion": "attention"}, _DENSE),
     "mentor-one": Case("mentor", _MENTOR, ("text",), slow=False),
@@ -201,6 +200,42 @@ CASES = {
     ),
     "mmssl-without-cl-gt": Case("mmssl", _SMALL | {"contrast_weight": 0.0, "bridge": False}, _DENSE, slow=False),
     "mmssl-gae": Case("mmssl", _SMALL | {"num_neighbors": 4, "adversarial": "gae"}, _DENSE, slow=False),
+    # a weight of 0: what it weighs is neither built nor computed ("-alone": the main loss is left)
+    "lattice-frozen": Case("lattice", _SMALL | {"num_neighbors": 4, "frozen_weight": 1.0}, _DENSE, slow=False),
+    "lattice-learned": Case("lattice", _SMALL | {"num_neighbors": 4, "frozen_weight": 0.0}, _DENSE, slow=False),
+    "micro-alone": Case("micro", _SMALL | {"num_neighbors": 4, "contrast_weight": 0.0}, _DENSE, slow=False),
+    "micro-frozen": Case("micro", _SMALL | {"num_neighbors": 4, "frozen_weight": 1.0}, _DENSE, slow=False),
+    "micro-learned": Case("micro", _SMALL | {"num_neighbors": 4, "frozen_weight": 0.0}, _DENSE, slow=False),
+    "damrs-alone": Case("damrs", _DAMRS | {"alignment_weight": 0.0, "discrimination_weight": 0.0}, _DENSE, slow=False),
+    "freedom-alone": Case("freedom", _SMALL | {"modal_weight": 0.0, "num_neighbors": 4}, _DENSE, slow=False),
+    "bm3-without-content": Case("bm3", _SMALL | {"modal_weight": 0.0}, _DENSE, slow=False),
+    "mentor-alone": Case(
+        "mentor", _MENTOR | {"alignment": 0.0, "feature_masking": 0.0, "graph_perturbation": 0.0}, _DENSE, slow=False
+    ),
+    "idfree-alone": Case("idfree", _IDFREE | {"modal_weight": 0.0}, _DENSE, slow=False),
+    "pgl-alone": Case("pgl", _PGL | {"contrast_weight": 0.0}, _DENSE, slow=False),
+    "userec-alone": Case(
+        "userec", _USEREC | {"contrast_weight": 0.0, "attention_weight": 0.0, "behaviour": False}, _DENSE, slow=False
+    ),
+    "sgl-alone": Case("sgl", _SMALL | {"contrast_weight": 0.0}, slow=False),
+    "ncl-alone": Case("ncl", _SMALL | {"num_layers": 1, "structure_weight": 0.0, "prototype_weight": 0.0}, slow=False),
+    "hccf-alone": Case("hccf", _SMALL | {"num_hyperedges": 4, "contrast_weight": 0.0}, slow=False),
+    "slmrec-alone": Case("slmrec", _SMALL | {"ssl_weight": 0.0}, _DENSE, slow=False),
+    "slmrec-fd-alone": Case("slmrec", _SMALL | {"ssl_task": "fd", "ssl_weight": 0.0}, _DENSE, slow=False),
+    "lgmrec-alone": Case("lgmrec", _SMALL | {"contrast_weight": 0.0}, _DENSE, slow=False),
+    "lgmrec-local-alone": Case("lgmrec", _SMALL | {"contrast_weight": 0.0, "alpha": 0.0}, _DENSE, slow=False),
+    "lgmrec-contrast": Case("lgmrec", _SMALL | {"alpha": 0.0}, _DENSE, slow=False),
+    "mgcn-alone": Case("mgcn", _SMALL | {"num_neighbors": 4, "contrast_weight": 0.0}, _DENSE, slow=False),
+    "composite-alone": Case(
+        "composite", _COMPOSITE | {"auxiliary": "edge_drop", "auxiliary_weight": 0.0}, _DENSE, slow=False
+    ),
+    "composite-mlp-alone": Case(
+        "composite", _COMPOSITE | {"auxiliary": "mlp", "auxiliary_weight": 0.0}, _DENSE, slow=False
+    ),
+    "mmssl-without-attention": Case("mmssl", _SMALL | {"num_neighbors": 4, "id_cat_rate": 0.0}, _DENSE, slow=False),
+    "mmssl-alone": Case(
+        "mmssl", _SMALL | {"id_cat_rate": 0.0, "contrast_weight": 0.0, "adversarial_weight": 0.0}, _DENSE, slow=False
+    ),
     "sasrec": Case("sasrec", _SEQUENCE),
     "sasrec-prefix": Case("sasrec", _SEQUENCE | {"targets": "prefix"}),
     "sasrec-sampled": Case("sasrec", _SEQUENCE | {"loss": "bce"}),

@@ -1,6 +1,7 @@
 """Shared fixtures. Tests run on two cores, so one torch thread each keeps them quick and their sums repeatable."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -9,6 +10,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
 import torch
+
+from tests.standin_hub import StandinHub, running
 
 torch.set_num_threads(1)
 
@@ -24,6 +27,13 @@ def repository() -> Path:
 @pytest.fixture(scope="session")
 def goldens() -> Path:
     return GOLDENS
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[StandinHub]:
+    """A Hub on loopback; its trees come in pages of five."""
+    with running(page=5) as standin:
+        yield standin
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

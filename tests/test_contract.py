@@ -86,6 +86,15 @@ def test_gradient_reaches_every_parameter(name):
             assert size > 1e-9, f"{key} gets no gradient: {size}"
 
 
+@pytest.mark.parametrize("name", [name for name in TRAINED if name.endswith("-alone")])
+def test_a_term_of_weight_zero_is_neither_made_nor_prepared(name):
+    corpus = CASES[name].corpus()
+    model = CASES[name].model(corpus)
+    parts = model(_first_batch(model, corpus))
+    assert set(parts) <= {"loss", "bpr", "main", "softmax", "norm", "squares", "content_norm"}
+    assert set(model.hook_state) <= {"kept_edges", "neighbours", "item_weights"}, "no augmented graph, no clusters"
+
+
 @pytest.mark.parametrize("name", TRAINED)
 def test_a_step_in_bfloat16_is_near_one_in_float32(name):
     corpus = CASES[name].corpus()

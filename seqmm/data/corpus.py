@@ -108,6 +108,8 @@ class Corpus:
     """Item titles ("" where the source has none); for people, never read by a model."""
     info: dict[str, object] = field(default_factory=dict)
     """How it was prepared (source, permutation seed, tie order and share, k-core); for the card, no model reads it."""
+    origin: dict[str, str] = field(default_factory=dict)
+    """Where on the Hub it was loaded from: ``repository`` and ``revision``, the commit; empty for a folder."""
 
     def __post_init__(self) -> None:
         _check(self)
@@ -124,19 +126,22 @@ class Corpus:
         """A prepared corpus from a folder or a Hub dataset repository.
 
         Args:
-            path_or_repo: folder, or ``org/name`` on the Hub.
+            path_or_repo: folder, or ``org/name`` on the Hub. Of a repository only the ids, this protocol and these
+                feature sets are downloaded.
             protocol: which of its split protocols.
             features: names of the feature sets to load; () = none.
-            revision: of a Hub repository.
+            revision: of a Hub repository: a branch, tag or commit; None = main.
 
         Raises:
             FileNotFoundError: no such folder or repository, the Hub out of reach, a file missing.
             ValueError: no such protocol or feature set; damaged or inconsistent files.
         """
         from seqmm.data.schema import load_corpus
-        from seqmm.hub import local_folder
+        from seqmm.hub import corpus_files, local_folder, origin_of
 
-        return load_corpus(local_folder(str(path_or_repo), revision=revision, kind="dataset"), protocol, features)
+        path = str(path_or_repo)
+        folder = local_folder(path, revision=revision, kind="dataset", files=corpus_files(protocol, features))
+        return load_corpus(folder, protocol, features, origin_of(path, folder))
 
     def save(
         self,

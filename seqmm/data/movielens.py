@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import re
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from seqmm.cache import cache_folder
 from seqmm.data.filtering import Log
 from seqmm.data.tabular import clean, column_names, encode, read_table, seconds
 
@@ -147,6 +147,17 @@ def read_overviews(file: Path) -> pl.DataFrame:
     return table.select("id", *texts, _split("keywords", "|")).unique("id", keep="first", maintain_order=True)
 
 
+def with_overviews(movies: pl.DataFrame, overviews: pl.DataFrame | None) -> pl.DataFrame:
+    """The movies with columns ``overview`` and ``tagline``, and both sources' keywords."""
+    import polars as pl
+
+    if overviews is None:
+        return movies.with_columns(overview=pl.lit(""), tagline=pl.lit(""))
+    joined = movies.join(overviews.rename({"keywords": "more"}), on="id", how="left", maintain_order="left")
+    keywords = pl.concat_list("keywords", pl.col("more").fill_null([])).list.unique(maintain_order=True)
+    return joined.with_columns(pl.col("overview", "tagline").fill_null(""), keywords.alias("keywords")).drop("more")
+
+
 # -- formats ----------------------------------------------------------------------------------------------------------
 
 
@@ -223,7 +234,7 @@ def _from_wheel(wheel: Path) -> MovieLens:
 
 def _wheel() -> Path:
     """RecBole's wheel in the cache folder (SEQMM_CACHE, else ~/.cache/seqmm), downloaded once and never imported."""
-    cache = Path(os.environ.get("SEQMM_CACHE") or Path.home() / ".cache" / "seqmm")
+    cache = cache_folder()
     wheel = cache / WHEEL
     if not wheel.is_file():
         cache.mkdir(parents=True, exist_ok=True)

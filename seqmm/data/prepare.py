@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import numpy as np
 from tqdm import tqdm
 
 from seqmm.data import splits
-from seqmm.data.corpus import PROTOCOLS, SPLITS, Corpus, Features, Interactions, check_features
+from seqmm.data.corpus import PROTOCOLS, SPLITS, Corpus, Features, Interactions
 from seqmm.data.filtering import (
     Duplicates,
     IndexOrder,
@@ -26,6 +26,12 @@ from seqmm.data.filtering import (
 
 if TYPE_CHECKING:
     import polars as pl
+
+DuplicateItems = Literal["first", "refuse"]
+UnknownItems = Literal["keep", "drop", "refuse"]
+
+SHOWN = 5
+"""Ids the card names of those it counts."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,9 @@ def prepare(
     items: pl.DataFrame | None = None,
     tags: Sequence[str] = (),
     features: Mapping[str, tuple[Path, str]] | None = None,
+    id_column: str | None = None,
+    duplicate_items: DuplicateItems = "first",
+    unknown_items: UnknownItems = "keep",
     info: Mapping[str, object] | None = None,
 ) -> Prepared:
     """Orders, filters, splits and numbers a log.
@@ -76,10 +85,16 @@ def prepare(
             ``cold`` always drop them.
         validation: share of the rows (``temporal``) or items (``cold``).
         test: the same.
-        items: a table with ``id`` and any other columns; ``title`` becomes the corpus' titles.
+        items: a table with ``id`` and any other columns; ``title`` becomes the corpus' titles. What does not fit
+            (second rows of an id, rows without one or of items nobody had, items of the log without a row) is counted
+            in the corpus' info.
         tags: columns of ``items`` (a string, or a list of them) that become tag features.
-        features: name -> (.npy file, name of the encoder). Row r belongs to row r of ``items``; without that table, to
-            the item whose integer id is r.
+        features: name -> (file, name of the encoder): any file :func:`seqmm.features.vectors.read_vectors` reads. Of
+            one without ids row r belongs to row r of ``items``; without that table, to the item whose integer id is r.
+        id_column: of feature files that are tables, beside the usual names.
+        duplicate_items: an id with several rows in ``items`` gets the first of them, or is an error.
+        unknown_items: interactions with items that are not in ``items`` stay (the items have no text), go (UniSRec), or
+            are an error.
         info: more for the card (licence, citation).
 
     Raises:
@@ -89,12 +104,18 @@ def prepare(
     if protocol not in PROTOCOLS:
         raise ValueError(f"unknown protocol {protocol!r}; known: {', '.join(PROTOCOLS)}")
     _check_order(log, protocol)
+    for feature, (file, _) in (features or {}).items():
+        if not file.is_file():
+            raise FileNotFoundError(f"no file {file} for feature set {feature!r}")
     record: dict[str, object] = {
         "source": log.source,
         "rows_read": len(log),
         "rows_incomplete": log.incomplete,
         "seed": seed,
     }
+    if items is not None:
+        log, matched = _match(log, items, duplicate_items, unknown_items)
+        record |= matched
     item_ids, whole = log.item_ids, len(log)
 
     bar = tqdm(total=5, desc="order", unit="step", leave=False, disable=None)
@@ -145,11 +166,11 @@ def prepare(
 
     _step(bar, "items and features")
     catalogue, row_of = _catalogue(items, ids)
+    row_of, source_rows = _source_rows(log, ids, row_of, items)
+    record["source_rows"] = source_rows
     sets = _tags(catalogue, tags)
     for feature, (file, encoder) in (features or {}).items():
-        sets[feature] = _from_file(
-            feature, file, encoder, log.item_ids, ids, row_of, None if items is None else len(items)
-        )
+        sets[feature], record[f"{feature}_vectors"] = _from_file(file, encoder, ids, row_of, source_rows, id_column)
     titles = tuple(catalogue.pop("title")) if "title" in catalogue else ()
     bar.close()
     corpus = Corpus(
@@ -165,12 +186,62 @@ def prepare(
         info=record | dict(info or {}),
     )
     catalogue["source_index"] = item_code.tolist()
+    if row_of is not None:
+        catalogue["source_row"] = row_of.tolist()
     return Prepared(corpus, catalogue, {"source_index": user_code.tolist()}, steps)
 
 
 def _step(bar: tqdm[NoReturn], what: str) -> None:
     bar.update()
     bar.set_description(what)
+
+
+def _match(
+    log: Log, items: pl.DataFrame, duplicate_items: DuplicateItems, unknown_items: UnknownItems
+) -> tuple[Log, dict[str, object]]:
+    """The log without what ``unknown_items`` drops, and how the items table fits it."""
+    import polars as pl
+
+    named, occurring = items["id"].drop_nulls(), pl.Series(log.item_ids, dtype=pl.String).gather(np.unique(log.item))
+    counts = named.value_counts()
+    twice = named.filter(named.is_in(counts.filter(pl.col("count") > 1)["id"].implode())).unique(maintain_order=True)
+    unknown = occurring.filter(~occurring.is_in(named.implode()))
+    unused = len(counts) - (len(occurring) - len(unknown))
+    record: dict[str, object] = {
+        "items_rows": len(items),
+        "items_rows_without_id": items["id"].null_count(),
+        "items_duplicated": counted(twice.to_list()),
+        "items_never_used": unused,
+        "items_unknown": counted(unknown.to_list()),
+    }
+    if len(twice) and duplicate_items == "refuse":
+        raise ValueError(
+            f"the items table has more than one row of {counted(twice.to_list())}; remove all but one, or keep the "
+            "first (--duplicate-items first)"
+        )
+    if len(unknown) and unknown_items == "refuse":
+        raise ValueError(
+            f"{log.source}: the items table has no row of {counted(unknown.to_list())}, which have interactions; add "
+            "them, or --unknown-items keep or drop"
+        )
+    if len(unknown) == len(occurring):
+        raise ValueError(
+            f"{log.source}: no item of the interactions is in the items table; their ids are "
+            f"{counted(unknown.to_list())}, those of the table {counted(named.to_list())}: is that the right column?"
+        )
+    if unknown_items == "drop":
+        known = pl.Series(log.item_ids, dtype=pl.String).is_in(named.implode()).to_numpy()[log.item]
+        record["rows_with_unknown_items_dropped"] = int((~known).sum())
+        log = log.take(known)
+    return log, record
+
+
+def counted(ids: Sequence[str]) -> str:
+    """How many ids, and the first few: 7 ('a', 'b', 'c', 'd', 'e', …)."""
+    if not ids:
+        return "0"
+    shown = ", ".join(map(repr, ids[:SHOWN]))
+    return f"{len(ids):,} ({shown}{', …' if len(ids) > SHOWN else ''})"
 
 
 def _check_order(log: Log, protocol: str) -> None:
@@ -234,40 +305,65 @@ def _tags(catalogue: Mapping[str, list[Any]], columns: Sequence[str]) -> dict[st
     return sets
 
 
+def _source_rows(
+    log: Log, ids: list[str], row_of: np.ndarray | None, items: pl.DataFrame | None
+) -> tuple[np.ndarray | None, int | None]:
+    """The row of each item in a feature file without ids, and how many rows it must have; None = nobody knows."""
+    if items is not None:
+        return row_of, len(items)
+    if not all(number.isdecimal() for number in log.item_ids):
+        return None, None
+    return np.array([int(number) for number in ids]), max(map(int, log.item_ids)) + 1
+
+
 def _from_file(
-    name: str,
-    file: Path,
-    encoder: str,
-    source_ids: list[str],
-    ids: list[str],
-    row_of: np.ndarray | None,
-    table_rows: int | None,
-) -> Features:
-    """Rows of a .npy file brought into the order of the corpus' items."""
-    if not file.is_file():
-        raise FileNotFoundError(f"no file {file} for feature set {name!r}")
-    try:
-        values = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise ValueError(
-            f"{file} is not a readable .npy file of numbers ({error}); write it again with numpy.save"
-        ) from error
-    if values.ndim != 2 or values.dtype.kind not in "fiu":
-        raise ValueError(f"{file}: shape {values.shape} of {values.dtype}; expected numbers of shape [items, width]")
-    if row_of is None:
-        if not all(number.isdecimal() for number in source_ids):
-            raise ValueError(
-                f"{file}: which row is which item? Items have names, not numbers: give the items table (--items)"
-            )
-        table_rows = max(int(number) for number in source_ids) + 1
-        row_of = np.array([int(number) for number in ids])
-    if len(values) != table_rows:
-        raise ValueError(
-            f"{file}: feature set {name!r} has {len(values)} rows but the source has {table_rows} items; "
-            "row r must belong to row r of the items table (--items), without one to the item with id r"
+    file: Path, encoder: str, ids: list[str], row_of: np.ndarray | None, rows: int | None, id_column: str | None
+) -> tuple[Features, str]:
+    """A file's vectors in the order of the corpus' items, and a line about them."""
+    from seqmm.features.vectors import ID_COLUMNS, read_vectors
+
+    columns = dict.fromkeys((*((id_column,) if id_column else ()), *ID_COLUMNS))
+    values, missing, report = read_vectors(
+        file, ids, row_of, source_rows=rows, in_order=False, id_columns=tuple(columns)
+    )
+    provenance = {"encoder": encoder}
+    if missing.any():
+        provenance["missing"] = "mean vector"
+    features = Features("dense", values, provenance=provenance, missing=missing if missing.any() else None)
+    return features, report.describe(len(ids))
+
+
+def statistics(prepared: Prepared) -> list[str]:
+    """What was done and what came out, a line each."""
+    corpus = prepared.corpus
+    info = corpus.info
+    rows = {split: len(part) for split, part in corpus.splits.items()}
+    total = sum(rows.values())
+    out = [f"read         {info['rows_read']:,} interactions of {info['source']}"]
+    out.append(f"incomplete   {info['rows_incomplete']:,} rows without user, item or time left out")
+    if "items_rows" in info:
+        out.append(
+            f"items        {info['items_rows']:,} rows; more than one row: {info['items_duplicated']}; without an id: "
+            f"{info['items_rows_without_id']:,}; never used: {info['items_never_used']:,}"
         )
-    check_features(name, Features("dense", values), len(values), str(file))
-    absent = np.flatnonzero(row_of < 0)
-    if len(absent):
-        raise ValueError(f"{file}: item {ids[absent[0]]!r} is not in the items table, so it has no row; add it there")
-    return Features("dense", values[row_of].astype(np.float32), provenance={"encoder": encoder})
+        lost = info.get("rows_with_unknown_items_dropped")
+        fate = "kept, without text" if lost is None else f"{lost:,} interactions dropped"
+        if info["items_unknown"] != "0":
+            out.append(f"unknown      items that are not in the items table: {info['items_unknown']}; {fate}")
+    out.append(f"duplicates   {info['duplicates_removed']:,} removed ({info['duplicates']})")
+    for number, (count, users, items) in enumerate(prepared.k_core_steps):
+        pass_name = f"{info['k_core']}-core, {number}"
+        out.append(f"{pass_name:<13}{count:,} interactions, {users:,} users, {items:,} items")
+    share = info["tie_share"]
+    ties = "no timestamps" if share is None else f"{share:.1%} of neighbouring interactions share a time"
+    out.append(f"ties         {ties} (order: {info['tie_order']}); ids: {info['index_order']}, seed {info['seed']}")
+    if "users_without_train_dropped" in info:
+        out.append(f"dropped      {info['users_without_train_dropped']:,} users without a train interaction")
+    sparsity = f"{1 - total / (corpus.num_users * corpus.num_items):.2%}"
+    sizes = f"{corpus.num_users:,} users, {corpus.num_items:,} items, {total:,} interactions"
+    out.append(f"corpus       {sizes}, sparsity {sparsity}")
+    out.append(f"split        {corpus.protocol}: " + ", ".join(f"{name} {count:,}" for name, count in rows.items()))
+    for name, features in corpus.features.items():
+        about = f"; {info[f'{name}_vectors']}" if f"{name}_vectors" in info else ""
+        out.append(f"feature      {name}: {features.kind}, width {features.dim}{about}")
+    return [*out, f"fingerprint  {corpus.fingerprint()}"]

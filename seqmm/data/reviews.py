@@ -10,19 +10,21 @@ import ast
 import json
 from array import array
 from collections.abc import Collection
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
 from seqmm.data.filtering import Log
-from seqmm.data.tabular import LATEST, clean, lines, read_log
+from seqmm.data.tabular import LATEST, clean, lines, read_log, well_formed
 
 if TYPE_CHECKING:
     import polars as pl
 
 Year = Literal[2014, 2018, 2023]
 YEARS: dict[str, Year] = {"amazon2014": 2014, "amazon2018": 2018, "amazon2023": 2023}
+_SIZES = ("large", "hi_res", "thumb")
 
 
 class _Names(NamedTuple):
@@ -105,26 +107,27 @@ def read_metadata(file: Path, year: Year, wanted: Collection[str]) -> pl.DataFra
 
     Returns:
         Columns id, title, features (bullet points), description, brand, categories, price, images (urls); features,
-        categories and images are lists of strings. An item listed twice is kept once.
+        categories and images are lists of strings. Categories are those of the first path (2014 lists several).
+        Description and features are as in the file, a list of paragraphs on lines of its own; the other texts are
+        cleaned to one line. An item listed twice has two rows.
 
     Raises:
         FileNotFoundError, ValueError: as :func:`read_reviews`.
     """
     import polars as pl
 
-    keep, key = set(wanted), "parent_asin" if year == 2023 else "asin"
+    keep, key = frozenset(wanted), "parent_asin" if year == 2023 else "asin"
     rows: list[dict[str, object]] = []
     for number, line in lines(file, f"read {file.name}"):
         record = _parse(line, number, file)
         if key not in record:
             have = ", ".join(record)
             raise ValueError(f"{file}, row {number}: no field {key!r} (it has: {have}); is this metadata of {year}?")
-        if record[key] in keep:
-            keep.remove(record[key])
+        if str(record[key]) in keep:
             details = record.get("details")
             if isinstance(details, str):  # as the Hub's copy of 2023 has them
                 record["details"] = _parse(details, number, file, ", field 'details'") if details else {}
-            rows.append({"id": record[key]} | _describe(record, year))
+            rows.append({"id": str(record[key])} | _describe(record, year))
     strings = pl.List(pl.String)
     lists = ("features", "categories", "images")
     columns = ("id", "title", "features", "description", "brand", "categories", "price", "images")
@@ -136,17 +139,21 @@ def _describe(record: dict[str, Any], year: Year) -> dict[str, object]:
         bullets, categories, images = None, (record.get("categories") or [[]])[0], record.get("imUrl")
     elif year == 2018:
         bullets, categories = record.get("feature"), record.get("category")
-        images = record.get("imageURLHighRes") or record.get("imageURL")
+        images = record.get("imageURLHighRes") or record.get("imageURL") or record.get("image")
     else:
-        bullets, categories = record.get("features"), record.get("categories")
-        images = [image.get("large") for image in record.get("images") or []]
+        bullets, categories, images = record.get("features"), record.get("categories"), record.get("images") or []
+        if isinstance(images, dict):  # as the Hub's viewer has them: a list for each size
+            sizes = [images.get(size) or [] for size in _SIZES]
+            images = [next(filter(None, urls), None) for urls in zip_longest(*sizes)]
+        else:
+            images = [next(filter(None, map(image.get, _SIZES)), None) for image in images]
     brand = (record.get("details") or {}).get("Brand") if year == 2023 else record.get("brand")
     price = record.get("price")
     return {
-        "title": clean(str(record.get("title") or "")),
-        "features": [clean(text) for text in _strings(bullets)],
-        "description": " ".join(clean(text) for text in _strings(record.get("description"))),
-        "brand": clean(str(brand or "")),
+        "title": " ".join(clean(text) for text in _strings(record.get("title"))),
+        "features": _strings(bullets),
+        "description": "\n".join(_strings(record.get("description"))),
+        "brand": " ".join(clean(text) for text in _strings(brand)),
         "categories": [clean(text) for text in _strings(categories)],
         "price": "" if price is None else str(price),
         "images": _strings(images),
@@ -156,8 +163,8 @@ def _describe(record: dict[str, Any], year: Year) -> dict[str, object]:
 def _strings(value: object) -> list[str]:
     """A string, a list of strings, or nothing, as a list."""
     if isinstance(value, list):
-        return [str(part) for part in value if part]
-    return [str(value)] if value else []
+        return [well_formed(str(part)) for part in value if part]
+    return [well_formed(str(value))] if value else []
 
 
 def _parse(line: str, number: int, file: Path, field: str = "") -> dict[str, Any]:

@@ -3,7 +3,8 @@
 ::
 
     README.md                 front matter ``configs:`` (one per folder below) and the card; text under KEPT stays
-    corpus.json               sizes, hashes of the ids, and for each protocol its fingerprint and how it was prepared
+    corpus.json               sizes, hashes of the ids, licence, and for each protocol its fingerprint, statistics and how
+                              it was prepared
     items/items.parquet       item, id, title, … (text, brand, image urls: whatever the source had)
     users/users.parquet       user, id, …
     <protocol>/<split>.parquet    user, item, timestamp (null = unknown), position
@@ -22,6 +23,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 KEPT = "<!-- what you write below this line is kept -->"
-ROW_GROUP = 1 << 20
+ROW_GROUP = 1 << 16  # rows; who streams a table from the Hub fetches a group at a time
 
 Columns = Mapping[str, Sequence[Any]]
 
@@ -160,8 +162,43 @@ def _write_record(folder: Path, corpus: Corpus) -> None:
         "items": hash_ids(corpus.item_ids),
     }
     rows = {split: len(part) for split, part in corpus.splits.items()}
-    record["protocols"][corpus.protocol] = {"fingerprint": corpus.fingerprint(), "rows": rows, "info": corpus.info}
-    write_text(file, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    record["protocols"][corpus.protocol] = {
+        "fingerprint": corpus.fingerprint(),
+        "rows": rows,
+        "statistics": _statistics(corpus),
+        "info": corpus.info,
+    }
+    write_text(file, record_text(record))
+
+
+def record_text(record: Mapping[str, Any]) -> str:
+    """A record as corpus.json holds it."""
+    return json.dumps(record, indent=1, ensure_ascii=False) + "\n"
+
+
+def _statistics(corpus: Corpus) -> dict[str, Any]:
+    """For the card: how interactions (all splits) spread over users, items and time, and what training never sees."""
+    parts = corpus.splits.values()
+    out: dict[str, Any] = {}
+    for what, columns, size in (
+        ("user", [part.user for part in parts], corpus.num_users),
+        ("item", [part.item for part in parts], corpus.num_items),
+    ):
+        counts = np.bincount(np.concatenate(columns), minlength=size)
+        if counts.any():
+            out[f"interactions per {what}"] = {
+                "least": int(counts.min()),
+                "median": float(np.median(counts)),
+                "mean": round(float(counts.mean()), 2),
+                "most": int(counts.max()),
+            }
+    trained = np.bincount(corpus.splits["train"].item, minlength=corpus.num_items) > 0
+    out["items without a train interaction"] = int(np.count_nonzero(~trained))
+    times = [part.timestamp[part.timestamp != -1] for part in parts if part.timestamp is not None]
+    if any(len(time) for time in times):
+        first, last = (np.datetime64(int(f(np.concatenate(times))), "s") for f in (np.min, np.max))
+        out["time"] = {"first": str(first)[:10], "last": str(last)[:10]}
+    return out
 
 
 def feature_folder(name: str) -> str:
@@ -258,15 +295,13 @@ class FeatureWriter:
         if missing is not None:
             columns["missing"] = missing
             self._missing.append(missing)
-        # floats hardly compress; a row group of about 64 MB, so that datasets can stream it
-        group = max(1, min(ROW_GROUP, (1 << 26) * rows // max(flat.nbytes, 1)))
+        # floats hardly compress; a row group of about 8 MB, which is what the first row costs who streams it
+        group = max(1, min(ROW_GROUP, (1 << 23) * rows // max(flat.nbytes, 1)))
         _write_table(self.folder / file, columns | dict(extra or {}), group, "none")
         self._digest.update(flat.astype(np.float32, copy=False).data if self.kind != "tags" else flat.data)
         self._rows += rows
 
-    def close(
-        self, provenance: Mapping[str, str], vocabulary: Sequence[str] | None = None, **about: object
-    ) -> None:
+    def close(self, provenance: Mapping[str, str], vocabulary: Sequence[str] | None = None, **about: object) -> None:
         """features.json: written last, so that a folder without it is not a feature set.
 
         Args:
@@ -314,21 +349,45 @@ def write_card(folder: str | Path) -> None:
     folder = Path(folder)
     record = read_record(folder)
     file = folder / "README.md"
-    old = file.read_text(encoding="utf-8") if file.is_file() else ""
-    own = old.split(KEPT, 1)[1] if KEPT in old else "\n"
-    write_text(file, _card(folder, record) + KEPT + own)
+    write_text(file, card_text(folder, record) + kept_text(file))
 
 
-def _card(folder: Path, record: dict[str, Any]) -> str:
+def kept_text(card: Path) -> str:
+    """The line ``KEPT`` and what its owner wrote below it."""
+    old = card.read_text(encoding="utf-8") if card.is_file() else ""
+    return KEPT + (old.split(KEPT, 1)[1] if KEPT in old else "\n")
+
+
+def write_license(folder: str | Path, license: Mapping[str, str]) -> None:
+    """Records under which licence the corpus is published, in corpus.json and in the card, where later writes keep it.
+
+    Args:
+        folder: of the corpus.
+        license: front matter of the card: ``license``, and for "other" ``license_name`` and ``license_link``.
+    """
+    folder = Path(folder)
+    write_text(folder / "corpus.json", record_text(read_record(folder) | {"license": dict(license)}))
+    write_card(folder)
+
+
+def card_text(folder: Path, record: dict[str, Any], address: str = "THIS_FOLDER_OR_REPOSITORY") -> str:
+    """The card down to ``KEPT``.
+
+    Args:
+        folder: of the corpus.
+        record: its corpus.json.
+        address: what its code examples load.
+    """
     import yaml
 
     configs: list[dict[str, Any]] = [
         {"config_name": "items", "default": True, "data_files": "items/*.parquet"},
         {"config_name": "users", "data_files": "users/*.parquet"},
     ]
-    parts, settings, sets = [], [], []
+    parts, settings, sets, spread = [], [], [], []
     for name, protocol in record["protocols"].items():
         rows = protocol["rows"]
+        spread += [f"| {name} | {key} | {_cell(value)} |" for key, value in protocol.get("statistics", {}).items()]
         # datasets cannot read a parquet file without rows, so an empty split is not listed
         files = [{"split": split, "path": f"{name}/{split}.parquet"} for split in SPLITS if rows[split]]
         configs.append({"config_name": name, "data_files": files})
@@ -341,10 +400,18 @@ def _card(folder: Path, record: dict[str, Any]) -> str:
     for name in feature_names(folder):
         about = json.loads((folder / name / "features.json").read_text())
         configs.append({"config_name": name, "data_files": f"{name}/*.parquet"})
-        sets.append(f"| {name} | {about['kind']} | {about['dim']} | {_cell(about['provenance'])} | {_cell(about.get('notes') or '')} |")
-    front = {"pretty_name": record["name"], "tags": ["recommendation", "seqmm"], "configs": configs}
+        sets.append(
+            f"| {name} | {about['kind']} | {about['dim']} | {_cell(about['provenance'])} | {_cell(about.get('source') or '')} | {_cell(about.get('notes') or '')} |"
+        )
     protocol = next(iter(record["protocols"]))
     total = sum(record["protocols"][protocol]["rows"].values())
+    front = {
+        "pretty_name": record["name"],
+        **record.get("license", {}),
+        "size_categories": [_size_category(total)],
+        "tags": ["recommendation", "seqmm"],  # the Hub has no task category for recommendation
+        "configs": configs,
+    }
     density = total / max(record["num_users"] * record["num_items"], 1)
     lines = [
         "---",
@@ -361,14 +428,41 @@ def _card(folder: Path, record: dict[str, Any]) -> str:
         "```python",
         "from seqmm import Corpus",
         "",
-        f'corpus = Corpus.load("THIS_FOLDER_OR_REPOSITORY", protocol="{protocol}", features={feature_names(folder)})',
+        f'corpus = Corpus.load("{address}", protocol="{protocol}", features={feature_names(folder)})',
+        "```",
+        "",
+        "Only the protocol and the feature sets asked for are downloaded. Or row by row, fetched some 32 MB at a time:",
+        "",
+        "```python",
+        "from datasets import load_dataset",
+        "",
+        *(
+            f'{what} = load_dataset("{address}", "{config}", split="train", streaming=True)'
+            for what, config in (
+                ("items", "items"),
+                ("interactions", protocol),
+                *(("features", name) for name in feature_names(folder)[:1]),
+            )
+        ),
+        "for row in items:",
+        "    ...",
         "```",
         "",
         "| protocol | train | validation | test | fingerprint |",
         "|---|---|---|---|---|",
         *parts,
         "",
-        *(["| features | kind | width | provenance | items without |", "|---|---|---|---|---|", *sets, ""] if sets else []),
+        *(
+            [
+                "| features | kind | width | provenance | read from | items without |",
+                "|---|---|---|---|---|---|",
+                *sets,
+                "",
+            ]
+            if sets
+            else []
+        ),
+        *(["| protocol | statistic | value |", "|---|---|---|", *spread, ""] if spread else []),
         "How it was prepared:",
         "",
         "| protocol | setting | value |",
@@ -378,6 +472,15 @@ def _card(folder: Path, record: dict[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _size_category(rows: int) -> str:
+    """In the Hub's words: "n<1K", "1K<n<10K", …, "n>1T"."""
+    bounds = [f"{digit}{unit}" for unit in ("K", "M", "B", "T") for digit in (1, 10, 100)][:10]  # 1K … 1T
+    place = sum(rows >= 10 ** (3 + power) for power in range(len(bounds)))
+    if place in (0, len(bounds)):
+        return f"n<{bounds[0]}" if place == 0 else f"n>{bounds[-1]}"
+    return f"{bounds[place - 1]}<n<{bounds[place]}"
 
 
 def _cell(value: object) -> str:
@@ -420,8 +523,10 @@ def read_items(folder: str | Path) -> pa.Table:
     return _read_table(Path(folder) / "items" / "items.parquet")
 
 
-def load_corpus(folder: Path, protocol: str, features: Sequence[str]) -> Corpus:
-    """See :meth:`Corpus.load`."""
+def load_corpus(
+    folder: Path, protocol: str, features: Sequence[str], origin: Mapping[str, str] = MappingProxyType({})
+) -> Corpus:
+    """See :meth:`Corpus.load`; ``origin`` says where on the Hub the folder is from."""
     record = read_record(folder)
     if protocol not in record["protocols"]:
         have = ", ".join(record["protocols"])
@@ -442,6 +547,7 @@ def load_corpus(folder: Path, protocol: str, features: Sequence[str]) -> Corpus:
         item_ids=item_ids,
         titles=tuple(title or "" for title in items["title"].to_pylist()) if "title" in items.column_names else (),
         info=about["info"],
+        origin=dict(origin),
     )
     for split, rows in about["rows"].items():
         if len(corpus.splits[split]) != rows:

@@ -23,6 +23,10 @@ TimeUnit = Literal["s", "ms"]
 LATEST = 100_000_000_000
 """Seconds of the year 5138: anything above is milliseconds."""
 
+RAW_TEXT = ("description", "features", "text")
+"""Columns kept as the source has them, with markup and line breaks, for :mod:`seqmm.features.item_text`; all other text
+is cleaned to one line."""
+
 
 def read_log(
     file: Path,
@@ -40,7 +44,8 @@ def read_log(
     Rows without user or item are left out, and without a time unless there is a position column.
 
     Args:
-        file: .csv, .tsv, .txt (tabs), .parquet; text files may end in .gz.
+        file: .csv, .tsv, .txt, .inter (tabs), .parquet; text files may end in .gz. A header without the separator of
+            its kind but with semicolons, tabs or commas says what it is separated by.
         user: column of the user ids.
         item: column of the item ids.
         timestamp: column of the times: numbers, ISO dates, or a parquet date type. None = "timestamp" if there is one.
@@ -61,7 +66,7 @@ def read_log(
         for name, default in ((timestamp, "timestamp"), (position, "position"), (split, "split"))
     )
     wanted = [name for name in (user, item, timestamp, position, split) if name is not None]
-    frame = read_table(file, wanted, header=header)
+    frame = read_table(file, wanted, header=header).with_columns(pl.col(user, item).map_batches(text_ids, pl.String))
     rows = pl.Series("row", np.arange(1, len(frame) + 1, dtype=np.int32))
     complete = frame[user].is_not_null() & frame[item].is_not_null()
     if timestamp and not position:
@@ -89,10 +94,10 @@ def read_log(
 def read_items(
     file: Path, *, key: str, rename: Mapping[str, str] | None = None, lists: Mapping[str, str] | None = None
 ) -> pl.DataFrame:
-    """Reads an items table: ``id`` and every other column, as text.
+    """Reads an items table: ``id`` and every other column, as text; every row, also a second one of an id.
 
     Args:
-        file: as for :func:`read_log`, or .json (an object of objects by id), or .jsonl.
+        file: as for :func:`read_log`, or .json (an object of objects by id, or a list of objects), or .jsonl.
         key: the column of the item ids; for .json the key of the object.
         rename: new name -> column, to bring columns to the names seqmm knows: title, description, brand, categories,
             images.
@@ -106,7 +111,10 @@ def read_items(
     if file.name.removesuffix(".gz").endswith((".json", ".jsonl")):
         frame = _items_from_json(file, key)
     else:
-        frame = read_table(file, None).with_columns(pl.exclude(pl.String, pl.List).cast(pl.String))
+        frame = read_table(file, None)
+        if key in frame.columns:
+            frame = frame.with_columns(pl.col(key).map_batches(text_ids, pl.String))
+        frame = frame.with_columns(pl.exclude(pl.String, pl.List).cast(pl.String))
     names = {old: new for new, old in (rename or {}).items()}
     for renaming in (names, {} if key == "id" else {key: "id"}):
         for old, new in renaming.items():
@@ -121,7 +129,7 @@ def read_items(
         _require(column, frame.columns, file)
         words = pl.col(column).fill_null("").str.split(separator)
         frame = frame.with_columns(words.list.eval(pl.element().str.strip_chars().filter(pl.element() != "")))
-    text = [name for name, kind in frame.schema.items() if kind == pl.String and name != "id"]
+    text = [name for name, kind in frame.schema.items() if kind == pl.String and name not in ("id", *RAW_TEXT)]
     cleaned = [frame[name].map_elements(clean, return_dtype=pl.String, skip_nulls=True) for name in text]
     return frame.with_columns(*cleaned)
 
@@ -129,6 +137,22 @@ def read_items(
 def clean(text: str) -> str:
     """Unescapes HTML entities and collapses white space."""
     return " ".join(html.unescape(text).split())
+
+
+def well_formed(text: str) -> str:
+    """The text with halves of a cut emoji replaced, which JSON may hold and no file can ("\\ud83c" alone)."""
+    if text.isascii():
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def text_ids(ids: pl.Series) -> pl.Series:
+    """Ids as text, whatever they are: "007" stays; whole floats, which a table with gaps has, lose their ".0"."""
+    import polars as pl
+
+    if ids.dtype.is_float() and ((ids == ids.floor()) & (ids.abs() < 2**53)).all():
+        ids = ids.cast(pl.Int64)
+    return ids.cast(pl.String)
 
 
 def lines(file: Path, label: str) -> Iterator[tuple[int, str]]:
@@ -159,44 +183,99 @@ def column_names(file: Path) -> list[str]:
     Raises:
         FileNotFoundError, ValueError: no such file, an empty one, an unknown kind of file.
     """
+    return _header(file)[0]
+
+
+def _header(file: Path) -> tuple[list[str], str, int]:
+    """Names in a table's header, its separator, and the number of empty lines before it."""
     if not file.is_file():
         raise FileNotFoundError(f"no file {file}")
     if file.suffix == ".parquet":
         import polars as pl
 
-        return list(pl.read_parquet_schema(file))
+        try:
+            return list(pl.read_parquet_schema(file)), "", 0
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise ValueError(f"{file} cannot be read as a table: {str(error).splitlines()[0]}") from error
+    usual = _separator(file)
     opened = gzip.open if file.suffix == ".gz" else open
-    with opened(file, "rt", encoding="utf-8-sig") as stream:
-        header = next(csv.reader([stream.readline()], delimiter=_separator(file)), [])
-    if not header:
+    try:
+        with opened(file, "rt", encoding="utf-8-sig") as stream:
+            empty, line = 0, stream.readline()
+            while line.isspace():
+                empty, line = empty + 1, stream.readline()
+    except UnicodeDecodeError as error:
+        raise ValueError(_not_utf8(file)) from error
+    separator = next((mark for mark in (usual, ";", "\t", ",") if mark in line), usual)
+    names = [name.strip() for name in next(csv.reader([line], delimiter=separator), [])]
+    if not any(names):
         raise ValueError(f"{file} is empty; expected a header line")
-    return header
+    return names, separator, empty
+
+
+def _too_wide(file: Path, header: list[str], separator: str) -> str | None:
+    """What is wrong with the first row that has more cells than the header; None if there is none."""
+    if file.suffix == ".parquet":
+        return None
+    opened = gzip.open if file.suffix == ".gz" else open
+    with opened(file, "rt", encoding="utf-8-sig", errors="replace", newline="") as stream:
+        reader = csv.reader(
+            stream, delimiter=separator, quoting=csv.QUOTE_NONE if separator == "\t" else csv.QUOTE_MINIMAL
+        )
+        try:
+            wide = next((row for row in reader if len(row) > len(header)), None)
+        except csv.Error:
+            return None
+        if wide is None:
+            return None
+        hint = "" if separator == "\t" else f"; quote a text that holds {separator!r}"
+        return (
+            f"line {reader.line_num} has {len(wide)} cells, the header {len(header)} "
+            f"({separator.join(wide)[:60]!r}){hint}"
+        )
+
+
+def _not_utf8(file: Path) -> str:
+    return f"{file} is not UTF-8 text; save it as UTF-8 (spreadsheets call it 'CSV UTF-8')"
 
 
 def read_table(file: Path, columns: Sequence[str] | None, *, header: Sequence[str] | None = None) -> pl.DataFrame:
-    """A table's columns (None = all), text files as strings with "" as null."""
+    """A table's columns (None = all), text files as strings with "" as null.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`column_names`; a column that is not there, or there twice; rows of
+            another width; text that is not UTF-8.
+    """
     import polars as pl
 
-    have = list(header) if header else column_names(file)
-    for column in columns or ():
-        _require(column, have, file)
     if not file.is_file():
         raise FileNotFoundError(f"no file {file}")
+    have, separator, empty = (list(header), _separator(file), 0) if header else _header(file)
+    wanted = have if columns is None else list(dict.fromkeys(columns))
+    for column in wanted:
+        _require(column, have, file)
+        if have.count(column) > 1:
+            raise ValueError(f"{file} has {have.count(column)} columns {column!r}; rename all but one of them")
     try:
         if file.suffix == ".parquet":
-            return pl.read_parquet(file, columns=None if columns is None else list(dict.fromkeys(columns)))
-        separator = _separator(file)
-        return pl.read_csv(
+            return pl.read_parquet(file, columns=wanted)
+        places = sorted(have.index(column) for column in wanted)
+        frame = pl.read_csv(
             file,
             separator=separator,
             has_header=header is None,
-            new_columns=None if header is None else list(header),
-            columns=None if columns is None or header is not None else list(dict.fromkeys(columns)),
+            skip_lines=empty,
+            columns=places,
             infer_schema=False,
-            quote_char='"' if separator == "," else None,
+            quote_char=None if separator == "\t" else '"',
         )
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise ValueError(f"{file} cannot be read as a table: {str(error).splitlines()[0]}") from error
+        said = str(error).splitlines()[0]
+        if "utf-8" in said.lower() or "utf8" in said.lower():
+            raise ValueError(_not_utf8(file)) from error
+        raise ValueError(f"{file} cannot be read as a table: {_too_wide(file, have, separator) or said}") from error
+    frame.columns = [have[place] for place in places]  # without the white space around them
+    return frame.select(wanted)
 
 
 def encode(ids: pl.Series) -> tuple[np.ndarray, list[str]]:
@@ -281,11 +360,12 @@ def _require(column: str, have: Sequence[str], file: Path) -> None:
 
 def _separator(file: Path) -> str:
     suffix = Path(file.name.removesuffix(".gz")).suffix
-    if suffix not in (".csv", ".tsv", ".txt"):
+    if suffix.lower() not in (".csv", ".tsv", ".txt", ".inter", ".item"):
         raise ValueError(
-            f"{file}: unknown kind of table {suffix!r}; known: .csv, .tsv, .txt (tabs), each also .gz, .parquet"
+            f"{file}: unknown kind of table {suffix!r}; known: .csv, .tsv, .txt and RecBole's .inter, .item (tabs), "
+            "each also .gz, .parquet"
         )
-    return "," if suffix == ".csv" else "\t"
+    return "," if suffix.lower() == ".csv" else "\t"
 
 
 def _items_from_json(file: Path, key: str) -> pl.DataFrame:
@@ -295,12 +375,16 @@ def _items_from_json(file: Path, key: str) -> pl.DataFrame:
         if file.name.removesuffix(".gz").endswith(".jsonl"):
             records = [json.loads(line) for _, line in lines(file, f"read {file.name}")]
         else:
-            whole: dict[str, dict[str, Any]] = json.loads("".join(line for _, line in lines(file, f"read {file.name}")))
-            records = [{key: name} | fields for name, fields in whole.items()]
-    except (json.JSONDecodeError, TypeError, AttributeError) as error:
+            text = "".join(line for _, line in lines(file, f"read {file.name}"))
+            whole: Any = json.loads(text, object_pairs_hook=_once_each)
+            records = whole if isinstance(whole, list) else [{key: name} | fields for name, fields in whole.items()]
+    except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"{file} is not an items table in JSON ({error}); expected {{id: {{column: text}}}}"
+            f"{file} is not an items table in JSON ({error}); expected {{id: {{column: text}}}} or a list of objects"
         ) from error
+    wrong = next((number for number, record in enumerate(records, 1) if not isinstance(record, dict)), None)
+    if wrong is not None:
+        raise ValueError(f"{file}: record {wrong} is not an object of columns; expected {{column: text}}")
     cells = [{name: _cell(cell) for name, cell in record.items()} for record in records]
     try:
         return pl.DataFrame(cells, infer_schema_length=None)
@@ -308,8 +392,18 @@ def _items_from_json(file: Path, key: str) -> pl.DataFrame:
         raise ValueError(f"{file}: a column must be text in every row or a list in every row ({error})") from error
 
 
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; a key that is there twice is refused, where json keeps the last."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice!r} is there twice")
+    return found
+
+
 def _cell(value: object) -> str | list[str] | None:
     """Text, or a list of texts."""
     if isinstance(value, list):
-        return [str(part) for part in value]
-    return None if value is None else str(value)
+        return [well_formed(str(part)) for part in value]
+    return None if value is None else well_formed(str(value))

@@ -272,7 +272,7 @@ def _train(run: RunConfig, corpus: Corpus, pretraining: bool = False) -> Recomme
     if run.train.init_from is None or pretraining:
         model = cls.for_corpus(run.model, corpus)
     else:
-        model = cls.from_pretraining(run.train.init_from, run.model, corpus)
+        model = cls.from_pretraining(run.train.init_from, run.model, corpus, revision=run.train.init_revision)
     fit(run, model, corpus, recipe="pretrain" if pretraining else "finetune" if run.train.init_from else "train")
     return model
 
@@ -304,11 +304,11 @@ def run_probes(corpus: Corpus, protocol: Protocol, monitor: str) -> list[Probe]:
 def tie_report(corpus: Corpus, data: DataArguments) -> str | None:
     """One line on ties in time; None where the corpus has no times or its source order is not known."""
     from seqmm.data.schema import read_items
-    from seqmm.hub import local_folder
+    from seqmm.hub import corpus_files, local_folder
 
-    if corpus.protocol != "leave_one_out" or any(part.timestamp is None for part in corpus.splits.values()):
+    if data.joined or corpus.protocol != "leave_one_out" or any(part.timestamp is None for part in corpus.splits.values()):
         return None
-    items = read_items(local_folder(data.path, revision=data.revision, kind="dataset"))
+    items = read_items(local_folder(data.path, revision=data.revision, kind="dataset", files=corpus_files()))
     if "source_index" not in items.column_names:
         return None
     found = ties(corpus, items["source_index"].to_numpy())
@@ -459,7 +459,7 @@ def _settings(run: RunConfig) -> dict[str, Any]:
     """What a result depends on: not where it is written or read from, nor how it is resumed."""
     values = run.to_dict()
     places = ("output_dir", "resume", "overwrite", "report_to", "save_every", "save_steps", "log_every", "init_from")
-    for key in places:
+    for key in (*places, "init_revision"):
         values["train"].pop(key)
     for key in ("path", "revision"):
         values["data"].pop(key)
@@ -470,7 +470,9 @@ def _settings(run: RunConfig) -> dict[str, Any]:
 def _made_from(cell: Cell, corpus: Corpus) -> dict[str, Any]:
     """What a cell's weights depend on; ``corpus`` is the cell's own, with its features."""
     before, start = cell.pretraining, cell.run.train.init_from
-    place = Path(cell.source) if cell.is_run else local_folder(start) if start and before is None else None
+    place = Path(cell.source) if cell.is_run else None
+    if place is None and start is not None and before is None:
+        place = local_folder(start, revision=cell.run.train.init_revision)
     features = {
         name: describe(made) | {"vocabulary": made.vocabulary, "sha256": hash_rows(made.values, made.offsets)}
         for name, made in corpus.features.items()

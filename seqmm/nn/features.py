@@ -24,6 +24,7 @@ class FeatureTable:
         offsets = features.offsets if features.offsets is not None else np.arange(features.num_rows + 1)
         self._tensors = {torch.device("cpu"): (values, torch.from_numpy(np.require(offsets, np.int64, ["C", "W"])))}
         self._means: dict[torch.device, Tensor] = {}
+        self._units: dict[torch.device, Tensor] = {}
 
     def on(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """``values [N, d]`` (tags: ``[N]`` ids) and ``offsets [num_rows + 1]`` on ``device``."""
@@ -58,6 +59,12 @@ class FeatureTable:
                 values if dense else mean_rows(values, torch.arange(len(values), device=device), offsets)
             )
         return self._means[device]
+
+    def units(self, device: torch.device) -> Tensor:
+        """``[num_rows, d]`` the means with length 1; zeros stay zeros."""
+        if device not in self._units:
+            self._units[device] = F.normalize(self.means(device), dim=-1)
+        return self._units[device]
 
 
 class Constant:

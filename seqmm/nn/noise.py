@@ -1,8 +1,9 @@
-"""Dropout whose masks do not depend on the number of processes."""
+"""Dropout and noise whose draws do not depend on the number of processes."""
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from seqmm.random import step_generator, torch_uniform
@@ -33,6 +34,22 @@ def dropout_rows(x: Tensor, p: float, row_seed: Tensor, stream: str) -> Tensor:
         return x
     _check(p, stream)
     return x * (uniform_rows(x.shape[1], row_seed, stream) >= p) / (1 - p)
+
+
+def noisy_rows(x: Tensor, length: float, row_seed: Tensor, stream: str) -> Tensor:
+    """:func:`moved` for this rank's rows ``[B, d]``; a row's noise is a function of its ``row_seed [B]``."""
+    return moved(x, length, uniform_rows(x.shape[1], row_seed, stream))
+
+
+def moved(x: Tensor, length: float, uniform: Tensor) -> Tensor:
+    """SimGCL's noise: ``x`` plus a vector of fixed length within its own orthant, ``x + length sign(x) * u / |u|``.
+
+    Args:
+        x: ``[..., d]``.
+        length: of what is added to every vector.
+        uniform: u, draws in [0, 1) of the same shape.
+    """
+    return x + x.detach().sign() * length * F.normalize(uniform.to(x.dtype), dim=-1)
 
 
 def _check(p: float, stream: str) -> None:

@@ -11,10 +11,18 @@ from typing import Any
 import torch
 
 from seqmm.cli import folder
-from seqmm.config import DEFAULT_CORPUS, DataArguments, RunConfig, write_yaml
+from seqmm.config import DEFAULT_CORPUS, DataArguments, HubArguments, RunConfig, write_yaml
 from seqmm.data.corpus import Corpus
 from seqmm.distributed import on_cpu
 from seqmm.evaluation.evaluator import Evaluator
+from seqmm.hub import (
+    check_license,
+    corpus_files,
+    local_folder,
+    open_repository,
+    publish_model,
+    write_model_card,
+)
 from seqmm.models.base import Recommender
 from seqmm.random import derive_seed
 from seqmm.training.state import write_json
@@ -22,7 +30,10 @@ from seqmm.training.trainer import Trainer
 
 
 def load_corpus(data: DataArguments) -> Corpus:
-    """Loads the corpus of a run; the default one is built first if it is not there (under two minutes)."""
+    """Loads the corpus of a run; the default one is built first if it is not there (under two minutes).
+
+    Of a Hub repository ``data.revision`` becomes the commit, so that run.yaml repeats the run on these very data.
+    """
     from accelerate import PartialState
 
     if data.path == DEFAULT_CORPUS and not Path(data.path).exists():
@@ -31,7 +42,15 @@ def load_corpus(data: DataArguments) -> Corpus:
                 print(f"building the default corpus {data.path} (once)")
                 build = runpy.run_path(str(folder("tokenized") / "movielens" / "build.py"))["build"]
                 build(output=Path(data.path))
-    return Corpus.load(data.path, protocol=data.protocol, features=data.features, revision=data.revision)
+    if not Path(data.path).exists():  # on the Hub: one process of a machine downloads, the others find it in the cache
+        with PartialState(cpu=on_cpu()).local_main_process_first():
+            local_folder(
+                data.path, revision=data.revision, kind="dataset", files=corpus_files(data.protocol, data.features)
+            )
+    corpus = Corpus.load(data.path, protocol=data.protocol, features=data.features, revision=data.revision)
+    data.revision = corpus.origin.get("revision", data.revision)
+    more = [Corpus.load(path, protocol=data.protocol, features=data.features) for path in data.joined]
+    return Corpus.concat([corpus, *more]) if more else corpus
 
 
 def seed_weights(seed: int) -> None:
@@ -48,8 +67,8 @@ def fit(run: RunConfig, model: Recommender, corpus: Corpus, recipe: str) -> dict
     Returns:
         What metrics.json holds: ``{"validation": {…}, "test": {…} | None, …}``.
     """
-    from seqmm.hub import publish_model, write_model_card
-
+    license = check_license(run.hub.license, run.hub.license_name, run.hub.license_link)
+    run.train.init_revision = model.config.pretrained_on.get("checkpoint_revision", run.train.init_revision)
     output = Path(run.train.output_dir or f"runs/{run.model.model_type}-{corpus.name}-{recipe}")
     run.train.output_dir = str(output)
     validation = evaluator(run, corpus, "validation")
@@ -64,6 +83,8 @@ def fit(run: RunConfig, model: Recommender, corpus: Corpus, recipe: str) -> dict
             f"{accelerator.num_processes} x {accelerator.device.type}"
         )
     trainer.open_output()
+    if run.hub.push_to and accelerator.is_main_process:  # no access is known before training, not after
+        open_repository(run.hub.push_to, "model", private=run.hub.private)
     if accelerator.is_main_process:  # before training: an interrupted run keeps its settings
         settings = run.to_dict()
         settings["train"] |= {"resume": False, "overwrite": False}
@@ -82,16 +103,28 @@ def fit(run: RunConfig, model: Recommender, corpus: Corpus, recipe: str) -> dict
     }
     if accelerator.is_main_process:
         write_json(metrics | {"environment": environment()}, output / "metrics.json")
-        write_model_card(output, run, corpus, metrics, recipe)
+        write_model_card(output, license)
         shown = "  ".join(f"{name} {value:.4f}" for name, value in state.validation.items())
         print(f"best epoch {state.best_epoch} of {state.epoch}; validation ({validation.mask} masked): {shown}")
         if metrics["test"]:
             print(f"test ({validation.mask} masked): " + "  ".join(f"{k} {v:.4f}" for k, v in metrics["test"].items()))
         print(f"written to {output}")
         if run.hub.push_to:
-            print(f"pushed to {publish_model(output, run.hub.push_to, private=run.hub.private)}")
+            _push(run.hub, output)
     accelerator.wait_for_everyone()
     return metrics
+
+
+def _push(hub: HubArguments, output: Path) -> None:
+    assert hub.push_to is not None
+    try:
+        pushed = publish_model(
+            output, hub.push_to, corpus_repo=hub.corpus_repo, private=hub.private, revision=hub.revision
+        )
+    except OSError as error:
+        later = f"python recipes/publish.py --model {output} --repo {hub.push_to}"
+        raise OSError(f"{error}; the run is whole in {output}, push it later: {later}") from error
+    print(f"pushed to {pushed.url}, commit {pushed.commit}")
 
 
 def evaluator(run: RunConfig, corpus: Corpus, split: str) -> Evaluator:

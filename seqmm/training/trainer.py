@@ -186,7 +186,7 @@ class Trainer:
         for micro, (batch, count) in enumerate(group):
             seed = derive_seed("step", self.args.seed, self.state.step, micro)
             torch.manual_seed(derive_seed(seed, self.accelerator.process_index))  # dropout: a fresh mask on each rank
-            batch = batch | {"step_seed": torch.tensor(seed, device=self.accelerator.device)}
+            batch = batch | {"step_seed": torch.tensor(seed)}  # on the CPU: it is read, which would wait for a GPU
             last = micro == len(group) - 1
             with nullcontext() if last else self.accelerator.no_sync(self.ddp):
                 losses = self.ddp(batch, phase)
@@ -336,6 +336,7 @@ class Trainer:
             "save_steps",
             "resume",
             "overwrite",
+            "init_revision",  # the saved weights are what a resumed run starts from
         }
         if self.args.schedule != "cosine":
             free.add("epochs")  # a longer run goes on from a shorter one

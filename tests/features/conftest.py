@@ -28,19 +28,29 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> str:
+def save_clip(folder: Path, context: int) -> str:
     """A tiny random CLIP as open_clip's local-dir: reads it."""
     import open_clip
 
-    folder = tmp_path_factory.mktemp("clip")
     config = {
         "embed_dim": 16,
         "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 16},
-        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
+        "text_cfg": {"context_length": context, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
     }
     torch.manual_seed(0)
     model = open_clip.CLIP(**config)
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
     save_file(model.state_dict(), folder / "open_clip_model.safetensors")
     return f"local-dir:{folder}"
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """With the usual 77 tokens."""
+    return save_clip(tmp_path_factory.mktemp("clip"), 77)
+
+
+@pytest.fixture(scope="session")
+def long_clip(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """With LongCLIP's 248 tokens."""
+    return save_clip(tmp_path_factory.mktemp("longclip"), 248)

@@ -1,5 +1,6 @@
 """tokenized/movielens/build.py from raw files to a corpus, with a tiny text encoder and a tiny CLIP."""
 
+import json
 import runpy
 import subprocess
 import sys
@@ -53,10 +54,11 @@ def test_text_corpus(script: dict, source: Path, bert: Path, tmp_path: Path) -> 
     text = corpus.features["text"].values
     others = np.delete(text, row[3], 0)
     np.testing.assert_allclose(text[row[3]], others.mean(0), atol=1e-6)
-    assert corpus.info["items_without_text"] == 1 and corpus.info["items_with_overview"] == 1
+    missing = corpus.features["text"].missing
+    assert missing is not None and missing.nonzero()[0].tolist() == [row[3]]
 
     card = (folder / "README.md").read_text()
-    assert "Harper" in card and "items_without_text" in card and "not CLIP's" in card
+    assert "Harper" in card and "no text: 1" in card and "not CLIP's" in card
     with pytest.raises(ValueError, match="--overwrite True"):
         script["build"](source, folder, **settings)
     again = Corpus.load(script["build"](source, folder, **settings, overwrite=True), features=names)
@@ -87,8 +89,9 @@ def test_corpus_with_posters(script: dict, source: Path, bert: Path, clip: str, 
         assert image.provenance["pca"].startswith("4, fitted on these items, basis ")
         assert image.dim == 4 and np.allclose(image.values[~with_image], 0, atol=1e-4)  # PCA is centred: the mean is 0
         assert not np.allclose(image.values[with_image], 0, atol=1e-4)
-        assert corpus.info["items_with_image"].startswith("9 of 12")
-        assert "10: not a readable image" in corpus.info["broken_images"]
+        about = json.loads((folder / "image" / "features.json").read_text())
+        assert about["notes"] == {"broken image": 1, "no image": 2}
+        assert about["examples"]["broken image"][0].startswith("10: 10.jpg: not ")
 
 
 def test_errors_are_one_line_and_write_nothing(repository: Path, source: Path, tmp_path: Path) -> None:

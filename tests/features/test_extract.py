@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from seqmm.data.corpus import Corpus
+from seqmm.data.corpus import Corpus, Interactions
 from seqmm.data.schema import read_record
 from seqmm.data.synthetic import synthetic_corpus
 from seqmm.features import extract as module
@@ -25,7 +29,7 @@ class Letters:
     dim: int = 3
     columns: tuple[str, ...] = ("words",)
     provenance: dict[str, str] = field(default_factory=lambda: {"encoder": "letters"})
-    inputs: str = ""
+    source: dict[str, str] = field(default_factory=dict)
     transform: object = None
     calls: int = 0
 
@@ -45,7 +49,9 @@ class Letters:
 def texts(lines: int) -> list[str]:
     rng = np.random.default_rng(0)
     return [
-        "" if row % 7 == 3 else "\n".join("".join(rng.choice(list("abcd"), 9)) for _ in range(rng.integers(1, lines + 1)))
+        ""
+        if row % 7 == 3
+        else "\n".join("".join(rng.choice(list("abcd"), 9)) for _ in range(rng.integers(1, lines + 1)))
         for row in range(60)
     ]
 
@@ -137,8 +143,8 @@ def test_what_is_finished_is_skipped_and_what_was_made_otherwise_is_refused(corp
     assert "other" in (folder / "letters" / "features.json").read_text()
     with pytest.raises(KeyboardInterrupt):
         extract(folder, "second", Letters(stop_after=1))
-    with pytest.raises(ValueError, match="interrupted run with other settings: inputs .was , is x."):
-        extract(folder, "second", Letters(inputs="x"))
+    with pytest.raises(ValueError, match="interrupted run with other settings: source .was , is files: x."):
+        extract(folder, "second", Letters(source={"files": "x"}))
     with pytest.raises(ValueError, match="cannot be called 'items'"):
         extract(folder, "items", Letters())
     with pytest.raises(ValueError, match="no column 'text'; it has: item, id, "):
@@ -152,9 +158,9 @@ def test_half_precision_storage_is_read_as_float32(corpus):
     loaded = Corpus.load(folder, protocol="leave_one_out", features=["letters", "half"]).features
     assert loaded["half"].values.dtype == np.float32
     np.testing.assert_allclose(loaded["half"].values, loaded["letters"].values, rtol=1e-3)
-    assert (folder / "half").stat().st_size and sum(f.stat().st_size for f in (folder / "half").glob("*.parquet")) < sum(
-        f.stat().st_size for f in (folder / "letters").glob("*.parquet")
-    )
+    assert (folder / "half").stat().st_size and sum(
+        f.stat().st_size for f in (folder / "half").glob("*.parquet")
+    ) < sum(f.stat().st_size for f in (folder / "letters").glob("*.parquet"))
 
 
 def test_no_vector_at_all_and_not_finite_are_errors(corpus):
@@ -184,3 +190,47 @@ def test_shards_cut_across_row_groups(corpus, tmp_path):
     assert [len(rows) for _, rows in shards] == [16, 16, 16, 12]
     assert [row["id"] for _, rows in shards for row in rows] == [f"i{row}" for row in range(60)]
     assert read_record(folder)["num_items"] == 60
+
+
+MEMORY = """
+import resource, sys
+import numpy as np
+from pathlib import Path
+from seqmm.features.extract import Found, extract
+
+class Hashed:
+    kind, dim, columns, provenance, source, transform = "dense", 384, ("title",), {"encoder": "hash"}, {}, None
+    def __call__(self, rows, advance):
+        base = np.arange(self.dim, dtype=np.float32)
+        return [Found((base + len(row["title"]))[None]) for row in rows]
+
+def peak():
+    return int(next(l for l in Path("/proc/self/status").read_text().splitlines() if l.startswith("VmHWM")).split()[1])
+
+extract(sys.argv[1], "hashed", Hashed())
+small = peak()
+extract(sys.argv[2], "hashed", Hashed())
+print((peak() - small) // 1024)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
+def test_memory_is_flat_over_100_000_items(tmp_path):
+    """100,000 vectors are 154 MB; four shards' worth of items in front of them have set the level."""
+    for name, count in (("small", 4096), ("large", 100_000)):
+        users = np.arange(0, 60).repeat(3)
+        rows = Interactions(users, np.arange(180) % count, np.tile(np.arange(3), 60))
+        parts = {split: rows_at(rows, place) for place, split in enumerate(("train", "validation", "test"))}
+        titles = tuple("a title " * (1 + row % 50) for row in range(count))
+        Corpus(name, "leave_one_out", 60, count, parts, titles=titles).save(tmp_path / name)
+    folders = [str(tmp_path / name) for name in ("small", "large")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", MEMORY, *folders], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 40, done.stdout
+
+
+def rows_at(rows, place):
+    keep = rows.position == place
+    return Interactions(rows.user[keep], rows.item[keep], rows.position[keep])

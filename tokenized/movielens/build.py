@@ -31,14 +31,19 @@ from seqmm.cli import run_recipe
 if TYPE_CHECKING:
     import polars as pl
 
-    from seqmm.data.corpus import Features
-    from seqmm.features.text import TextEncoder
+    from seqmm.features.extract import Extractor
 
 PROTOCOLS = ("leave_one_out", "ratio")
 LICENCE = (
     "MovieLens: GroupLens Research, University of Minnesota; research use, cite it, no commercial use without asking"
 )
 MIN_VOCABULARY = 500
+TEXT, SENTENCES, KEYWORDS = (
+    ("name", "genres", "overview"),
+    ("name", "also", "year", "tagline", "overview"),
+    ("genres", "keywords"),
+)
+"""Columns that each feature set's texts are made of."""
 
 
 @dataclass
@@ -100,71 +105,76 @@ def build(
     Raises:
         FileNotFoundError, ValueError: a source, a package or a model is missing; a file cannot be read.
     """
-    from seqmm.data.movielens import read_movielens, read_overviews
-    from seqmm.data.prepare import prepare
-    from seqmm.data.schema import replacing
-    from seqmm.features.text import TextEncoder
+    from seqmm.data.build import build as write
+    from seqmm.data.movielens import read_movielens, read_overviews, with_overviews
 
     started = time.perf_counter()
     name = Path(source).expanduser().resolve().name if Path(source).is_dir() else str(source)
     folder = Path("tokenized") / "movielens" / name if output is None else Path(output)
-    if folder.exists() and any(folder.iterdir()) and not (overwrite and (folder / "corpus.json").is_file()):
-        hint = "add --overwrite True to replace it" if (folder / "corpus.json").is_file() else "choose another --output"
-        raise ValueError(f"{folder} exists and is not empty; {hint}")
-
     log, movies = read_movielens(source)
     movies = with_overviews(movies, None if overviews is None else read_overviews(overviews))
-    info: dict[str, object] = {"licence": LICENCE}
-    settings: dict[str, Any] = {"name": folder.name, "seed": seed, "k": k_core, "items": movies, "info": info}
-    prepared = prepare(log, tags=("genres",), **settings)
-    rows = [
-        dict(zip(prepared.item_columns, row, strict=True)) for row in zip(*prepared.item_columns.values(), strict=True)
-    ]
-    ids = list(prepared.corpus.item_ids)
 
-    text_encoder = TextEncoder(encoder, pooling=pooling)
-    features, counts = text_features(rows, text_encoder)
-    files: dict[str, list[str]] = {}
-    columns = {key: value for key, value in prepared.item_columns.items() if any(value)}
-    if posters:
-        words = read_words(vocabulary) if vocabulary else corpus_vocabulary(movies)
-        more, found, image_words, files["image_vocabulary.txt"] = image_features(
-            ids, posters, text_encoder, backbone, image_dim, clip, clip_weights, words
-        )
-        features |= more
-        counts |= found
-        columns["image_words"] = image_words
-    info |= counts  # also what the other protocols record
+    def features(corpus: Path) -> None:
+        add_features(corpus, movies, posters, encoder, pooling, backbone, image_dim, clip, clip_weights, vocabulary)
 
-    with replacing(folder) as temporary:
-        corpus = dataclasses.replace(prepared.corpus, features=prepared.corpus.features | features)
-        corpus = dataclasses.replace(corpus, info=corpus.info | info)
-        corpus.save(temporary, item_columns=columns, user_columns=prepared.user_columns)
-        for protocol in PROTOCOLS[1:]:
-            prepare(log, protocol=protocol, **settings).corpus.save(temporary)
-        for file, lines in files.items():
-            (temporary / file).write_text("\n".join(lines) + "\n", encoding="utf-8")
-        with (temporary / "README.md").open("a", encoding="utf-8") as card:
-            about = Path(__file__).with_name("README.md").read_text(encoding="utf-8")
-            card.write("\n" + about[about.index("## What is in it") :])
-    ratings = sum(len(part) for part in corpus.splits.values())
-    print(f"{folder}: {corpus.num_users:,} users, {corpus.num_items:,} movies, {ratings:,} ratings")
-    for key, feature in corpus.features.items():
-        print(f"  {key}: {feature.kind}, width {feature.dim}, {len(feature.values):,} rows")
-    print("\n".join(f"  {key}: {value}" for key, value in counts.items()))
-    print(f"  {time.perf_counter() - started:.0f} s")
+    write(
+        log,
+        movies,
+        folder,
+        protocols=PROTOCOLS,
+        about=Path(__file__).with_name("README.md"),
+        overwrite=overwrite,
+        extract=features,
+        seed=seed,
+        k=k_core,
+        tags=("genres",),
+        info={"licence": LICENCE},
+    )
+    print(f"{folder}: {time.perf_counter() - started:.0f} s")
     return folder
 
 
-def with_overviews(movies: pl.DataFrame, overviews: pl.DataFrame | None) -> pl.DataFrame:
-    """The movies with columns ``overview`` and ``tagline``, and both sources' keywords."""
-    import polars as pl
+def add_features(
+    corpus: Path,
+    movies: pl.DataFrame,
+    posters: Sequence[str | Path],
+    encoder: str,
+    pooling: Literal["mean", "cls"] | None,
+    backbone: str,
+    image_dim: int,
+    clip: str | None,
+    clip_weights: str | None,
+    vocabulary: Path | None,
+) -> None:
+    """Extracts the feature sets; the arguments are those of :func:`build`."""
+    from seqmm.data.schema import write_text
+    from seqmm.features.extract import extract, item_shards
+    from seqmm.features.extractors import ImageKeywords, ImageNetKeywords, Images, Pca, Texts
+    from seqmm.features.images import ImageBackbone, ImageFiles
+    from seqmm.features.keywords import ClipTagger, ImageNetTagger, read_vocabulary
+    from seqmm.features.text import TextEncoder
 
-    if overviews is None:
-        return movies.with_columns(overview=pl.lit(""), tagline=pl.lit(""))
-    joined = movies.join(overviews.rename({"keywords": "more"}), on="id", how="left", maintain_order="left")
-    keywords = pl.concat_list("keywords", pl.col("more").fill_null([])).list.unique(maintain_order=True)
-    return joined.with_columns(pl.col("overview", "tagline").fill_null(""), keywords.alias("keywords")).drop("more")
+    texts = TextEncoder(encoder, pooling=pooling)
+    extractors: dict[str, Extractor] = {
+        "text": Texts("dense", texts, TEXT, lambda row: [whole_text(row)] * bool(whole_text(row)), unit="item",
+                      text="title, genres, overview"),
+        "title_sentences": Texts("ragged", texts, SENTENCES, sentences, unit="sentence",
+                                 text="title, other titles, year, tag line, overview"),
+        "genre_keywords": Texts("ragged", texts, KEYWORDS, lambda row: [keywords(row)] * bool(keywords(row)),
+                                unit="keywords", text="genres, keywords"),
+    }  # fmt: skip
+    if posters:
+        words = read_vocabulary(vocabulary) if vocabulary else corpus_vocabulary(movies)
+        write_text(corpus / "image_vocabulary.txt", "\n".join(words) + "\n")
+        files = ImageFiles(posters, [row["id"] for _, rows in item_shards(corpus, ()) for row in rows])
+        network = ImageBackbone(backbone)
+        extractors["image"] = Images(network, files, transform=Pca(image_dim))
+        if clip is None:
+            extractors["image_keywords"] = ImageNetKeywords(ImageNetTagger(network, texts), texts, files, words)
+        else:
+            extractors["image_keywords"] = ImageKeywords(ClipTagger(clip, clip_weights), texts, files, words)
+    for feature, extractor in extractors.items():
+        print(f"  {extract(corpus, feature, extractor).line()}", flush=True)
 
 
 def sentences(movie: dict[str, Any]) -> list[str]:
@@ -200,94 +210,6 @@ def corpus_vocabulary(movies: pl.DataFrame) -> list[str]:
     if len(words) < MIN_VOCABULARY:
         words = build_vocabulary((", ".join(ImageBackbone.class_names()),), min_count=1)
     return words
-
-
-def read_words(file: Path) -> list[str]:
-    """A vocabulary file.
-
-    Raises:
-        FileNotFoundError, ValueError: no such file, or an empty one.
-    """
-    if not file.is_file():
-        raise FileNotFoundError(f"no vocabulary file {file}; expected one word a line")
-    words = list(dict.fromkeys(line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()))
-    if not words:
-        raise ValueError(f"{file} holds no word; expected one a line")
-    return words
-
-
-def text_features(movies: list[dict[str, Any]], encoder: TextEncoder) -> tuple[dict[str, Features], dict[str, object]]:
-    """``text``, ``title_sentences``, ``genre_keywords``; and what the card says of them."""
-    import numpy as np
-
-    from seqmm.features.images import dense_with_mean
-
-    texts = [whole_text(movie) for movie in movies]
-    known = np.array([row for row, text in enumerate(texts) if text], np.int64)
-    vectors = encoder.encode([texts[row] for row in known], label="text")
-    features = {
-        "text": dense_with_mean(vectors, known, len(movies), {**encoder.provenance, "unit": "item"}),
-        "title_sentences": encoder.ragged([sentences(movie) for movie in movies], unit="sentence", label="sentences"),
-        "genre_keywords": encoder.ragged(
-            [[text] if (text := keywords(movie)) else [] for movie in movies], unit="keywords", label="genres"
-        ),
-    }
-    counts: dict[str, object] = {
-        "items_without_text": len(movies) - len(known),
-        "items_with_overview": sum(bool(movie["overview"]) for movie in movies),
-        "items_with_keywords": sum(bool(movie["keywords"]) for movie in movies),
-    }
-    return features, counts
-
-
-def image_features(
-    ids: list[str],
-    posters: Sequence[str | Path],
-    encoder: TextEncoder,
-    backbone: str,
-    image_dim: int,
-    clip: str | None,
-    clip_weights: str | None,
-    vocabulary: list[str],
-) -> tuple[dict[str, Features], dict[str, object], list[list[str]], list[str]]:
-    """``image`` and ``image_keywords``, what the card says of them, the words of each movie, the vocabulary."""
-    import numpy as np
-
-    from seqmm.features.images import ImageBackbone, ImageFiles, ImageReport, dense_with_mean, image_batches, pca
-    from seqmm.features.keywords import ClipTagger, ImageNetTagger
-
-    files, report = ImageFiles(posters), ImageReport()
-    network = ImageBackbone(backbone)
-    tagger = ImageNetTagger(network, encoder) if clip is None else ClipTagger(clip, clip_weights)
-    rows: list[int] = []
-    pooled, seen = [], []
-    for batch, images in image_batches(files, ids, report):
-        vectors, probabilities = network(images)
-        rows += batch
-        pooled.append(vectors)
-        seen.append(probabilities if isinstance(tagger, ImageNetTagger) else tagger.see(images))
-    if not rows:
-        raise ValueError(f"none of the {len(files)} images is of a movie of the corpus; name them <movieId>.jpg")
-    words: list[list[str]] = [[] for _ in ids]
-    for row, chosen in zip(rows, tagger.keywords(np.concatenate(seen), vocabulary), strict=True):
-        words[row] = chosen
-    known = np.array(rows, np.int64)
-    reduced, basis = pca(np.concatenate(pooled), image_dim)
-    # two corpora's bases are unrelated; with the digest they are not taken for one another
-    provenance = {**network.provenance, "pca": f"{reduced.shape[1]}, fitted on these items, basis {basis}"}
-    features = {
-        "image": dense_with_mean(reduced, known, len(ids), provenance),
-        "image_keywords": encoder.ragged(
-            [[" ".join(row)] if row else [] for row in words], unit="keywords", label="words"
-        ),
-    }
-    features["image_keywords"].provenance.update(tagger.provenance)
-    counts: dict[str, object] = {
-        "items_with_image": f"{len(rows)} of {len(ids)}; the others: mean vector in image, no row in image_keywords",
-        "broken_images": "; ".join(f"{item}: {what}" for item, what in report.broken.items()) or "none",
-        "image_vocabulary": f"{len(vocabulary)} words",
-    }
-    return features, counts, words, vocabulary
 
 
 def main() -> None:

@@ -15,9 +15,23 @@ from seqmm.data.corpus import Corpus
 from seqmm.graph import Graph, cooccurrence, knn_graph, mix_graphs, neighbour_softmax, sample_neighbours, softmax_rows
 from seqmm.models.base import Recommender, RecommenderConfig, Stage
 from seqmm.nn.features import FeatureTable
+from seqmm.random import step_generator
 
 Initialiser = Callable[[Tensor], Any]
 """An ``nn.init`` function."""
+CPU = torch.device("cpu")
+
+
+class CountingRecommender(Recommender):
+    """Reads the train interactions in :meth:`bind` and trains nothing."""
+
+    sized_by: ClassVar[tuple[str, ...]] = ("num_items",)
+
+    def __init__(self, config: RecommenderConfig):
+        super().__init__(config)
+        # transformers asks a model for its dtype and device, and finds them in its parameters
+        self.place = nn.Parameter(torch.zeros(0), requires_grad=False)
+        self.post_init()
 
 
 class PairRecommender(Recommender):
@@ -88,6 +102,7 @@ class GraphRecommender(PairRecommender):
 
     def bind(self, corpus: Corpus) -> Self:
         super().bind(corpus)
+        check_edge_keep(self.config.edge_keep)
         self.interactions = corpus.graph()  # unnormalised: what edges are drawn from
         self.graph = self.training_graph = self.interactions.normalised(self.normalisation)
         self._both_ways: tuple[Graph | None, Graph] = (None, self.graph)
@@ -97,13 +112,22 @@ class GraphRecommender(PairRecommender):
         return self.training_graph if self.training else self.graph
 
     def on_stage_start(self, stage: int, epoch: int, generator: torch.Generator) -> None:
+        super().on_stage_start(stage, epoch, generator)
         if self.config.edge_keep != 1:
-            self.set_state("kept_edges", self.interactions.sample_edges(self.config.edge_keep, generator))
+            self.set_state("kept_edges", self.interactions.sample_edges(self.edges_to_keep(), generator))
+
+    def edges_to_keep(self) -> float | int:
+        """What an epoch trains on: a share of the edges (their number is rounded down) or a number."""
+        return float(self.config.edge_keep)
 
     def on_state(self, name: str, tensor: Tensor) -> None:
+        super().on_state(name, tensor)
         if name == "kept_edges":
-            kept = self.interactions.subgraph(tensor.cpu())
-            self.training_graph = kept.normalised(self.normalisation)  # by its own degrees
+            self.training_graph = self.graph_of(tensor)
+
+    def graph_of(self, edges: Tensor) -> Graph:
+        """The graph of the interactions at positions ``edges [n]``, normalised by its own degrees."""
+        return self.interactions.subgraph(edges.cpu()).normalised(self.normalisation)
 
     def dropped_graph(self, drop: float, generator: torch.Generator) -> Graph:
         """While training, the current graph with inverted dropout on its entries, each direction of an edge on its own.
@@ -118,6 +142,14 @@ class GraphRecommender(PairRecommender):
         if self._both_ways[0] is not graph:  # listed once for a graph: the prepared pattern is shared by all steps
             self._both_ways = graph, graph.directed()
         return self._both_ways[1].with_dropped_values(1 - drop, generator)
+
+    def randomly_dropped_graph(self, most: float, step_seed: Tensor, stream: str) -> Graph:
+        """:meth:`dropped_graph` at a share that each step draws from U(0, most)."""
+        generator = step_generator(step_seed, stream, CPU)
+        drop = most * float(torch.rand((), generator=generator))  # a number drawn on a GPU would have to be waited for
+        if self.device != CPU:
+            generator = step_generator(step_seed, stream, self.device)
+        return self.dropped_graph(drop, generator)
 
 
 class ContentConfig(RecommenderConfig):
@@ -157,7 +189,7 @@ class ContentRecommender(PairRecommender):
 
     @property
     def reads_content(self) -> bool:
-        """False if content only builds graphs (under these settings): then no copy of it is trained."""
+        """False if content only builds graphs (under these settings): no copy of it is trained then, nor a map."""
         return True
 
     @property
@@ -191,6 +223,11 @@ class ContentRecommender(PairRecommender):
         """``[I, dim]`` the items' content in one modality: the trained copy if there is one, else the raw one."""
         return self.trained_features[name] if name in self.trained_features else self.raw_features(name)
 
+    def linear_maps(self, width: int, bias: bool = True) -> nn.ModuleDict:
+        """A map of each modality's content to ``width``; none where content is not read (nothing would train it)."""
+        read = self.modalities if self.reads_content else ()
+        return nn.ModuleDict({name: nn.Linear(self.feature_dim(name), width, bias=bias) for name in read})
+
     def mixing_weights(self) -> list[float]:
         """``modality_weights`` in the order of :attr:`modalities`; equal if none are given.
 
@@ -209,7 +246,7 @@ class ContentRecommender(PairRecommender):
 
     def knn(self, name: str, k: int, weight: Literal["binary", "cosine"] = "binary") -> Graph:
         """The items' k nearest by raw content in one modality, D^-1/2 S D^-1/2 (1/k everywhere if binary)."""
-        return knn_graph(self.raw_features(name, torch.device("cpu")), k, weight).normalised()
+        return knn_graph(self.raw_features(name, CPU), k, weight).normalised()
 
     def frozen_item_graph(self, k: int) -> Graph:
         """FREEDOM's item graph ``[I, I]``: binary kNN graphs of all modalities, mixed by ``modality_weights``."""
@@ -267,6 +304,20 @@ class UserGraphRecommender(ContentGraphRecommender):
         super().on_state(name, tensor)
         if name == "neighbours":
             self.training_user_graph = neighbour_softmax(self.shared_items, tensor.cpu())
+
+
+def check_count(field: str, count: int, num_items: int) -> None:
+    """Raises ValueError unless ``count``, the value of a model's ``field``, is 1 to the number of items."""
+    if not 1 <= count <= num_items:
+        raise ValueError(f"model.{field} is {count}, but the corpus has {num_items} items; choose 1 to {num_items}")
+
+
+def check_edge_keep(share: float) -> None:
+    """Raises ValueError unless ``share`` is above 0 and at most 1."""
+    if not 0 < share <= 1:
+        raise ValueError(
+            f"model.edge_keep is {share}, a share of the edges; choose above 0 and at most 1 (all of them)"
+        )
 
 
 def initialise_with(module: nn.Module, table: Initialiser | None = None, linear: Initialiser | None = None) -> None:

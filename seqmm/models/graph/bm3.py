@@ -53,8 +53,7 @@ class BM3(ContentGraphRecommender):
         super().__init__(config)
         self.make_ids()
         self.predict = nn.Linear(config.hidden_size, config.hidden_size)
-        read = self.modalities * self.reads_content
-        self.project = nn.ModuleDict({name: nn.Linear(self.feature_dim(name), config.hidden_size) for name in read})
+        self.project = self.linear_maps(config.hidden_size)
         self.post_init()
 
     @property

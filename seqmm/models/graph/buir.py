@@ -25,7 +25,6 @@ from seqmm.data.corpus import Corpus
 from seqmm.graph import propagate_layers
 from seqmm.losses import cosine_loss
 from seqmm.models.graph.base import GraphConfig, GraphRecommender, initialise_with
-from seqmm.random import step_generator
 
 
 class BUIRConfig(GraphConfig):
@@ -86,9 +85,7 @@ class BUIR(GraphRecommender):
             return users.weight, items.weight
         graph = self.current_graph()
         if step_seed is not None:
-            generator = step_generator(step_seed, stream, users.weight.device)
-            rate = self.config.edge_dropout * float(torch.rand((), generator=generator, device=generator.device))
-            graph = self.dropped_graph(rate, generator)
+            graph = self.randomly_dropped_graph(self.config.edge_dropout, step_seed, stream)
         layer0 = torch.cat([users.weight, items.weight])  # [U + I, d]
         return self.split(propagate_layers(graph, layer0, self.config.num_layers))
 

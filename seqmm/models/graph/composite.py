@@ -27,10 +27,10 @@ from torch import Tensor, nn
 
 from seqmm.data.corpus import Corpus
 from seqmm.graph import Graph, cooccurrence, propagate_layers
-from seqmm.losses import bpr, cross_entropy, half_squares, hinge, info_nce, jensen_shannon, squared_error
+from seqmm.losses import bpr, cross_entropy, half_squares, hinge, info_nce, jensen_shannon, squared_error, weighted_sum
 from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender
 from seqmm.nn.modality import ModalAttention
-from seqmm.nn.noise import dropout_rows, uniform_rows
+from seqmm.nn.noise import dropout_rows, moved, noisy_rows
 from seqmm.random import step_generator
 
 LOSSES = {"mse": squared_error, "ce": cross_entropy, "bpr": bpr, "hinge": hinge}
@@ -99,11 +99,16 @@ class Composite(ContentGraphRecommender):
             torch.empty(config.num_users, width if late else fused) for _ in range(sources if late else 1)
         )
         self.item = nn.Embedding(config.num_items, width) if config.use_ids else None
-        self.project = nn.ModuleDict({name: nn.Linear(self.feature_dim(name), width) for name in self.modalities})
+        self.project = self.linear_maps(width)
         self.weigh = ModalAttention(width) if config.attention and sources > 1 else None
-        if config.auxiliary == "mlp" and config.auxiliary_weight:
+        if self.auxiliary == "mlp":
             self.predict = nn.Sequential(nn.Linear(fused, fused), nn.LeakyReLU(), nn.Linear(fused, fused))
         self.post_init()
+
+    @property
+    def auxiliary(self) -> str:
+        """The auxiliary task, "none" if it weighs nothing."""
+        return self.config.auxiliary if self.config.auxiliary_weight else "none"
 
     def bind(self, corpus: Corpus) -> Self:
         super().bind(corpus)
@@ -121,17 +126,17 @@ class Composite(ContentGraphRecommender):
     def on_stage_start(self, stage: int, epoch: int, generator: torch.Generator) -> None:
         super().on_stage_start(stage, epoch, generator)
         for view in ("view_0", "view_1"):
-            if self.config.auxiliary == "edge_drop":
+            if self.auxiliary == "edge_drop":
                 keep = 1.0 - self.config.strength
                 self.set_state(view, self.interactions.sample_edges(keep, generator, "uniform"))
-            elif self.config.auxiliary == "node_drop":
+            elif self.auxiliary == "node_drop":
                 drop = self.config.strength
                 self.set_state(view, self.interactions.sample_nodes(drop, self.config.num_users, generator))
 
     def on_state(self, name: str, tensor: Tensor) -> None:
         super().on_state(name, tensor)
         if name.startswith("view_"):
-            self.views[name] = self.interactions.subgraph(tensor.cpu()).normalised(self.normalisation)
+            self.views[name] = self.graph_of(tensor)
 
     def sources(self) -> list[Tensor]:
         """Items by source, ``[I, d]`` each: ids first."""
@@ -154,9 +159,8 @@ class Composite(ContentGraphRecommender):
         if config.encoder == "mf":
             return users, items
 
-        def perturb(layer: Tensor) -> Tensor:  # SimGCL: a step of fixed length within the vector's own orthant
-            random = torch.rand(layer.shape, generator=noise, device=layer.device)
-            return layer + layer.sign() * config.strength * F.normalize(random.to(layer.dtype))
+        def perturb(layer: Tensor) -> Tensor:
+            return moved(layer, config.strength, torch.rand(layer.shape, generator=noise, device=layer.device))
 
         nodes = torch.cat([users, items])  # [U + I, d]
         nodes = propagate_layers(graph, nodes, config.num_layers, after=None if noise is None else perturb)
@@ -181,22 +185,27 @@ class Composite(ContentGraphRecommender):
     def forward(self, batch: Mapping[str, Tensor], phase: str = "main") -> dict[str, Tensor]:
         config = self.config
         user, positive, negative = self.rows(batch, *self.encode())  # [B, D]
-        ranking = LOSSES[config.loss]((user * positive).sum(-1), (user * negative).sum(-1))
-        norm = half_squares(user, positive, negative)
-        losses = {config.loss: ranking, "norm": norm}
-        loss = ranking + config.regularization * norm
-        if config.auxiliary != "none" and config.auxiliary_weight:
-            pairs = self.pairs_of_views(batch, user, positive)
-            contrast = ESTIMATORS[config.estimator]
-            losses["auxiliary"] = torch.stack([contrast(a, b, config.temperature) for a, b in pairs]).mean()
-            loss = loss + config.auxiliary_weight * losses["auxiliary"]
-        return {"loss": loss, **losses}
+        scores = (user * positive).sum(-1), (user * negative).sum(-1)
+        return weighted_sum(
+            {
+                config.loss: (1.0, lambda: LOSSES[config.loss](*scores)),
+                "norm": (config.regularization, lambda: half_squares(user, positive, negative)),
+                "auxiliary": (
+                    0.0 if self.auxiliary == "none" else config.auxiliary_weight,
+                    lambda: self.contrast(self.pairs_of_views(batch, user, positive)),
+                ),
+            }
+        )
+
+    def contrast(self, pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
+        estimate = ESTIMATORS[self.config.estimator]
+        return torch.stack([estimate(a, b, self.config.temperature) for a, b in pairs]).mean()
 
     def pairs_of_views(
         self, batch: Mapping[str, Tensor], user: Tensor, positive: Tensor
     ) -> list[tuple[Tensor, Tensor]]:
         """Pairs of views of the batch's users and positive items, ``[B, D]`` each."""
-        how, strength = self.config.auxiliary, self.config.strength
+        how, strength = self.auxiliary, self.config.strength
         if how == "mlp":
             return [(self.predict(x), x) for x in (user, positive)]
         if how == "modalities":
@@ -214,9 +223,3 @@ class Composite(ContentGraphRecommender):
             users, items = self.view(self.views.get(name, self.current_graph()), noise)
             views.append((F.embedding(batch["user"], users), F.embedding(batch["positive"], items)))
         return list(zip(*views, strict=True))
-
-
-def noisy_rows(x: Tensor, length: float, row_seed: Tensor, stream: str) -> Tensor:
-    """``x + length * u``, u a random unit vector of x's orthant, a function of the row's seed; ``[B, d]``."""
-    uniform = uniform_rows(x.shape[1], row_seed, stream)
-    return x + x.sign() * length * F.normalize(uniform.to(x.dtype))

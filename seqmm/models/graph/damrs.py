@@ -24,8 +24,8 @@ from torch import Tensor
 from seqmm.data.corpus import Corpus
 from seqmm.distributed import mean_over_ranks, rank_share, unique_over_ranks
 from seqmm.graph import BLOCK_ELEMENTS, behaviour_graph, denoised_knn_graphs, propagate_layers
-from seqmm.losses import log_sum_exp
-from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender
+from seqmm.losses import log_sum_exp, weighted_sum
+from seqmm.models.graph.base import CPU, ContentGraphConfig, ContentGraphRecommender, check_count
 
 
 class DAMRSConfig(ContentGraphConfig):
@@ -70,7 +70,9 @@ class DAMRS(ContentGraphRecommender):
 
     def bind(self, corpus: Corpus) -> Self:
         super().bind(corpus)
-        raw = [self.raw_features(name, torch.device("cpu")) for name in self.modalities]
+        check_count("num_neighbors", self.config.num_neighbors, corpus.num_items)
+        check_count("num_discriminated", self.config.num_discriminated, corpus.num_items)
+        raw = [self.raw_features(name, CPU) for name in self.modalities]
         train, sizes = corpus.splits["train"], (corpus.num_users, corpus.num_items)
         common = (self.config.num_behavior_neighbors, self.config.min_common_users)
         self.item_graphs = [graph.normalised() for graph in denoised_knn_graphs(raw, self.config.num_neighbors)]
@@ -92,16 +94,20 @@ class DAMRS(ContentGraphRecommender):
         config = self.config
         users, items, views = self.parts()
         content = torch.stack(views).mean(0)  # [I, d]
-        losses = {"bpr": self.weighted_bpr(batch, users, items + content, views)}
-        loss = losses["bpr"]
         seen = unique_over_ranks(torch.cat([batch["positive"], batch["negative"]]))  # [n]
-        if config.alignment_weight > 0:
-            losses["alignment"] = alignment(users, items, content, unique_over_ranks(batch["user"]), seen)
-            loss = loss + config.alignment_weight * losses["alignment"]
-        if config.discrimination_weight > 0:
-            losses["discrimination"] = discrimination(views, seen, config.num_discriminated, config.temperature)
-            loss = loss + config.discrimination_weight * losses["discrimination"]
-        return {"loss": loss, **losses}
+        return weighted_sum(
+            {
+                "bpr": (1.0, lambda: self.weighted_bpr(batch, users, items + content, views)),
+                "alignment": (
+                    config.alignment_weight,
+                    lambda: alignment(users, items, content, unique_over_ranks(batch["user"]), seen),
+                ),
+                "discrimination": (
+                    config.discrimination_weight,
+                    lambda: discrimination(views, seen, config.num_discriminated, config.temperature),
+                ),
+            }
+        )
 
     def weighted_bpr(self, batch: Mapping[str, Tensor], users: Tensor, items: Tensor, views: list[Tensor]) -> Tensor:
         user, positive, negative = self.rows(batch, users, items)  # [B, d]

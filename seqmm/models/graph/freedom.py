@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, Self
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from seqmm.data.corpus import Corpus
 from seqmm.graph import propagate_layers
@@ -51,10 +51,7 @@ class FREEDOM(ContentGraphRecommender):
     def __init__(self, config: FREEDOMConfig):
         super().__init__(config)
         self.make_ids()
-        read = self.modalities * self.reads_content
-        self.project = nn.ModuleDict(
-            {name: nn.Linear(self.feature_dim(name), config.hidden_size, bias=False) for name in read}
-        )
+        self.project = self.linear_maps(config.hidden_size, bias=False)
         self.post_init()
 
     @property

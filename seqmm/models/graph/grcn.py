@@ -51,7 +51,7 @@ class GRCN(ContentRecommender):
         d, names = config.hidden_size, self.modalities
         self.make_ids()
         self.preference = nn.ParameterDict({name: torch.empty(config.num_users, d) for name in names})
-        self.project = nn.ModuleDict({name: nn.Linear(self.feature_dim(name), d) for name in names})
+        self.project = self.linear_maps(d)
         self.user_confidence = nn.Embedding(config.num_users, len(names))
         self.item_confidence = nn.Embedding(config.num_items, len(names))
         self.post_init()

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from seqmm.distributed import unique_over_ranks
 from seqmm.graph import propagate
-from seqmm.losses import bpr, info_nce
+from seqmm.losses import bpr, info_nce, weighted_sum
 from seqmm.models.graph.base import GraphConfig, GraphRecommender
 from seqmm.nn.noise import dropout_table
 from seqmm.random import step_generator
@@ -95,17 +95,25 @@ class HCCF(GraphRecommender):
     def forward(self, batch: Mapping[str, Tensor], phase: str = "main") -> dict[str, Tensor]:
         nodes, views = self.views(batch["step_seed"] if self.training else None)
         user, positive, negative = self.rows(batch, *self.split(nodes))  # [B, d]
-        ranking = bpr((user * positive).sum(-1), (user * negative).sum(-1))
+        return weighted_sum(
+            {
+                "bpr": (1.0, lambda: bpr((user * positive).sum(-1), (user * negative).sum(-1))),
+                "contrast": (self.config.contrast_weight, lambda: self.contrast(batch, views)),
+                "norm": (self.config.regularization, self.norm),
+            }
+        )
 
+    def contrast(self, batch: Mapping[str, Tensor], views: list[tuple[Tensor, Tensor]]) -> Tensor:
         # distinct in the global batch, so every rank contrasts the same rows
         users = unique_over_ranks(batch["user"])
         items = unique_over_ranks(batch["positive"]) + self.config.num_users
-        contrast = ranking.new_zeros(())
+        total = self.user.weight.new_zeros(())
         for nodes_of_kind in (users, items):
             for local, hyper in views:
                 hyper = F.embedding(nodes_of_kind, hyper)  # [n, d]
                 local = F.embedding(nodes_of_kind, local.detach())
-                contrast = contrast + info_nce(local, hyper, self.config.temperature, candidates=hyper)
-        norm = sum((parameter.square().sum() for parameter in self.parameters()), ranking.new_zeros(()))
-        loss = ranking + self.config.contrast_weight * contrast + self.config.regularization * norm
-        return {"loss": loss, "bpr": ranking, "contrast": contrast, "norm": norm}
+                total = total + info_nce(local, hyper, self.config.temperature, candidates=hyper)
+        return total
+
+    def norm(self) -> Tensor:
+        return sum((parameter.square().sum() for parameter in self.parameters()), self.user.weight.new_zeros(()))

@@ -26,7 +26,8 @@ those of the kept ones with it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import combinations
+from functools import partial
+from itertools import accumulate, combinations
 from typing import Literal, Self
 
 import torch
@@ -36,8 +37,8 @@ from torch import Tensor, nn
 from seqmm.data.corpus import Corpus
 from seqmm.distributed import gather_rows
 from seqmm.graph import BLOCK_ELEMENTS, Graph, knn_graph, mix_graphs, propagate, propagate_layers
-from seqmm.losses import info_nce
-from seqmm.models.graph.base import ContentConfig, ContentRecommender
+from seqmm.losses import Terms, info_nce, weighted_sum
+from seqmm.models.graph.base import CPU, ContentConfig, ContentRecommender, check_edge_keep
 from seqmm.nn.features import Constant
 from seqmm.nn.positions import index_codes
 from seqmm.random import step_generator
@@ -93,7 +94,7 @@ class IDFREE(ContentRecommender):
     def __init__(self, config: IDFREEConfig):
         super().__init__(config)
         d = config.hidden_size
-        self.project = nn.ModuleDict({name: nn.Linear(self.feature_dim(name), d) for name in self.modalities})
+        self.project = self.linear_maps(d)
         self.norm = nn.ModuleDict({name: nn.LayerNorm(d) for name in self.modalities})
         self.pairs = [(later, earlier) for earlier, later in combinations(self.modalities, 2)]
         pairs = self.pairs or [(name, name) for name in self.modalities]
@@ -103,9 +104,10 @@ class IDFREE(ContentRecommender):
     def bind(self, corpus: Corpus) -> Self:
         super().bind(corpus)
         c = self.config
+        check_edge_keep(c.edge_keep)
         self.history_mean = corpus.interaction_matrix().normalised("rw")  # [U, I]
         self.observed = corpus.graph().directed()  # [N, N]
-        items = {name: self.raw_features(name, torch.device("cpu")) for name in self.modalities}
+        items = {name: self.raw_features(name, CPU) for name in self.modalities}
         nearest_users = [knn_graph(propagate(self.history_mean, x), c.num_neighbors, "cosine") for x in items.values()]
         nearest_items = [knn_graph(x, c.num_neighbors, "cosine") for x in items.values()]
         ones = [1.0] * len(items)
@@ -114,7 +116,7 @@ class IDFREE(ContentRecommender):
         self.codes = Constant(torch.cat([index_codes(n, c.hidden_size, c.pe, stream) for n, stream in sizes]))  # [N, d]
         return self
 
-    def augment(self, users: Graph, items: Graph) -> tuple[Graph, Tensor]:
+    def augment(self, users: Graph, items: Graph) -> tuple[Graph, list[int]]:
         """``[N, N]``: interactions, then edges between users, then between items; and where the first two end."""
         graphs = [self.observed]
         for graph, first in ((users, 0), (items, self.config.num_users)):
@@ -122,8 +124,8 @@ class IDFREE(ContentRecommender):
             graphs.append(Graph(graph.edge_index + first, graph.edge_weight, self.observed.shape))
         edges = torch.cat([graph.edge_index for graph in graphs], 1)
         weight = torch.cat([graph.edge_weight for graph in graphs])
-        ends = torch.tensor([graph.num_edges for graph in graphs[:2]]).cumsum(0)
-        return Graph(edges, weight, self.observed.shape), ends
+        ends = accumulate(graph.num_edges for graph in graphs[:2])
+        return Graph(edges, weight, self.observed.shape), list(ends)
 
     def views(self) -> dict[str, Tensor]:
         """``[N, d]`` users and items in each modality."""
@@ -140,26 +142,26 @@ class IDFREE(ContentRecommender):
         weighted = zip(views.values(), self.mixing_weights(), strict=True)
         return torch.stack([x * weight for x, weight in weighted]).sum(0)
 
-    def edge_weights(self, views: Mapping[str, Tensor], kept: Tensor) -> Tensor:
-        """Training weights of the augmented graph's edges at ascending positions ``kept [n]``."""
-        edges = self.augmented.edge_index[:, kept].to(self.device)
-        weight = self.augmented.edge_weight[kept].to(self.device)
+    def edge_weights(self, views: Mapping[str, Tensor], graph: Graph, ends: list[int]) -> Tensor:
+        """Training weights of the augmented graph, or of some of its edges in their order; ``ends`` as there."""
+        weight = graph.weights_on(self.device)
         if not self.config.adaptive:
             return weight
-        observed, *parts = edges.tensor_split(torch.searchsorted(kept, self.ends), 1)
+        observed, *parts = graph.edges_on(self.device).tensor_split(ends, 1)
         factors = [similarity(views, part) for similarity, part in zip(self.similarity, parts, strict=True)]
         return weight * torch.cat([weight.new_ones(observed.shape[1]), *factors])
 
     def training_graph(self, views: Mapping[str, Tensor], step_seed: Tensor) -> Graph:
-        """A step's sample of the augmented graph, normalised by its own row sums."""
-        kept = torch.arange(self.augmented.num_edges)
+        """A step's sample of the augmented graph, normalised by its own row sums; on the model's device."""
+        graph, ends = self.augmented, self.ends
         if self.config.edge_keep != 1:
             with torch.no_grad():
-                candidates = self.augmented.reweighted(self.edge_weights(views, kept))
-            generator = step_generator(step_seed, "edges", kept.device)
-            kept = candidates.sample_edges(self.config.edge_keep, generator, "weight")
-        graph = self.augmented.subgraph(kept)
-        return graph.reweighted(self.edge_weights(views, kept)).normalised()
+                candidates = graph.reweighted(self.edge_weights(views, graph, ends))
+            generator = step_generator(step_seed, "edges", self.device)
+            kept = candidates.sample_edges(float(self.config.edge_keep), generator, "weight")
+            ends = torch.searchsorted(kept, kept.new_tensor(ends)).tolist()  # waits for a GPU, once a step
+            graph = graph.subgraph(kept)
+        return graph.reweighted(self.edge_weights(views, graph, ends)).normalised()
 
     def scoring_graph(self, layer0: Tensor) -> Graph:
         """Interactions, and the k nearest by layer 0."""
@@ -177,13 +179,14 @@ class IDFREE(ContentRecommender):
         graph = self.training_graph(views, batch["step_seed"])
         nodes = propagate_layers(graph, self.mixed(views), self.config.num_layers)
         user, positive, negative = self.rows(batch, *self.split(nodes))  # [B, d]
-        losses = {"softmax": info_nce(user, positive, tau, candidates=gather_rows(negative))}
-        loss = losses["softmax"]
+        terms: Terms = {"softmax": (1.0, lambda: info_nce(user, positive, tau, candidates=gather_rows(negative)))}
         for later, earlier in self.pairs:
-            terms = [
-                info_nce(F.embedding(row, views[later]), F.embedding(row, views[earlier]), tau)
-                for row in (batch["user"], batch["positive"] + self.config.num_users)
-            ]
-            losses[f"contrast_{later}_{earlier}"] = torch.stack(terms).sum()
-            loss = loss + self.config.modal_weight / len(self.pairs) * losses[f"contrast_{later}_{earlier}"]
-        return {"loss": loss, **losses}
+            contrast = partial(self.contrast, batch, views[later], views[earlier])
+            terms[f"contrast_{later}_{earlier}"] = self.config.modal_weight / len(self.pairs), contrast
+        return weighted_sum(terms)
+
+    def contrast(self, batch: Mapping[str, Tensor], a: Tensor, b: Tensor) -> Tensor:
+        """InfoNCE between two views ``[N, d]`` of the batch's users, and of its positives."""
+        nodes = (batch["user"], batch["positive"] + self.config.num_users)
+        terms = [info_nce(F.embedding(row, a), F.embedding(row, b), self.config.temperature) for row in nodes]
+        return torch.stack(terms).sum()

@@ -12,11 +12,12 @@ from collections.abc import Mapping
 from typing import ClassVar, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from seqmm.data.corpus import Corpus
 from seqmm.graph import cooccurrence
-from seqmm.models.base import Recommender, RecommenderConfig
+from seqmm.models.base import RecommenderConfig
+from seqmm.models.graph.base import CountingRecommender
 
 
 class ItemKNNConfig(RecommenderConfig):
@@ -34,16 +35,10 @@ class ItemKNNConfig(RecommenderConfig):
     """Weight of an item relative to the one after it in the history."""
 
 
-class ItemKNN(Recommender):
+class ItemKNN(CountingRecommender):
     config_class = ItemKNNConfig
     config: ItemKNNConfig
     dot_product: ClassVar[bool] = False
-
-    def __init__(self, config: ItemKNNConfig):
-        super().__init__(config)
-        # transformers asks a model for its dtype and device, and finds them in its parameters
-        self.place = nn.Parameter(torch.zeros(0), requires_grad=False)
-        self.post_init()
 
     def bind(self, corpus: Corpus) -> Self:
         super().bind(corpus)
@@ -53,10 +48,6 @@ class ItemKNN(Recommender):
         votes = near.edge_index.flip(0)  # from the neighbour, when it is in a history, to the item
         self.votes = torch.sparse_coo_tensor(votes, near.edge_weight, near.shape, check_invariants=False).coalesce()
         return self
-
-    @property
-    def sized_by(self) -> tuple[str, ...]:  # type: ignore[override]
-        return ("num_items",)
 
     @property
     def history_length(self) -> int | None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from seqmm.data.corpus import Corpus
-from seqmm.graph import Graph, knn_graph, propagate_layers
-from seqmm.losses import bpr, half_squares
+from seqmm.graph import Graph, join_graphs, knn_graph, propagate_layers
+from seqmm.losses import Terms, bpr, half_squares
 from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender
 from seqmm.nn.bi_interaction import BiInteraction
 
@@ -28,7 +28,8 @@ class LatentGraphConfig(ContentGraphConfig):
     num_neighbors: int = 10
     """k of the item graphs (released code)."""
     frozen_weight: float = 0.9
-    """Share of the raw content's graph in an item graph, the skip connection (lambda; released code)."""
+    """Share of the raw content's graph in an item graph, the skip connection (lambda; released code); 1 = nothing is
+    learned."""
     regularization: float = 1e-5
     """Weight of the batch's L2 (MMRec's grid: 0, 1e-5, 1e-4, 1e-3)."""
     train_features: bool = True
@@ -41,6 +42,8 @@ class LatentGraphRecommender(ContentGraphRecommender):
     An edge's weight is the cosine of the projected content at its ends. In an epoch's first optimiser step the weights
     are computed again, with gradient, on the pattern found; the rest of the epoch uses their values. Pattern and values
     are state, so a run resumed within an epoch goes on with them.
+
+    What has no share in an item graph, the learned or the frozen part, is not built.
     """
 
     config_class = LatentGraphConfig
@@ -50,15 +53,18 @@ class LatentGraphRecommender(ContentGraphRecommender):
     def __init__(self, config: LatentGraphConfig):
         super().__init__(config)
         self.make_ids()
-        self.project = nn.ModuleDict(
-            {name: nn.Linear(self.feature_dim(name), config.hidden_size) for name in self.modalities}
-        )
+        self.project = self.linear_maps(config.hidden_size)
         if config.cf_model == "ngcf":
             self.layers = BiInteraction([config.hidden_size] * (config.num_layers + 1))
 
+    @property
+    def reads_content(self) -> bool:
+        return self.config.frozen_weight != 1
+
     def bind(self, corpus: Corpus) -> Self:
         super().bind(corpus)
-        self.frozen_graphs = [self.knn(name, self.config.num_neighbors, "cosine") for name in self.modalities]
+        frozen = self.modalities if self.config.frozen_weight else ()
+        self.frozen_graphs = [self.knn(name, self.config.num_neighbors, "cosine") for name in frozen]
         self.epoch_graphs: list[Graph] | None = None
         self.first_step = False
         return self
@@ -66,16 +72,16 @@ class LatentGraphRecommender(ContentGraphRecommender):
     def projected(self) -> list[Tensor]:
         """Unit rows ``[I, d]`` of every modality's projected content, in fp32 whatever autocast says."""
         with torch.autocast(self.device.type, enabled=False):
-            return [F.normalize(self.project[name](self.features(name)), dim=1) for name in self.modalities]
+            return [F.normalize(project(self.features(name)), dim=1) for name, project in self.project.items()]
 
     @torch.no_grad()
-    def nearest(self) -> Tensor:
-        """``[M, I, k]`` every item's nearest items by projected content, itself among them."""
+    def nearest(self) -> list[Tensor]:
+        """``[I, k]`` every item's nearest items by each modality's projected content, itself among them."""
         k = self.config.num_neighbors
-        return torch.stack([knn_graph(unit, k).edge_index[1].view(-1, k) for unit in self.projected()])
+        return [knn_graph(unit, k).edge_index[1].view(-1, k) for unit in self.projected()]
 
-    def learned_graphs(self, neighbours: Tensor) -> list[Graph]:
-        """Each modality's graph on ``neighbours [M, I, k]``, weighed by cosines; differentiable, not normalised."""
+    def learned_graphs(self, neighbours: Iterable[Tensor]) -> list[Graph]:
+        """Each modality's graph on ``neighbours [I, k]``, weighed by cosines; differentiable, not normalised."""
         graphs = []
         for columns, unit in zip(neighbours, self.projected(), strict=True):
             near = F.embedding(columns.to(unit.device), unit)  # [I, k, d]
@@ -86,13 +92,19 @@ class LatentGraphRecommender(ContentGraphRecommender):
         return graphs
 
     def mix(self, learned: list[Graph]) -> list[Graph]:
-        """The graphs to propagate over, all of one number of edges; differentiable."""
+        """The graphs to propagate over, all of one number of edges; differentiable. ``learned``: see there, or none."""
         raise NotImplementedError
+
+    def with_frozen(self, learned: list[Graph], frozen: list[Graph], weights: Sequence[Tensor | float]) -> Graph:
+        """The learned graph (or none) by its share, and the frozen ones (or none) by theirs times ``weights``."""
+        share, device = self.config.frozen_weight, self.device  # where the weights may be parameters
+        shares = [1 - share] * len(learned) + [share * weight for weight, _ in zip(weights, frozen, strict=False)]
+        return join_graphs([*learned, *(graph.reweighted(graph.weights_on(device)) for graph in frozen)], shares)
 
     def item_graphs(self) -> list[Graph]:
         if not self.training or "item_weights" not in self.hook_state:
             return self.mix(self.learned_graphs(self.nearest()))
-        neighbours = self.hook_state["neighbours"]
+        neighbours = self.hook_state.get("neighbours", ())
         if self.epoch_graphs is None:
             values = self.hook_state["item_weights"].to(self.device)
             graphs = self.mix(self.learned_graphs(neighbours))
@@ -106,10 +118,10 @@ class LatentGraphRecommender(ContentGraphRecommender):
 
     def on_stage_start(self, stage: int, epoch: int, generator: torch.Generator) -> None:
         super().on_stage_start(stage, epoch, generator)
-        neighbours = self.nearest()
+        if neighbours := self.nearest():
+            self.set_state("neighbours", torch.stack(neighbours))
         with torch.no_grad():
             weights = [graph.edge_weight for graph in self.mix(self.learned_graphs(neighbours))]
-        self.set_state("neighbours", neighbours)
         self.set_state("item_weights", torch.stack(weights))
         self.first_step = True
 
@@ -140,7 +152,10 @@ class LatentGraphRecommender(ContentGraphRecommender):
         users, items = self.collaborative()
         return users, items + F.normalize(content, dim=1)
 
-    def ranking(self, batch: Mapping[str, Tensor], users: Tensor, items: Tensor) -> dict[str, Tensor]:
+    def ranking(self, batch: Mapping[str, Tensor], users: Tensor, items: Tensor) -> Terms:
         """BPR and L2 of the batch's final rows, divided by their number (released code: the configured batch size)."""
         user, positive, negative = rows = self.rows(batch, users, items)  # [B, d]
-        return {"bpr": bpr((user * positive).sum(-1), (user * negative).sum(-1)), "squares": half_squares(*rows)}
+        return {
+            "bpr": (1.0, lambda: bpr((user * positive).sum(-1), (user * negative).sum(-1))),
+            "squares": (self.config.regularization, lambda: half_squares(*rows)),
+        }

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from seqmm.graph import Graph, join_graphs
+from seqmm.losses import weighted_sum
 from seqmm.models.graph.latent import LatentGraphConfig, LatentGraphRecommender
 
 
@@ -39,14 +40,12 @@ class LATTICE(LatentGraphRecommender):
         self.post_init()
 
     def mix(self, learned: list[Graph]) -> list[Graph]:
-        weights = self.logits.softmax(0) if len(learned) > 1 else learned[0].edge_weight.new_ones(1)  # [M]
-        frozen = self.config.frozen_weight
-        mixed = join_graphs(learned, list(weights)).normalised()
-        return [join_graphs([mixed, *self.frozen_graphs], [1 - frozen, *(frozen * weights)])]
+        weights = list(self.logits.softmax(0)) if len(self.modalities) > 1 else [1.0]
+        mixed = [join_graphs(learned, weights).normalised()] if learned else []
+        return [self.with_frozen(mixed, self.frozen_graphs, weights)]
 
     def encode(self) -> tuple[Tensor, Tensor]:
         return self.with_content(self.propagated()[0])
 
     def forward(self, batch: Mapping[str, Tensor], phase: str = "main") -> dict[str, Tensor]:
-        losses = self.ranking(batch, *self.encode())
-        return {"loss": losses["bpr"] + self.config.regularization * losses["squares"], **losses}
+        return weighted_sum(self.ranking(batch, *self.encode()))

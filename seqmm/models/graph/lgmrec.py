@@ -16,6 +16,7 @@ sums.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from itertools import combinations
 from typing import Self
 
@@ -25,7 +26,7 @@ from torch import Tensor, nn
 
 from seqmm.data.corpus import Corpus
 from seqmm.graph import propagate, propagate_layers
-from seqmm.losses import bpr, embedding_norm, info_nce
+from seqmm.losses import Terms, bpr, embedding_norm, info_nce, weighted_sum
 from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender
 from seqmm.nn.noise import dropout_table
 from seqmm.random import step_generator
@@ -64,9 +65,10 @@ class LGMRec(ContentGraphRecommender):
     def __init__(self, config: LGMRecConfig):
         super().__init__(config)
         self.make_ids()
-        dims = {name: self.feature_dim(name) for name in self.modalities}
-        self.project = nn.ModuleDict({name: nn.Linear(dims[name], config.hidden_size, bias=False) for name in dims})
-        self.hyper = nn.ModuleDict({name: nn.Linear(dims[name], config.num_hyperedges, bias=False) for name in dims})
+        self.project = self.linear_maps(config.hidden_size, bias=False)
+        self.hyper = nn.ModuleDict()
+        if config.alpha or (config.contrast_weight and len(self.modalities) > 1):  # else nothing trains it
+            self.hyper = self.linear_maps(config.num_hyperedges, bias=False)
         self.post_init()
 
     def bind(self, corpus: Corpus) -> Self:
@@ -110,7 +112,9 @@ class LGMRec(ContentGraphRecommender):
         layer0 = self.ids()
         collaborative = propagate_layers(self.current_graph(), layer0, self.config.num_layers)
         items = self.split(collaborative)[1]
-        hyper = {name: self.hyper_rows(name, items, batch) for name in self.modalities}
+        hyper = {name: self.hyper_rows(name, items, batch) for name in self.hyper}
+        if self.config.alpha == 0:
+            return self.local(collaborative), hyper
         everywhere = torch.stack([torch.cat(rows) for rows in hyper.values()]).sum(0)  # [U + I, d]
         return self.local(collaborative) + self.config.alpha * F.normalize(everywhere, dim=-1), hyper
 
@@ -120,12 +124,16 @@ class LGMRec(ContentGraphRecommender):
     def forward(self, batch: Mapping[str, Tensor], phase: str = "main") -> dict[str, Tensor]:
         final, hyper = self.views(batch)
         user, positive, negative = self.rows(batch, *self.split(final))  # [B, d]
-        losses = {"bpr": bpr((user * positive).sum(-1), (user * negative).sum(-1))}
-        losses["norm"] = embedding_norm(user, positive, negative)
-        loss = losses["bpr"] + self.config.regularization * losses["norm"]
-        for one, other in combinations(self.modalities, 2):
+        terms: Terms = {
+            "bpr": (1.0, lambda: bpr((user * positive).sum(-1), (user * negative).sum(-1))),
+            "norm": (self.config.regularization, lambda: embedding_norm(user, positive, negative)),
+        }
+        for one, other in combinations(hyper, 2):
             for kind, key, a, b in zip(("users", "items"), ("user", "positive"), hyper[one], hyper[other], strict=True):
-                nce = info_nce(F.embedding(batch[key], a), F.embedding(batch[key], b), self.config.temperature, b)
-                losses[f"contrast_{kind}_{one}_{other}"] = nce
-                loss = loss + self.config.contrast_weight * nce
-        return {"loss": loss, **losses}
+                contrast = partial(self.contrast, batch[key], a, b)
+                terms[f"contrast_{kind}_{one}_{other}"] = self.config.contrast_weight, contrast
+        return weighted_sum(terms)
+
+    def contrast(self, rows: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        """InfoNCE of the batch's rows ``[B]`` between two tables ``[n, d]``, against all of the second."""
+        return info_nce(F.embedding(rows, a), F.embedding(rows, b), self.config.temperature, b)

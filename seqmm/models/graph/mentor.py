@@ -39,11 +39,11 @@ from torch import Tensor, nn
 
 from seqmm.data.corpus import Corpus
 from seqmm.distributed import rank_share
-from seqmm.graph import propagate
+from seqmm.graph import hops, propagate, propagate_layers
 from seqmm.losses import bpr, cosine_loss, info_nce
 from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender, initialise_with
 from seqmm.nn.modality import PreferenceEncoder
-from seqmm.nn.noise import dropout_table
+from seqmm.nn.noise import dropout_table, moved
 from seqmm.random import step_generator
 
 
@@ -184,10 +184,7 @@ class MENTOR(ContentGraphRecommender):
 
     def layers(self, layer0: Tensor) -> list[Tensor]:
         """``[U + I, n d]`` and its hops over the user-item graph."""
-        layers = [layer0]
-        for _ in range(self.config.num_layers):
-            layers.append(propagate(self.current_graph(), layers[-1]))
-        return layers
+        return hops(self.current_graph(), layer0, self.config.num_layers)
 
     def noisy(self, layers: list[Tensor], step_seed: Tensor) -> Tensor:
         """``[U + I, 2 M d]``: sums of the modalities' layers under two draws of noise.
@@ -208,30 +205,26 @@ class MENTOR(ContentGraphRecommender):
 
     def perturbed(self, hop: Tensor, uniform: Tensor) -> Tensor:
         """``h + noise * sign(h) * r / |r|``, both ``[U + I, n d]``, in each block of d columns."""
-        unit = F.normalize(uniform.unflatten(1, (-1, self.config.hidden_size)), dim=-1).flatten(1)
-        return hop + self.config.noise * unit * hop.detach().sign()
+        hop, uniform = (x.unflatten(1, (-1, self.config.hidden_size)) for x in (hop, uniform))
+        return moved(hop, self.config.noise, uniform).flatten(1)
 
     def views(self, nodes: Tensor, *columns: slice) -> list[View]:
         """Columns of ``[U + I, n d]`` as views whose items have what comes over the item graph (or graphs) added."""
         users, items = self.split(nodes)
-        hops = []
-        for graph in self.item_graphs:
-            hop = items
-            for _ in range(self.config.num_item_layers):
-                hop = propagate(graph, hop)  # [I, n d]
-            hops.append(hop)
+        depth = self.config.num_item_layers
+        brought = [propagate_layers(graph, items, depth, "last") for graph in self.item_graphs]  # [I, n d]
         views = []
         for part in columns:
-            own, item, *similar = (x[:, part] for x in (users, items, *hops))
+            own, item, *similar = (x[:, part] for x in (users, items, *brought))
             item = self.with_similar(item, similar)
             views.append(View(own.repeat(1, item.shape[1] // own.shape[1]), item))
         return views
 
-    def with_similar(self, items: Tensor, hops: list[Tensor]) -> Tensor:
+    def with_similar(self, items: Tensor, similar: list[Tensor]) -> Tensor:
         """``[I, w]`` plus its hop over the one graph, or ``[I, M d]`` plus attention over those of the M graphs."""
         if self.config.item_fusion == "weighted":
-            return items + hops[0]
-        tokens = torch.stack([items, *hops], 1)  # [I, 1 + M, w]
+            return items + similar[0]
+        tokens = torch.stack([items, *similar], 1)  # [I, 1 + M, w]
         tokens = tokens.repeat(1, 1, self.width // items.shape[1])  # [I, 1 + M, M d]
         return tokens[:, 0] + self.item_attention(tokens[:, 1:])
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from seqmm.data.corpus import Corpus
 from seqmm.graph import propagate, propagate_layers
-from seqmm.losses import bpr, half_squares, info_nce
+from seqmm.losses import bpr, half_squares, info_nce, weighted_sum
 from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender
 from seqmm.nn.modality import Gate, ModalAttention
 
@@ -56,7 +56,7 @@ class MGCN(ContentGraphRecommender):
         super().__init__(config)
         d, several = config.hidden_size, len(self.modalities) > 1
         self.make_ids()
-        self.project = nn.ModuleDict({name: nn.Linear(self.feature_dim(name), d) for name in self.modalities})
+        self.project = self.linear_maps(d)
         self.purify = nn.ModuleDict({name: Gate(d) for name in self.modalities})
         self.attention = ModalAttention(d) if several else None
         self.prefer = nn.ModuleDict({name: Gate(d) for name in self.modalities if several})
@@ -94,11 +94,16 @@ class MGCN(ContentGraphRecommender):
     def forward(self, batch: Mapping[str, Tensor], phase: str = "main") -> dict[str, Tensor]:
         behaviour, content = self.views()
         user, positive, negative = self.rows(batch, *self.split(behaviour + content))  # [B, d]
-        ranking = bpr((user * positive).sum(-1), (user * negative).sum(-1))
-        norm = half_squares(user, positive, negative)
+        return weighted_sum(
+            {
+                "bpr": (1.0, lambda: bpr((user * positive).sum(-1), (user * negative).sum(-1))),
+                "norm": (self.config.regularization, lambda: half_squares(user, positive, negative)),
+                "contrast": (self.config.contrast_weight, lambda: self.contrast(batch, behaviour, content)),
+            }
+        )
+
+    def contrast(self, batch: Mapping[str, Tensor], behaviour: Tensor, content: Tensor) -> Tensor:
         b_user, b_item, _ = self.rows(batch, *self.split(behaviour))
         c_user, c_item, _ = self.rows(batch, *self.split(content))
         tau = self.config.temperature
-        contrast = info_nce(c_item, b_item, tau) + info_nce(c_user, b_user, tau)
-        loss = ranking + self.config.regularization * norm + self.config.contrast_weight * contrast
-        return {"loss": loss, "bpr": ranking, "norm": norm, "contrast": contrast}
+        return info_nce(c_item, b_item, tau) + info_nce(c_user, b_user, tau)

@@ -18,8 +18,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from seqmm.graph import Graph, join_graphs
-from seqmm.losses import two_view_info_nce
+from seqmm.graph import Graph
+from seqmm.losses import Terms, two_view_info_nce, weighted_sum
 from seqmm.models.graph.latent import LatentGraphConfig, LatentGraphRecommender
 from seqmm.nn.modality import ModalAttention
 
@@ -46,11 +46,8 @@ class MICRO(LatentGraphRecommender):
         self.post_init()
 
     def mix(self, learned: list[Graph]) -> list[Graph]:
-        frozen = self.config.frozen_weight
-        return [
-            join_graphs([graph.normalised(), raw], [1 - frozen, frozen])
-            for graph, raw in zip(learned, self.frozen_graphs, strict=True)
-        ]
+        learned, places = [graph.normalised() for graph in learned], range(len(self.modalities))
+        return [self.with_frozen(learned[m : m + 1], self.frozen_graphs[m : m + 1], [1.0]) for m in places]
 
     def views(self) -> tuple[list[Tensor], Tensor]:
         """``[I, d]`` items as each modality's graph gives them, and fused."""
@@ -62,10 +59,10 @@ class MICRO(LatentGraphRecommender):
 
     def forward(self, batch: Mapping[str, Tensor], phase: str = "main") -> dict[str, Tensor]:
         views, fused = self.views()
-        losses = self.ranking(batch, *self.with_content(fused))
-        loss = losses["bpr"] + self.config.regularization * losses["squares"]
-        if len(views) > 1 and self.config.contrast_weight > 0:
-            contrasts = [two_view_info_nce(view, fused, self.config.temperature, whole=True) for view in views]
-            losses["contrast"] = torch.stack(contrasts).sum()
-            loss = loss + self.config.contrast_weight * losses["contrast"]
-        return {"loss": loss, **losses}
+        weight = self.config.contrast_weight if len(views) > 1 else 0.0
+        contrast: Terms = {"contrast": (weight, lambda: self.contrast(views, fused))}
+        return weighted_sum(self.ranking(batch, *self.with_content(fused)) | contrast)
+
+    def contrast(self, views: list[Tensor], fused: Tensor) -> Tensor:
+        tau = self.config.temperature
+        return torch.stack([two_view_info_nce(view, fused, tau, whole=True) for view in views]).sum()

@@ -10,7 +10,8 @@ ranks alike). Loss: BPR and the mean squares of the batch's id embeddings and of
 Differences: ``train_ids=False`` freezes id embeddings and preferences at their random start, as the authors' and
 MMRec's code do by not registering them as parameters, and as the published numbers were made; the paper trains them,
 and so does the default. The official loss has the preferences of the first modality alone; here all of them. Content
-wider than wanted goes through a linear map first (``latent``): MMRec takes images to 256 and texts as they are.
+wider than 1,024 goes through a linear map to 256 first, as images (4,096 wide) do in MMRec and in the authors' code,
+which take other modalities (100 to 384 wide) as they are; ``latent`` changes that.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ class MMGCNConfig(ContentGraphConfig):
     num_layers: int = 3
     """Layers of every modality's network (paper and released codes)."""
     latent: dict[str, int] = field(default_factory=dict)
-    """Name value pairs: widths to which modalities' content is mapped first; others stay as wide as they are.
-    MMRec is: image 256."""
+    """Name value pairs: widths to which modalities' content is mapped first, 0 = left as wide as it is. Of those not
+    named, content wider than 1,024 is mapped to 256, other content left as it is (released codes)."""
     train_ids: bool = True
     """Whether id embeddings and preferences are trained (paper); False reproduces the published numbers."""
     regularization: float = 1e-3
@@ -71,15 +72,15 @@ class MMGCNNetwork(nn.Module):
 
     Args:
         dim: width of the content.
-        latent: width to map it to first; None = as it is.
+        latent: width to map it to first; 0 = as it is.
         hidden_size: width d of the result.
         num_layers: at least 1.
     """
 
-    def __init__(self, dim: int, latent: int | None, hidden_size: int, num_layers: int):
+    def __init__(self, dim: int, latent: int, hidden_size: int, num_layers: int):
         super().__init__()
-        self.project = None if latent is None else nn.Linear(dim, latent)
-        widths = [dim if latent is None else latent, *[hidden_size] * (num_layers - 1)]
+        self.project = nn.Linear(dim, latent) if latent else None
+        widths = [latent or dim, *[hidden_size] * (num_layers - 1)]
         self.layers = nn.ModuleList([MMGCNLayer(width, hidden_size) for width in widths])
 
     def forward(self, content: Tensor, preference: Tensor, ids: Tensor, graph: Graph) -> Tensor:
@@ -110,7 +111,8 @@ class MMGCN(ContentGraphRecommender):
         self.preference = nn.ParameterDict()
         self.networks = nn.ModuleDict()
         for name in self.modalities:
-            dim, latent = self.feature_dim(name), config.latent.get(name)
+            dim = self.feature_dim(name)
+            latent = config.latent.get(name, 256 if dim > 1024 else 0)
             self.preference[name] = nn.Parameter(torch.empty(config.num_users, latent or dim))
             self.networks[name] = MMGCNNetwork(dim, latent, d, config.num_layers)
         self.post_init()

@@ -47,7 +47,7 @@ from seqmm.distributed import mean_over_ranks
 from seqmm.graph import BLOCK_ELEMENTS, Graph, propagate
 from seqmm.losses import bpr, cross_entropy, half_squares, two_view_info_nce
 from seqmm.models.base import Stage
-from seqmm.models.graph.base import ContentConfig, ContentRecommender, initialise_with
+from seqmm.models.graph.base import ContentConfig, ContentRecommender, check_count, initialise_with
 from seqmm.nn.critic import Critic
 from seqmm.nn.features import Constant, FeatureTable
 from seqmm.nn.modality import CrossModalAttention
@@ -68,7 +68,7 @@ class MMSSLConfig(ContentConfig):
     """False: a linear map of the modalities' mean, which is what the released code computes. Of use with learned graphs
     of several modalities only, for else all vectors of a node are the same."""
     id_cat_rate: float = 0.36
-    """Weight of what the modalities add to the embeddings."""
+    """Weight of what the modalities add to the embeddings; 0 = no attention."""
     model_cat_rate: float = 0.55
     """Weight of the modalities' content in the final representation (omega)."""
     feature_dropout: float = 0.2
@@ -82,7 +82,7 @@ class MMSSLConfig(ContentConfig):
     adversarial: Literal["wgan", "gae", "none"] = "wgan"
     """What trains P_m: the critic, the likelihood of edges (r/p-GAE), or nothing (w/o-ASL)."""
     adversarial_weight: float = 1e-4
-    """Of the generator's term (G_rate), and of the likelihood."""
+    """Of the generator's term (G_rate), and of the likelihood; 0 = adversarial none."""
     mask_observed: bool = False
     """Released code: True, predicted rows are products without the user's train items."""
     bridge: bool = True
@@ -142,22 +142,22 @@ class MMSSL(ContentRecommender):
         if size % config.num_heads:
             raise ValueError(f"hidden_size {size} must be a multiple of num_heads {config.num_heads}")
         self.make_ids()
-        self.project = nn.ModuleDict({name: nn.Linear(self.feature_dim(name), size) for name in self.modalities})
+        self.project = self.linear_maps(size)
+        # what reads them: the attention and the contrast
+        self.graphs = config.modality_graphs if config.id_cat_rate or config.contrast_weight else "none"
         self.attention: nn.Module | None = None
-        if config.modality_graphs != "none":
+        if self.graphs != "none" and config.id_cat_rate:
             attends = config.cross_attention and config.modality_graphs == "learned" and count > 1
             self.attention = (
                 CrossModalAttention(size, config.num_heads) if attends else nn.Linear(size, size, bias=False)
             )
-        if config.modality_graphs == "learned":  # a checkpoint scores with the graphs it was saved with; -1 = R
-            graphs = torch.full((count, config.num_users, config.num_neighbors), -1)
-            self.register_buffer("learned", graphs)
+        if self.graphs == "learned":  # a checkpoint scores with the graphs it was saved with; -1 = R
+            check_count("num_neighbors", config.num_neighbors, config.num_items)
+            self.register_buffer("learned", torch.full((count, config.num_users, config.num_neighbors), -1))
         self.critic: Critic | None = None
-        if config.adversarial == "wgan":
-            width = config.critic_dim or config.num_items
-            self.critic = Critic(
-                width, config.critic_dropout, config.critic_slope, config.critic_norm, config.critic_output
-            )
+        if config.adversarial == "wgan" and config.adversarial_weight:
+            options = config.critic_dropout, config.critic_slope, config.critic_norm, config.critic_output
+            self.critic = Critic(config.critic_dim or config.num_items, *options)
         if self.critic is None:
             self.stages = (Stage(UserCollator),)  # type: ignore[misc]  # nothing for a critic's phase
         self.post_init()
@@ -195,9 +195,9 @@ class MMSSL(ContentRecommender):
     def attach_modality_graphs(self) -> None:
         """G_m of every modality, from the learned neighbours if there are any, else R."""
         self.modality_graphs: dict[str, tuple[Graph, Graph]] = {}
-        for number, name in enumerate(self.modalities if self.attention is not None else ()):
+        for number, name in enumerate(self.modalities if self.graphs != "none" else ()):
             self.modality_graphs[name] = self.to_users, self.to_items
-            if self.config.modality_graphs == "learned" and self.learned[number, 0, 0] >= 0:
+            if self.graphs == "learned" and self.learned[number, 0, 0] >= 0:
                 items = self.learned[number].cpu()  # [U, k]
                 users = torch.arange(len(items))[:, None].expand_as(items)
                 edges = torch.stack([users.flatten(), items.flatten()])
@@ -205,11 +205,13 @@ class MMSSL(ContentRecommender):
 
     @torch.no_grad()
     def on_stage_start(self, stage: int, epoch: int, generator: torch.Generator) -> None:
-        if self.config.modality_graphs == "learned":
+        super().on_stage_start(stage, epoch, generator)
+        if self.graphs == "learned":
             found = [self.likely_items(*pair) for pair in self.content_views().values()]
             self.set_state("learned", torch.stack(found), publish=True)
 
     def on_state(self, name: str, tensor: Tensor) -> None:
+        super().on_state(name, tensor)
         self.attach_modality_graphs()
 
     def likely_items(self, users: Tensor, items: Tensor) -> Tensor:
@@ -264,8 +266,7 @@ class MMSSL(ContentRecommender):
         return self.attention(vectors if whole else torch.stack(list(vectors)).mean(0))
 
     def encode(self) -> tuple[Tensor, Tensor]:
-        views = self.views()
-        return views.users, views.items
+        return self.views()[:2]
 
     # -- rows of interactions -----------------------------------------------------------------------------------------
 
@@ -340,7 +341,7 @@ class MMSSL(ContentRecommender):
         if self.critic is not None:
             losses["adversarial"] = -mean_over_ranks(self.critic(*self.fake(views, batch), "generator"))
             weights["adversarial"] = config.adversarial_weight
-        elif config.adversarial == "gae":
+        elif config.adversarial == "gae" and config.adversarial_weight:
             for name, pair in views.content.items():
                 user, positive, negative = self.rows(batch, *pair)
                 losses[f"edges_{name}"] = cross_entropy((user * positive).sum(-1), (user * negative).sum(-1))

@@ -23,8 +23,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seqmm.data.corpus import Corpus
-from seqmm.graph import propagate
-from seqmm.losses import bpr, embedding_norm, info_nce
+from seqmm.graph import hops
+from seqmm.losses import bpr, embedding_norm, info_nce, weighted_sum
 from seqmm.models.graph.base import GraphConfig, GraphRecommender
 from seqmm.nn.clustering import kmeans
 
@@ -94,18 +94,11 @@ class NCL(GraphRecommender):
         if name.endswith(("_centroids", "_cluster")):  # there are none during the warm-up, in a resumed run, too
             self.prototypes[name] = tensor.to(self.device)
 
-    def layers(self, count: int) -> list[Tensor]:
-        """Outputs ``[U + I, d]`` of layers 0 to ``count``."""
-        layers = [self.ids()]
-        for _ in range(count):
-            layers.append(propagate(self.current_graph(), layers[-1]))
-        return layers
-
     def combine(self, layers: list[Tensor]) -> tuple[Tensor, Tensor]:
         return self.split(torch.stack(layers[: self.config.num_layers + 1]).mean(0))
 
     def encode(self) -> tuple[Tensor, Tensor]:
-        return self.combine(self.layers(self.config.num_layers))
+        return self.combine(hops(self.current_graph(), self.ids(), self.config.num_layers))
 
     def contrast(self, batch: Mapping[str, Tensor], anchors: Pair, positives: Pair, candidates: Pair) -> list[Tensor]:
         """InfoNCE of the batch's users and of its items; arguments are (users, items) tables."""
@@ -117,19 +110,26 @@ class NCL(GraphRecommender):
 
     def forward(self, batch: Mapping[str, Tensor], phase: str = "main") -> dict[str, Tensor]:
         config, layer0 = self.config, (self.user.weight, self.item.weight)
-        layers = self.layers(max(config.num_layers, 2 * config.structure_hops))
+        own_kind = 2 * config.structure_hops if config.structure_weight else 0  # the layer that is contrasted
+        layers = hops(self.current_graph(), self.ids(), max(config.num_layers, own_kind))
         user, positive, negative = self.rows(batch, *self.combine(layers))  # [B, d]
-        ranking = bpr((user * positive).sum(-1), (user * negative).sum(-1), gamma=1e-10)
-        norm = embedding_norm(*self.rows(batch, *layer0))
-        users, items = self.contrast(batch, self.split(layers[2 * config.structure_hops]), layer0, layer0)
-        structure = users + config.item_weight * items
-        losses = {"bpr": ranking, "norm": norm, "structure": structure}
-        loss = ranking + config.regularization * norm + config.structure_weight * structure
-        if self.prototypes:
-            centroids = self.prototypes["user_centroids"], self.prototypes["item_centroids"]  # [k, d]
-            own_user = F.embedding(self.prototypes["user_cluster"], centroids[0])  # [U, d]
-            own_item = F.embedding(self.prototypes["item_cluster"], centroids[1])
-            users, items = self.contrast(batch, layer0, (own_user, own_item), centroids)
-            losses["prototype"] = users + items
-            loss = loss + config.prototype_weight * losses["prototype"]
-        return {"loss": loss, **losses}
+        return weighted_sum(
+            {
+                "bpr": (1.0, lambda: bpr((user * positive).sum(-1), (user * negative).sum(-1), gamma=1e-10)),
+                "norm": (config.regularization, lambda: embedding_norm(*self.rows(batch, *layer0))),
+                "structure": (config.structure_weight, lambda: self.structure(batch, self.split(layers[own_kind]))),
+                "prototype": (config.prototype_weight if self.prototypes else 0.0, lambda: self.prototype(batch)),
+            }
+        )
+
+    def structure(self, batch: Mapping[str, Tensor], anchors: Pair) -> Tensor:
+        layer0 = self.user.weight, self.item.weight
+        users, items = self.contrast(batch, anchors, layer0, layer0)
+        return users + self.config.item_weight * items
+
+    def prototype(self, batch: Mapping[str, Tensor]) -> Tensor:
+        centroids = self.prototypes["user_centroids"], self.prototypes["item_centroids"]  # [k, d]
+        own_user = F.embedding(self.prototypes["user_cluster"], centroids[0])  # [U, d]
+        own_item = F.embedding(self.prototypes["item_cluster"], centroids[1])
+        users, items = self.contrast(batch, (self.user.weight, self.item.weight), (own_user, own_item), centroids)
+        return users + items

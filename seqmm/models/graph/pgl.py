@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from seqmm.data.corpus import Corpus
 from seqmm.graph import BLOCK_ELEMENTS, Graph, propagate_layers
-from seqmm.losses import bpr, info_nce
+from seqmm.losses import bpr, info_nce, weighted_sum
 from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender
 from seqmm.nn.noise import dropout_rows
 
@@ -68,9 +68,7 @@ class PGL(ContentGraphRecommender):
         self.user = nn.ParameterDict(
             {name: nn.Parameter(torch.empty(config.num_users, config.hidden_size)) for name in self.modalities}
         )
-        self.project = nn.ModuleDict(
-            {name: nn.Linear(self.feature_dim(name), config.hidden_size) for name in self.modalities}
-        )
+        self.project = self.linear_maps(config.hidden_size)
         self.post_init()
 
     def bind(self, corpus: Corpus) -> Self:
@@ -96,12 +94,20 @@ class PGL(ContentGraphRecommender):
 
     def forward(self, batch: Mapping[str, Tensor], phase: str = "main") -> dict[str, Tensor]:
         user, positive, negative = self.rows(batch, *self.encode())  # [B, M d]
-        losses = {"bpr": bpr((user * positive).sum(-1), (user * negative).sum(-1))}
-        for name, rows in (("user", user), ("item", positive)):
-            a, b = (dropout_rows(rows, self.config.dropout, batch["row_seed"], f"{name} {view}") for view in "ab")
+        return weighted_sum(
+            {
+                "bpr": (1.0, lambda: bpr((user * positive).sum(-1), (user * negative).sum(-1))),
+                "contrast": (self.config.contrast_weight / 2, lambda: self.contrast(user, positive, batch["row_seed"])),
+            }
+        )
+
+    def contrast(self, user: Tensor, item: Tensor, row_seed: Tensor) -> dict[str, Tensor]:
+        """InfoNCE between two dropouts of rows ``[B, M d]``, of users and of items."""
+        losses = {}
+        for name, rows in (("user", user), ("item", item)):
+            a, b = (dropout_rows(rows, self.config.dropout, row_seed, f"{name} {view}") for view in "ab")
             losses[f"contrast_{name}"] = info_nce(a, b, self.config.temperature)
-        contrast = (losses["contrast_user"] + losses["contrast_item"]) / 2
-        return {"loss": losses["bpr"] + self.config.contrast_weight * contrast, **losses}
+        return losses
 
 
 def principal_graph(graph: Graph, num_users: int, rank: int, threshold: float = 1e-3) -> Graph:

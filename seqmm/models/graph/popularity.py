@@ -7,10 +7,11 @@ from typing import Self
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from seqmm.data.corpus import Corpus
-from seqmm.models.base import Recommender, RecommenderConfig
+from seqmm.models.base import RecommenderConfig
+from seqmm.models.graph.base import CountingRecommender
 
 
 class PopularityConfig(RecommenderConfig):
@@ -19,24 +20,14 @@ class PopularityConfig(RecommenderConfig):
     model_type = "popularity"
 
 
-class Popularity(Recommender):
+class Popularity(CountingRecommender):
     config_class = PopularityConfig
     config: PopularityConfig
-
-    def __init__(self, config: PopularityConfig):
-        super().__init__(config)
-        # transformers asks a model for its dtype and device, and finds them in its parameters
-        self.place = nn.Parameter(torch.zeros(0), requires_grad=False)
-        self.post_init()
 
     def bind(self, corpus: Corpus) -> Self:
         super().bind(corpus)
         self.counts = torch.from_numpy(np.bincount(corpus.splits["train"].item, minlength=corpus.num_items)).float()
         return self
-
-    @property
-    def sized_by(self) -> tuple[str, ...]:  # type: ignore[override]
-        return ("num_items",)
 
     def tables(self) -> dict[str, Tensor]:
         return {"items": self.counts[:, None].to(self.device)}

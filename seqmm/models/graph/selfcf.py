@@ -112,10 +112,9 @@ class SelfCF(GraphRecommender):
         )
 
     def forward(self, batch: Mapping[str, Tensor], phase: str = "main") -> dict[str, Tensor]:
-        generator = step_generator(batch["step_seed"], "edges", self.user.weight.device)
-        rate = self.config.edge_dropout * float(torch.rand((), generator=generator, device=generator.device))
+        graph = self.randomly_dropped_graph(self.config.edge_dropout, batch["step_seed"], "edges")
         layer0 = self.ids()  # [U + I, d]
-        nodes = propagate_layers(self.dropped_graph(rate, generator), layer0, self.config.num_layers)
+        nodes = propagate_layers(graph, layer0, self.config.num_layers)
         users, items = self.split(nodes)
         user, item = F.embedding(batch["user"], users), F.embedding(batch["positive"], items)  # [B, d]
         target_user, target_item = self.targets(batch, nodes, user, item)

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from seqmm.data.corpus import Corpus
 from seqmm.graph import Graph, propagate, propagate_layers
-from seqmm.losses import bpr, half_squares, info_nce
+from seqmm.losses import bpr, half_squares, info_nce, weighted_sum
 from seqmm.models.graph.base import GraphConfig, GraphRecommender
 
 
@@ -55,8 +55,8 @@ class SGL(GraphRecommender):
 
     def bind(self, corpus: Corpus) -> Self:
         super().bind(corpus)
-        walk = self.config.augmentation == "walk"
-        names = [[f"view{view}_{layer * walk}" for layer in range(self.config.num_layers)] for view in (1, 2)]
+        walk, views = self.config.augmentation == "walk", (1, 2) if self.config.contrast_weight else ()
+        names = [[f"view{view}_{layer * walk}" for layer in range(self.config.num_layers)] for view in views]
         self.view_names = names  # of each view, the pieces of state that hold its layers' edges
         self.augmented: dict[str, Graph] = {}
         return self
@@ -73,7 +73,7 @@ class SGL(GraphRecommender):
     def on_state(self, name: str, tensor: Tensor) -> None:
         super().on_state(name, tensor)
         if name.startswith("view"):
-            self.augmented[name] = self.interactions.subgraph(tensor.cpu()).normalised(self.normalisation)
+            self.augmented[name] = self.graph_of(tensor)
 
     def encode(self) -> tuple[Tensor, Tensor]:
         return self.split(propagate_layers(self.current_graph(), self.ids(), self.config.num_layers))
@@ -88,12 +88,19 @@ class SGL(GraphRecommender):
 
     def forward(self, batch: Mapping[str, Tensor], phase: str = "main") -> dict[str, Tensor]:
         user, positive, negative = self.rows(batch, *self.encode())  # [B, d]
-        ranking = bpr((user * positive).sum(-1), (user * negative).sum(-1))
+        layer0 = self.user.weight, self.item.weight
+        return weighted_sum(
+            {
+                "bpr": (1.0, lambda: bpr((user * positive).sum(-1), (user * negative).sum(-1))),
+                "contrast": (self.config.contrast_weight, lambda: self.contrast(batch)),
+                "norm": (self.config.regularization, lambda: half_squares(*self.rows(batch, *layer0))),
+            }
+        )
+
+    def contrast(self, batch: Mapping[str, Tensor]) -> Tensor:
         views = zip(*(self.encode_view(names) for names in self.view_names), strict=True)  # of users, of items
-        contrast = ranking.new_zeros(())
+        total = self.user.weight.new_zeros(())
         for rows, (one, other) in zip((batch["user"], batch["positive"]), views, strict=True):
             anchors, positives = F.embedding(rows, one), F.embedding(rows, other)  # [B, d]
-            contrast = contrast + info_nce(anchors, positives, self.config.temperature, candidates=other)
-        norm = half_squares(*self.rows(batch, self.user.weight, self.item.weight))
-        loss = ranking + self.config.contrast_weight * contrast + self.config.regularization * norm
-        return {"loss": loss, "bpr": ranking, "contrast": contrast, "norm": norm}
+            total = total + info_nce(anchors, positives, self.config.temperature, candidates=other)
+        return total

@@ -28,8 +28,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqmm.graph import propagate_layers
-from seqmm.losses import info_nce
-from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender
+from seqmm.losses import info_nce, weighted_sum
+from seqmm.models.graph.base import CPU, ContentGraphConfig, ContentGraphRecommender
 from seqmm.nn.noise import dropout_table
 from seqmm.random import step_generator
 
@@ -60,9 +60,9 @@ class SLMRec(ContentGraphRecommender):
 
     def __init__(self, config: SLMRecConfig):
         super().__init__(config)
-        d, links = config.hidden_size, len(self.modalities) if config.ssl_task == "fac" else 0
+        d, links = config.hidden_size, len(self.modalities) if config.ssl_task == "fac" and config.ssl_weight else 0
         self.make_ids()
-        self.project = nn.ModuleDict({name: nn.Linear(self.feature_dim(name), d) for name in self.modalities})
+        self.project = self.linear_maps(d)
         self.read_user = nn.Linear(d * (1 + len(self.modalities)), d)
         self.read_item = nn.Linear(d * (1 + len(self.modalities)), d)
         widths = [d // 2 if link == links - 1 and links > 1 else d for link in range(links)]
@@ -75,8 +75,13 @@ class SLMRec(ContentGraphRecommender):
 
     def item_tables(self) -> list[Tensor]:
         """Layer 0 of the items ``[I, d]``: embeddings, then each modality's content."""
-        content = [self.project[name](F.normalize(self.features(name), dim=-1)) for name in self.modalities]
-        return [self.item.weight, *content]
+        return [self.item.weight, *(self.project[name](self.unit_features(name)) for name in self.modalities)]
+
+    def unit_features(self, name: str) -> Tensor:
+        """``[I, dim]`` with length 1."""
+        if name in self.trained_features:
+            return F.normalize(self.features(name), dim=-1)
+        return self.feature_tables[name].units(self.device)
 
     def propagated(self, items: list[Tensor], after: Callable[[Tensor], Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """Users and items ``[n, (1 + M) d]``, all tables in one pass; ``after`` changes every layer."""
@@ -104,7 +109,7 @@ class SLMRec(ContentGraphRecommender):
     def contrast(self, batch: Mapping[str, Tensor], tables: list[Tensor]) -> Tensor:
         """FD and FM: two perturbed views of the batch's users and positives."""
         task, step_seed, tau = self.config.ssl_task, batch["step_seed"], self.config.ssl_temperature
-        order = torch.randperm(len(tables), generator=step_generator(step_seed, "masked", torch.device("cpu"))).tolist()
+        order = torch.randperm(len(tables), generator=step_generator(step_seed, "masked", CPU)).tolist()
         views = []
         for view in range(2):
             hidden = order[view] if "fm" in task else None  # two different tables
@@ -120,11 +125,17 @@ class SLMRec(ContentGraphRecommender):
         return self.read_user(user), self.read_item(positive)
 
     def forward(self, batch: Mapping[str, Tensor], phase: str = "main") -> dict[str, Tensor]:
-        tables = self.item_tables()
+        config, tables = self.config, self.item_tables()
         users, items = self.propagated(tables)  # [n, (1 + M) d]
-        main = info_nce(*self.read(batch, users, items), self.config.temperature)
-        if self.config.ssl_task == "fac":
-            task = self.align(F.embedding(batch["positive"], items))
-        else:
-            task = self.contrast(batch, tables)
-        return {"loss": main + self.config.ssl_weight * task, "main": main, self.config.ssl_task: task}
+
+        def task() -> Tensor:
+            if config.ssl_task == "fac":
+                return self.align(F.embedding(batch["positive"], items))
+            return self.contrast(batch, tables)
+
+        return weighted_sum(
+            {
+                "main": (1.0, lambda: info_nce(*self.read(batch, users, items), config.temperature)),
+                config.ssl_task: (config.ssl_weight, task),
+            }
+        )

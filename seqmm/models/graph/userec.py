@@ -45,8 +45,8 @@ from torch import Tensor, nn
 
 from seqmm.data.corpus import Corpus
 from seqmm.graph import behaviour_graph, propagate, propagate_layers
-from seqmm.losses import bpr, half_squares, info_nce
-from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender
+from seqmm.losses import bpr, half_squares, info_nce, weighted_sum
+from seqmm.models.graph.base import CPU, ContentGraphConfig, ContentGraphRecommender
 from seqmm.nn.features import Constant
 from seqmm.nn.noise import dropout_rows
 from seqmm.nn.positions import index_codes
@@ -79,7 +79,7 @@ class USERecConfig(ContentGraphConfig):
     num_samples: int = 5
     """Items a user attends to (C; paper: 5, Sports 3, grid 1 to 20); 0 = w/o Att."""
     attention_weight: float = 0.1
-    """alpha of the attention's residual (R8: MIG-GT's)."""
+    """alpha of the attention's residual (R8: MIG-GT's); 0 leaves the residual, the user twice."""
     attention_values: Literal["keys", "inputs"] = "keys"
     """What attention averages: the keys (paper) or the rows themselves (MIG-GT)."""
     dropout: float = 0.3
@@ -100,10 +100,8 @@ class USERec(ContentGraphRecommender):
         super().__init__(config)
         self.width = len(self.modalities) * config.hidden_size  # D
         self.user = nn.Embedding(config.num_users, self.width)
-        self.project = nn.ModuleDict(
-            {name: nn.Linear(self.feature_dim(name), config.hidden_size) for name in self.modalities}
-        )
-        if config.num_samples:
+        self.project = self.linear_maps(config.hidden_size)
+        if config.num_samples and config.attention_weight:
             self.query = nn.Linear(self.width, self.width, bias=False)
             self.key = nn.Linear(self.width, self.width, bias=False)
             for linear in (self.query, self.key):
@@ -122,8 +120,7 @@ class USERec(ContentGraphRecommender):
         if not c.train_features:
             self.weight_of_bias = Constant(self.with_behaviour(torch.ones(corpus.num_items, 1)))
             self.mixed_features = {
-                name: Constant(self.with_behaviour(self.raw_features(name, torch.device("cpu"))))
-                for name in self.modalities
+                name: Constant(self.with_behaviour(self.raw_features(name, CPU))) for name in self.modalities
             }
         return self
 
@@ -164,6 +161,8 @@ class USERec(ContentGraphRecommender):
         """``[B, D]`` users after they attended to items ``[I, D]`` drawn by their ``seed [B]``."""
         if not self.config.num_samples:
             return user
+        if not self.config.attention_weight:
+            return user + user
         draw = torch.arange(self.config.num_samples, device=seed.device)
         sampled = torch_hash(stream, seed[:, None], draw) % self.config.num_items  # [B, C]
         return user + self.attend(user, F.embedding(sampled, items))
@@ -171,25 +170,26 @@ class USERec(ContentGraphRecommender):
     def represent(self, batch: Mapping[str, Tensor], tables: Mapping[str, Tensor]) -> Tensor:
         return self.with_attention(super().represent(batch, tables), tables["items"], batch["user"], "scoring")
 
-    def on_stage_start(self, stage: int, epoch: int, generator: torch.Generator) -> None:
-        if self.config.edge_keep != 1:
-            count = ceil(self.config.edge_keep * self.interactions.num_edges)
-            self.set_state("kept_edges", self.interactions.sample_edges(count, generator))
+    def edges_to_keep(self) -> int:
+        return ceil(self.config.edge_keep * self.interactions.num_edges)  # rounded up
 
     def forward(self, batch: Mapping[str, Tensor], phase: str = "main") -> dict[str, Tensor]:
         c, seed = self.config, batch["row_seed"]
         users, items = self.encode()
         user, positive, negative = self.rows(batch, users, items)  # [B, D]
         user = self.with_attention(user, items, seed, "attention")
-        losses = {
-            "bpr": bpr((user * positive).sum(-1), (user * negative).sum(-1)),
-            "norm": half_squares(F.embedding(batch["user"], self.user.weight)),
-            "contrast_user": self.contrast(user, seed, "user"),
-            "contrast_item": self.contrast(positive, seed, "item"),
-        }
-        contrast = (losses["contrast_user"] + losses["contrast_item"]) / 2
-        loss = losses["bpr"] + c.contrast_weight * contrast + c.regularization * losses["norm"]
-        return {"loss": loss, **losses}
+
+        def contrasts() -> dict[str, Tensor]:
+            pairs = (("user", user), ("item", positive))
+            return {f"contrast_{name}": self.contrast(rows, seed, name) for name, rows in pairs}
+
+        return weighted_sum(
+            {
+                "bpr": (1.0, lambda: bpr((user * positive).sum(-1), (user * negative).sum(-1))),
+                "contrast": (c.contrast_weight / 2, contrasts),
+                "norm": (c.regularization, lambda: half_squares(F.embedding(batch["user"], self.user.weight))),
+            }
+        )
 
     def contrast(self, x: Tensor, row_seed: Tensor, stream: str) -> Tensor:
         """InfoNCE between two dropouts of rows ``[B, D]``; equal rows of a batch are each other's negatives, too."""

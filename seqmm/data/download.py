@@ -1,0 +1,502 @@
+"""Item images from the URLs of a prepared corpus: bounded, polite, resumable, and only from public addresses.
+
+A URL in a data set is a stranger's: it may point at the machine's own network, at a film, at nothing. So only http and
+https are followed; every name, also of every redirect, is resolved first, and nothing is sent unless all its addresses
+are public; the connection then goes to the address that was checked. What comes back is written if it begins like an
+image and is not too large. Proxies are not used: through one, the check of the addresses would mean nothing.
+
+A file is named as :class:`~seqmm.features.files.ItemFiles` looks for it: ``<id>.jpg``, further ones ``<id>_2.jpg`` …,
+the id percent-encoded (:func:`~seqmm.features.files.file_stem`). It appears whole or not at all, so that a run that was
+stopped goes on.
+"""
+
+from __future__ import annotations
+
+import csv
+import http.client
+import ipaddress
+import os
+import re
+import socket
+import ssl
+import threading
+import time
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote, urljoin, urlsplit
+
+from seqmm.features.files import file_stem
+
+FAILURES = "failures.csv"
+MAX_REDIRECTS = 5
+GIVE_UP = 20
+"""Images of one host that failed one after the other for a reason that may pass; then the host is left alone."""
+LONGEST_WAIT = 60.0
+"""Seconds of a server's Retry-After that are honoured."""
+
+_CHUNK = 1 << 16
+_MAGIC = (
+    (re.compile(rb"\xff\xd8\xff"), ".jpg"),
+    (re.compile(rb"\x89PNG\r\n\x1a\n"), ".png"),
+    (re.compile(rb"GIF8[79]a"), ".gif"),
+    (re.compile(rb"RIFF.{4}WEBP", re.DOTALL), ".webp"),
+    (re.compile(rb"BM.{4}\0\0\0\0", re.DOTALL), ".bmp"),
+    (re.compile(rb"II\*\0|MM\0\*"), ".tif"),
+)
+_SUFFIXES = (*(suffix for _, suffix in _MAGIC), ".jpeg", ".tiff")
+_UNTYPED = ("application/octet-stream", "binary/octet-stream", "")
+_PASSING = (408, 425, 429, 500, 502, 503, 504)
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_UNICAST = ipaddress.IPv6Network("2000::/3")
+
+
+class Failure(NamedTuple):
+    """An image that did not come."""
+
+    item: str
+    url: str
+    kind: str
+    """url, address, dns, connection, timeout, status, redirects, type, size, truncated, host (given up)."""
+    detail: str
+
+
+@dataclass
+class DownloadReport:
+    """What :func:`download_images` did."""
+
+    folder: Path
+    items: int
+    without_url: int
+    """Items without any URL."""
+    present: int = 0
+    """Files that were there."""
+    saved: int = 0
+    failures: list[Failure] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        """For the terminal."""
+        out = [
+            f"images       {self.saved:,} saved, {self.present:,} were there, {len(self.failures):,} failed; "
+            f"{self.without_url:,} of {self.items:,} items have no URL"
+        ]
+        kinds = Counter(failure.kind for failure in self.failures).most_common()
+        if kinds:
+            counts = ", ".join(f"{kind}: {count:,}" for kind, count in kinds)
+            out.append(f"failed       {counts}; see {self.folder / FAILURES}; the same command tries them again")
+        return out
+
+
+def corpus_urls(folder: str | Path, column: str = "images") -> dict[str, list[str]]:
+    """Item id -> URLs, from a column of a prepared corpus' items table (strings, or lists of strings).
+
+    Raises:
+        FileNotFoundError: no corpus there.
+        ValueError: the table has no such column, or no ids.
+    """
+    from seqmm.data.schema import read_items, read_record
+
+    read_record(Path(folder))
+    items = read_items(folder)
+    for name in ("id", column):
+        if name not in items.column_names:
+            raise ValueError(
+                f"{Path(folder) / 'items'} has no column {name!r}; it has: {', '.join(items.column_names)}. Name the "
+                "one with the URLs of the images"
+            )
+    cells = items[column].to_pylist()
+    urls = [[cell] if isinstance(cell, str) else cell or [] for cell in cells]
+    return {
+        item: [url.strip() for url in row if isinstance(url, str) and url.strip()]
+        for item, row in zip(items["id"].to_pylist(), urls, strict=True)
+    }
+
+
+def download_images(
+    urls: Mapping[str, Sequence[str]],
+    folder: str | Path,
+    *,
+    images_per_item: int = 1,
+    concurrency: int = 8,
+    per_host: int = 4,
+    interval: float = 0.05,
+    retries: int = 3,
+    backoff: float = 1.0,
+    timeout: float = 20.0,
+    max_bytes: int = 20_000_000,
+    allow_private: Collection[str] = (),
+) -> DownloadReport:
+    """Downloads the items' images into a folder, and writes what failed into its ``failures.csv``.
+
+    Files that are there are not asked for again; the folder may be that of a run that was stopped.
+
+    Args:
+        urls: item id -> URLs, the best first.
+        folder: where to; made if absent.
+        images_per_item: the first so many URLs of an item.
+        concurrency: downloads at a time.
+        per_host: of these, from one host.
+        interval: seconds between the starts of two downloads from one host.
+        retries: further attempts after a failure that may pass (no connection, time-out, truncated, 429, 5xx).
+        backoff: seconds before the first of these, twice as many before each next; a server's Retry-After counts more.
+        timeout: seconds without an answer; a whole image may take four times as long.
+        max_bytes: larger files are not kept.
+        allow_private: hosts that may have private addresses. For tests on the machine itself: a corpus' URLs must not
+            choose what in your network is asked for.
+
+    Raises:
+        OSError: the folder cannot be written.
+        KeyboardInterrupt: after the downloads under way were given up.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    report = DownloadReport(folder, len(urls), sum(not row for row in urls.values()))
+    there = {path.stem for path in folder.iterdir() if path.suffix in _SUFFIXES}
+    stems = {file_stem(item) for item in urls}
+    jobs = []
+    for item, row in urls.items():
+        names = _names(file_stem(item), stems)
+        for place, (url, name) in enumerate(zip(row[:images_per_item], names, strict=False)):
+            if name in there or (place == 0 and item in there):
+                report.present += 1
+            else:
+                jobs.append((item, url, name))
+    client = _Client(folder, per_host, interval, retries, backoff, timeout, max_bytes, frozenset(allow_private))
+    try:
+        _run(jobs, client, report, min(concurrency, len(jobs)))
+    finally:
+        _write_failures(report)
+    return report
+
+
+def _names(stem: str, stems: Collection[str]) -> Iterator[str]:
+    """Names of an item's files: a number that would make the name of another item's first file is left out."""
+    yield stem
+    number = 2
+    while True:
+        if f"{stem}_{number}" not in stems:
+            yield f"{stem}_{number}"
+        number += 1
+
+
+def _run(jobs: list[tuple[str, str, str]], client: _Client, report: DownloadReport, threads: int) -> None:
+    """Works the jobs off in threads; the first error that is not a download's stops all and is raised."""
+    from tqdm import tqdm
+
+    lock, waiting, errors = threading.Lock(), iter(jobs), list[BaseException]()
+
+    def work() -> None:
+        while not client.stop.is_set():
+            with lock:
+                job = next(waiting, None)
+            if job is None:
+                return
+            item, url, name = job
+            try:
+                client.save(url, name)
+                failure = None
+            except _Failed as failed:
+                failure = Failure(item, url, failed.kind, failed.detail)
+            except BaseException as error:  # the disk is full, or a mistake of ours
+                errors.append(error)
+                client.stop.set()
+                return
+            with lock:
+                if failure is None:
+                    report.saved += 1
+                elif not client.stop.is_set():
+                    report.failures.append(failure)
+                bar.update()
+
+    with tqdm(total=len(jobs), desc="images", unit="image", leave=False, disable=None) as bar:
+        workers = [threading.Thread(target=work, name=f"image {number}", daemon=True) for number in range(threads)]
+        for worker in workers:
+            worker.start()
+        try:
+            for worker in workers:
+                worker.join()
+        except KeyboardInterrupt:
+            client.stop.set()
+            for worker in workers:  # who still waits for an answer holds no finished file
+                worker.join(timeout=1)
+            raise KeyboardInterrupt(f"{report.saved:,} images were saved; the same command goes on") from None
+    if errors:
+        raise errors[0]
+
+
+def _write_failures(report: DownloadReport) -> None:
+    file = report.folder / FAILURES
+    if not report.failures:
+        file.unlink(missing_ok=True)
+        return
+    temporary = file.with_name(f".{FAILURES}.{os.getpid()}.tmp")
+    with temporary.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(Failure._fields)
+        writer.writerows(sorted(report.failures))
+    temporary.replace(file)
+
+
+class _Failed(Exception):
+    """An image that did not come; ``passing``: it may at another time."""
+
+    def __init__(self, kind: str, detail: str, passing: bool = False, after: float = 0.0):
+        super().__init__(kind, detail)
+        self.kind, self.detail, self.passing, self.after = kind, detail, passing, after
+
+
+class _Target(NamedTuple):
+    """A URL taken apart."""
+
+    secure: bool
+    host: str
+    port: int
+    path: str
+
+    @classmethod
+    def parse(cls, url: str) -> _Target:
+        shown = url if len(url) <= 100 else url[:100] + "…"
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+            host = (parts.hostname or "").encode("idna").decode("ascii") if parts.hostname else ""
+        except ValueError as error:  # UnicodeError too
+            raise _Failed("url", f"{shown!r} is not a URL: {error}") from error
+        if parts.scheme not in ("http", "https"):
+            raise _Failed("url", f"{shown!r} is not http or https")
+        if not host or parts.username is not None:
+            raise _Failed("url", f"{shown!r} has {'no host' if not host else 'a user name in it'}")
+        path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~")
+        query = f"?{quote(parts.query, safe='/%:@!$&()*+,;=~?')}" if parts.query else ""
+        secure = parts.scheme == "https"
+        return cls(secure, host, port or (443 if secure else 80), path + query)
+
+
+class _Connection(http.client.HTTPConnection):
+    """To an address that was checked, whatever the name resolves to by now; ended when its time is over."""
+
+    def __init__(self, target: _Target, address: str, timeout: float, context: ssl.SSLContext | None):
+        super().__init__(target.host, target.port, timeout=timeout)
+        self.default_port = 443 if target.secure else 80  # of the Host header
+        self._address, self._context = address, context
+        self.expired = False
+        self._clock = threading.Timer(4 * timeout, self._expire)
+        self._clock.daemon = True
+
+    def connect(self) -> None:
+        self.sock = socket.create_connection((self._address, self.port), self.timeout)
+        if self._context is not None:
+            self.sock = self._context.wrap_socket(self.sock, server_hostname=self.host, do_handshake_on_connect=False)
+        self._connected = self.sock
+        self._clock.start()
+        if isinstance(self.sock, ssl.SSLSocket):
+            self.sock.do_handshake()
+
+    def _expire(self) -> None:
+        self.expired = True
+        with suppress(OSError):  # whoever reads gets an end or an error
+            socket.socket.shutdown(self._connected, socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self._clock.cancel()
+        super().close()
+
+
+class _Gate:
+    """Of one host."""
+
+    def __init__(self, slots: int):
+        self.slots = threading.BoundedSemaphore(slots)
+        self.lock = threading.Lock()
+        self.next = 0.0
+        self.failed = 0
+        self.addresses: tuple[str, ...] = ()
+
+
+class _Client:
+    """Downloads single images; used by many threads."""
+
+    def __init__(
+        self,
+        folder: Path,
+        per_host: int,
+        interval: float,
+        retries: int,
+        backoff: float,
+        timeout: float,
+        max_bytes: int,
+        allow_private: frozenset[str],
+    ):
+        self.folder, self.per_host, self.interval, self.retries = folder, per_host, interval, retries
+        self.backoff, self.timeout, self.max_bytes, self.allow_private = backoff, timeout, max_bytes, allow_private
+        self.stop = threading.Event()
+        self._lock = threading.Lock()
+        self._gates: dict[str, _Gate] = {}
+        self._context = ssl.create_default_context()
+
+    def save(self, url: str, name: str) -> None:
+        """One image, with retries.
+
+        Raises:
+            _Failed: it cannot be had.
+            OSError: it cannot be written.
+        """
+        part = self.folder / f"{name}.part"
+        gate = self._gate(_Target.parse(url).host)
+        for attempt in range(self.retries + 1):
+            if gate.failed >= GIVE_UP:
+                raise _Failed("host", f"left alone after {GIVE_UP} failures one after the other")
+            try:
+                suffix = self._fetch(url, part)
+            except _Failed as failed:
+                part.unlink(missing_ok=True)
+                if not failed.passing:
+                    gate.failed = 0  # it answers
+                    raise
+                wait = max(self.backoff * 2**attempt, min(failed.after, LONGEST_WAIT))
+                if attempt == self.retries or self.stop.wait(wait):
+                    with gate.lock:
+                        gate.failed += 1
+                    raise
+            except BaseException:
+                part.unlink(missing_ok=True)
+                raise
+            else:
+                gate.failed = 0
+                part.replace(self.folder / (name + suffix))
+                return
+
+    def _fetch(self, url: str, part: Path) -> str:
+        """One attempt: follows redirects, writes ``part``, returns the suffix its content asks for."""
+        for _ in range(MAX_REDIRECTS + 1):
+            target = _Target.parse(url)
+            with self._turn(target) as connection:
+                with _network(connection):
+                    connection.request("GET", target.path, headers=_HEADERS)
+                    response = connection.getresponse()
+                location = response.getheader("Location")
+                if response.status in (301, 302, 303, 307, 308) and location:
+                    url = urljoin(url, location)
+                    continue
+                if response.status != 200:
+                    after = response.getheader("Retry-After") or ""
+                    seconds = float(after) if after.isascii() and after.isdigit() else 0.0
+                    raise _Failed("status", str(response.status), response.status in _PASSING, seconds)
+                return self._write(connection, response, part)
+        raise _Failed("redirects", f"more than {MAX_REDIRECTS}")
+
+    def _write(self, connection: _Connection, response: http.client.HTTPResponse, part: Path) -> str:
+        kind = (response.getheader("Content-Type") or "").split(";")[0].strip().lower()
+        if not kind.startswith("image/") and kind not in _UNTYPED:
+            raise _Failed("type", f"the server calls it {kind[:60]!r}")
+        length = response.length  # None: not told, or in chunks
+        if length is not None and length > self.max_bytes:
+            raise _Failed("size", f"{length:,} bytes, more than {self.max_bytes:,}")
+        total, beginning = 0, b""
+        with part.open("wb") as stream:
+            while True:
+                with _network(connection):
+                    chunk = response.read1(_CHUNK)
+                if not chunk:
+                    break
+                total += len(chunk)
+                if len(beginning) < 16:
+                    beginning = (beginning + chunk)[:16]
+                if total > self.max_bytes:
+                    raise _Failed("size", f"more than {self.max_bytes:,} bytes")
+                if self.stop.is_set():
+                    raise _Failed("connection", "stopped")
+                stream.write(chunk)
+        if connection.expired:
+            raise _Failed("timeout", "the image took too long", passing=True)
+        if length is not None and total != length:
+            raise _Failed("truncated", f"{total:,} of {length:,} bytes", passing=True)
+        suffix = next((suffix for magic, suffix in _MAGIC if magic.match(beginning)), None)
+        if suffix is None:
+            raise _Failed("type", f"no image, it begins with {beginning!r}" if total else "an empty file")
+        return suffix
+
+    def _gate(self, host: str) -> _Gate:
+        with self._lock:
+            return self._gates.setdefault(host, _Gate(self.per_host))
+
+    @contextmanager
+    def _turn(self, target: _Target) -> Iterator[_Connection]:
+        """A connection to one of the host's addresses, when it is this thread's turn."""
+        gate = self._gate(target.host)
+        with gate.slots:
+            with gate.lock:
+                now = time.monotonic()
+                start = max(now, gate.next)
+                gate.next = start + self.interval
+            if self.stop.wait(start - now):
+                raise _Failed("connection", "stopped")
+            gate.addresses = gate.addresses or self._resolve(target)
+            context = self._context if target.secure else None
+            connection = _Connection(target, gate.addresses[0], self.timeout, context)
+            try:
+                yield connection
+            except _Failed as failed:
+                if failed.kind in ("connection", "timeout"):  # perhaps another of its addresses answers
+                    gate.addresses = (*gate.addresses[1:], gate.addresses[0])
+                raise
+            finally:
+                connection.close()
+
+    def _resolve(self, target: _Target) -> tuple[str, ...]:
+        """The host's addresses, if all of them are public."""
+        try:
+            found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+        except socket.gaierror as error:
+            raise _Failed("dns", f"{target.host}: {error.strerror}", error.errno != socket.EAI_NONAME) from error
+        except (OSError, UnicodeError) as error:
+            raise _Failed("dns", f"{target.host}: {error}") from error
+        addresses = tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
+        if target.host not in self.allow_private:
+            for address in addresses:
+                if not is_public(address):
+                    raise _Failed("address", f"{target.host} is {address}, which is not a public address")
+        return addresses
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is one of the public internet; an IPv4 address inside an IPv6 one counts as itself."""
+    ip = ipaddress.ip_address(address.split("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        inside = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
+        if ip in _NAT64:
+            inside = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        if inside is not None:
+            ip = inside
+        elif ip not in _UNICAST:
+            return False
+    return ip.is_global and not ip.is_multicast
+
+
+@contextmanager
+def _network(connection: _Connection) -> Iterator[None]:
+    """What goes wrong on the way, as :class:`_Failed`."""
+    try:
+        yield
+    except (OSError, http.client.HTTPException) as error:
+        said = str(error) or type(error).__name__
+        if connection.expired or isinstance(error, TimeoutError):
+            raise _Failed("timeout", said, passing=True) from error
+        if isinstance(error, http.client.IncompleteRead):
+            raise _Failed("truncated", said, passing=True) from error
+        if isinstance(error, ssl.SSLCertVerificationError):
+            raise _Failed("connection", said) from error
+        if isinstance(error, http.client.InvalidURL):
+            raise _Failed("url", said) from error
+        raise _Failed("connection", said, passing=True) from error
+
+
+_HEADERS = {
+    "User-Agent": "seqmm (images of a research data set)",
+    "Accept": "image/*",
+    "Accept-Encoding": "identity",
+    "Connection": "close",
+}

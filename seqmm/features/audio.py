@@ -1,0 +1,191 @@
+"""Sound to vectors: waveform files by item id, and any audio encoder of transformers."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from seqmm.features.encoders import (
+    Precision,
+    choose_device,
+    computing,
+    find_model,
+    first_line,
+    load_model,
+    settings_digest,
+    weights_digest,
+)
+from seqmm.features.files import ItemFiles, Unreadable, reading
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+
+MAX_SECONDS = 10.0
+"""Of a sound; the rest is cut off."""
+
+MIN_SECONDS = 0.1
+"""A shorter sound counts as broken: encoders make a frame of 20 to 25 ms."""
+
+REMEDY = "Offline, give a model's folder"
+
+_BY_FRAME = frozenset({"data2vec-audio", "hubert", "sew", "sew-d", "unispeech", "unispeech-sat", "wav2vec2",
+                       "wav2vec2-bert", "wav2vec2-conformer", "wavlm"})  # fmt: skip
+"""Models whose states are the sound's frames and nothing else, if it is not padded."""
+
+
+class AudioFiles(ItemFiles):
+    """Sounds by item id. See :class:`seqmm.features.files.ItemFiles`."""
+
+    suffixes: ClassVar[tuple[str, ...]] = SUFFIXES
+    what: ClassVar[str] = "sound"
+
+
+def waveform(content: bytes, rate: int, *, seconds: float = MAX_SECONDS, loop: bool = False) -> np.ndarray:
+    """A sound file's bytes as one channel ``[n]`` float32 at ``rate``, its first ``seconds``.
+
+    Args:
+        content: WAV, FLAC, OGG or MP3; channels are averaged.
+        rate: samples a second wanted (resampled by a polyphase filter).
+        seconds: what is longer is cut off, and not even decoded.
+        loop: repeat what is shorter until it is so long.
+
+    Raises:
+        ValueError: with a short reason: empty, no sound, shorter than :data:`MIN_SECONDS`, not finite; no soundfile.
+    """
+    from scipy.signal import resample_poly
+
+    try:
+        import soundfile
+    except ModuleNotFoundError as error:
+        raise ValueError(f'sounds need soundfile ({error}): pip install "seqmm[audio]"') from error
+    with reading(content, "sound"), soundfile.SoundFile(io.BytesIO(content)) as file:
+        source = file.samplerate
+        samples = file.read(math.ceil(seconds * source), dtype="float32", always_2d=True).mean(1)
+        if len(samples) < MIN_SECONDS * source:
+            raise Unreadable(f"{len(samples) / source:.3f} s of sound, less than {MIN_SECONDS} s")
+        if not np.isfinite(samples).all():
+            raise Unreadable("samples that are not finite")
+    if source != rate:
+        common = math.gcd(source, rate)
+        samples = resample_poly(samples, rate // common, source // common).astype(np.float32)
+    length = round(seconds * rate)
+    return np.resize(samples, length) if loop else samples[:length]  # np.resize repeats
+
+
+class AudioEncoder:
+    """An audio model of transformers: wav2vec 2.0, HuBERT, WavLM, Whisper's encoder, AST, CLAP's audio tower …
+
+    Sounds of one length are encoded together and none is padded to another's, so a vector depends on its sound alone
+    also for models that were trained without an attention mask.
+
+    Args:
+        name: Hub id or folder.
+        pooling: ``mean`` over the sound's frames (wav2vec 2.0 and its kin, Whisper), or ``pooler``: the model's own
+            pooled output (AST, CLAP).
+        layer: index into the hidden states; -1 = the last, after its final norm.
+        seconds: a sound's first seconds that are read.
+        loop: repeat shorter sounds until they are so long.
+        batch_size: sounds of a batch.
+        revision: Hub revision.
+        device: torch device; None = a GPU if there is one.
+        dtype: precision of the computation.
+
+    Raises:
+        FileNotFoundError: the weights cannot be had.
+        ValueError: the model has no such pooling or layer; its feature extractor holds less than ``seconds``.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        pooling: Literal["mean", "pooler"] = "mean",
+        layer: int = -1,
+        seconds: float = MAX_SECONDS,
+        loop: bool = False,
+        batch_size: int = 8,
+        revision: str | None = None,
+        device: str | None = None,
+        dtype: Precision = "float32",
+    ):
+        from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
+
+        if pooling == "pooler" and layer != -1:
+            raise ValueError(f"the pooler belongs to the last layer; with layer {layer} give pooling 'mean'")
+        self.device, self.dtype, self.pooling, self.layer = choose_device(device), dtype, pooling, layer
+        self.seconds, self.loop, self.batch_size = seconds, loop, batch_size
+        source = find_model(name, "audio encoder", REMEDY, revision=revision)
+        try:
+            config = AutoConfig.from_pretrained(source.place, revision=source.commit)
+            self.extractor: Any = AutoFeatureExtractor.from_pretrained(source.place, revision=source.commit)
+        except OSError as error:
+            raise FileNotFoundError(f"cannot load the audio encoder {name!r}: {first_line(error)}. {REMEDY}") from error
+        if "audio_config" in config.sub_configs:
+            config = config.audio_config
+        self.kind = config.model_type
+        if pooling == "mean" and self.kind not in {*_BY_FRAME, "whisper"}:
+            raise ValueError(f"which states of a {self.kind} are padding is not known; give pooling 'pooler'")
+        model, missing = load_model(AutoModel, source, "audio encoder", REMEDY, config=config)
+        if missing and pooling == "pooler":
+            raise ValueError(f"{source.label} has a pooler without trained weights; give pooling 'mean'")
+        self.model = (model.get_encoder() if self.kind == "whisper" else model).to(self.device).eval()
+        self.rate = int(self.extractor.sampling_rate)
+        settings = self.extractor.to_dict()
+        holds = settings.get("chunk_length") or settings.get("max_length_s")
+        if holds and seconds > holds:
+            raise ValueError(f"{source.label} hears {holds} s at a time, not {seconds}; give at most so many seconds")
+        self.provenance = {
+            **source.provenance,
+            "weights": weights_digest(self.model, missing),
+            "pooling": f"{pooling} of frames" if pooling == "mean" else pooling,
+            "layer": str(layer),
+            "seconds": f"first {seconds:g}" + (", looped" if loop else ""),
+            "rate": str(self.rate),
+            "dtype": dtype,
+            "preprocessing": settings_digest({key: settings.get(key) for key in _PREPROCESSING}),
+        }
+        try:
+            self.dim = self([np.zeros(round(min(seconds, 1.0) * self.rate), np.float32)]).shape[1]
+        except IndexError as error:
+            raise ValueError(f"{source.label} has no layer {layer}") from error
+
+    def read(self, content: bytes) -> np.ndarray:
+        """A sound file's bytes as :meth:`__call__` wants them: :func:`waveform`."""
+        return waveform(content, self.rate, seconds=self.seconds, loop=self.loop)
+
+    def __call__(self, sounds: Sequence[np.ndarray]) -> np.ndarray:
+        """Waveforms ``[n]`` out of :meth:`read` to ``[b, d]`` float32."""
+        lengths: defaultdict[int, list[int]] = defaultdict(list)
+        for row, sound in enumerate(sounds):
+            lengths[len(sound)].append(row)
+        vectors: dict[int, np.ndarray] = {}
+        with computing(self.device, self.dtype):
+            for length, rows in lengths.items():
+                for start in range(0, len(rows), self.batch_size):
+                    part = rows[start : start + self.batch_size]
+                    vectors.update(zip(part, self._encode([sounds[row] for row in part], length), strict=True))
+        return np.stack([vectors[row] for row in range(len(sounds))])
+
+    def _encode(self, sounds: list[np.ndarray], length: int) -> np.ndarray:
+        """Sounds of one length."""
+        inputs = self.extractor(sounds, sampling_rate=self.rate, return_tensors="pt").to(self.device)
+        output = self.model(**inputs, output_hidden_states=self.layer != -1)
+        if self.pooling == "pooler":
+            if output.get("pooler_output") is None:
+                raise ValueError(f"{self.provenance['encoder']} has no pooler; give pooling 'mean'")
+            return output.pooler_output.float().cpu().numpy()
+        states = output.last_hidden_state if self.layer == -1 else output.hidden_states[self.layer]  # [b, t, d]
+        if self.kind == "whisper":  # it pads all to 30 s; a state is two steps of the spectrogram
+            states = states[:, : math.ceil(length / self.extractor.hop_length / 2)]
+        return states.float().mean(1).cpu().numpy()
+
+
+_PREPROCESSING = (
+    "sampling_rate", "feature_size", "do_normalize", "return_attention_mask", "padding_value", "num_mel_bins",
+    "max_length", "mean", "std", "hop_length", "n_fft", "chunk_length", "max_length_s", "truncation", "padding",
+    "frequency_min", "frequency_max", "stride",
+)  # fmt: skip

@@ -1,0 +1,216 @@
+"""Files by item id, in folders and tar files: images, videos, sound."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tarfile
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import ClassVar, NamedTuple
+from urllib.parse import quote
+
+
+class Unreadable(ValueError):
+    """A file that cannot be used, with a short reason that is the same on every machine."""
+
+
+@contextmanager
+def reading(content: bytes, what: str) -> Iterator[None]:
+    """Turns whatever a decoder trips over into :class:`Unreadable`.
+
+    Args:
+        content: the file's bytes.
+        what: it should be.
+
+    Raises:
+        Unreadable: it is empty, or the body failed.
+    """
+    if not content:
+        raise Unreadable(f"not a readable {what}: the file is empty")
+    try:
+        yield
+    except (Unreadable, MemoryError, ModuleNotFoundError):
+        raise
+    except Exception as error:  # parsers of hostile bytes raise anything: IndexError, struct.error, zlib.error …
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if "object at 0x" in reason:  # an address differs from run to run
+            reason = f"unknown format, it begins with {content[:8]!r}"
+        raise Unreadable(f"not a readable {what}: {reason}") from error
+
+
+class Place(NamedTuple):
+    """Where a file is."""
+
+    path: Path
+    """The file, or the tar file it is in."""
+    member: tarfile.TarInfo | None = None
+    """Its entry there."""
+
+    @property
+    def name(self) -> str:
+        """The file's own name."""
+        return PurePosixPath(self.member.name).name if self.member else self.path.name
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.member.size if self.member else self.path.stat().st_size
+
+    @property
+    def suffix(self) -> str:
+        """In lower case."""
+        return PurePosixPath(self.name).suffix.lower()
+
+
+LONGEST_STEM = 200
+"""Characters of a file's name that an id may take; file systems allow 255 bytes."""
+
+
+def file_stem(item_id: str) -> str:
+    """The name, without suffix, of an item's file: no id can make it leave its folder, and no two ids share one.
+
+    Percent-encoded (``urllib.parse.unquote`` gives the id back); of an id that would be too long for a file name the
+    beginning and 32 hex digits of its sha256.
+    """
+    quoted = quote(item_id, safe="")
+    if quoted.startswith("."):  # a hidden file, or one whose suffix is no suffix
+        quoted = f"%2E{quoted[1:]}"
+    if len(quoted) <= LONGEST_STEM:
+        return quoted
+    beginning = re.sub(r"%.?$", "", quoted[: LONGEST_STEM - 33])
+    return f"{beginning}~{hashlib.sha256(item_id.encode()).hexdigest()[:32]}"
+
+
+class ItemFiles:
+    """Files by item id, read when asked for; an item may have several.
+
+    An item's files are ``<id>.<suffix>``, then ``<id>_<k>.<suffix>`` in the order of k, then those in a folder
+    ``<id>/`` in the order of their names, numbers as numbers. An id stands there as it is, or as
+    :func:`file_stem` writes it, which it can any id. Of files that differ in suffix or folder alone the
+    first counts.
+
+    Args:
+        paths: folders (searched flat, and one level of folders named by item), ``.tar`` files (members at any depth, by
+            their own name), or folders of ``.tar`` files.
+        items: all item ids. Then a file ``a_1.jpg`` is not taken for a file of the item ``a`` if there is an item
+            ``a_1``, and a member of a tar file lies in an item's folder if the folder's name is an id.
+
+    Raises:
+        FileNotFoundError: a path is missing, or no file is found in any.
+        ValueError: a tar file cannot be read.
+    """
+
+    suffixes: ClassVar[tuple[str, ...]] = ()
+    what: ClassVar[str] = "file"
+
+    def __init__(self, paths: Sequence[str | Path], items: Collection[str] | None = None):
+        self._known = {name for item in items or () for name in (item, file_stem(item))}
+        self._own: dict[str, Place] = {}
+        self._numbered: defaultdict[str, dict[int, Place]] = defaultdict(dict)
+        self._inside: defaultdict[str, dict[str, Place]] = defaultdict(dict)
+        self._tars: dict[Path, tarfile.TarFile] = {}
+        self._count = 0
+        for path in map(Path, paths):
+            if path.is_dir():
+                self._add_folder(path)
+            elif path.is_file():
+                self._add_tar(path)
+            else:
+                raise FileNotFoundError(
+                    f"no folder or tar file {path} with {self.what}s named <item id>{self.suffixes[0]}"
+                )
+        if not self._count:
+            raise FileNotFoundError(
+                f"no {self.what} and no tar of {self.what}s in {', '.join(map(str, paths))}; "
+                f"expected <item id> with one of {', '.join(self.suffixes)}"
+            )
+
+    def _add_folder(self, folder: Path) -> None:
+        for path in sorted(folder.iterdir()):
+            if path.is_dir():
+                for file in path.iterdir():
+                    if file.suffix.lower() in self.suffixes and file.is_file():
+                        self._count += self._inside[path.name].setdefault(file.name, Place(file)) == Place(file)
+            elif path.suffix == ".tar":
+                self._add_tar(path)
+            elif path.suffix.lower() in self.suffixes:
+                self._add_file(path.stem, Place(path))
+
+    def _add_tar(self, path: Path) -> None:
+        try:
+            tar = self._tars[path] = tarfile.open(path)  # noqa: SIM115 (read from later)
+            members = tar.getmembers()
+        except tarfile.TarError as error:
+            raise ValueError(f"{path} is not a readable tar file: {error}; give a folder or a tar") from error
+        for member in members:
+            name = PurePosixPath(member.name)
+            if member.isfile() and name.suffix.lower() in self.suffixes:
+                place = Place(path, member)
+                if name.parent.name in self._known:
+                    self._count += self._inside[name.parent.name].setdefault(name.name, place) is place
+                else:
+                    self._add_file(name.stem, place)
+
+    def _add_file(self, stem: str, place: Place) -> None:
+        number = re.fullmatch(r"(.+)_(\d{1,9})", stem)
+        if number and stem not in self._known and (not self._known or number[1] in self._known):
+            self._count += self._numbered[number[1]].setdefault(int(number[2]), place) is place
+            if self._known:
+                return
+            self._own.setdefault(stem, place)  # or it is an item's own name: without a list of items, both
+        else:
+            self._count += self._own.setdefault(stem, place) is place
+
+    def __len__(self) -> int:
+        """Number of files."""
+        return self._count
+
+    def __contains__(self, item: object) -> bool:
+        return isinstance(item, str) and bool(self.places(item))
+
+    def places(self, item: str) -> list[Place]:
+        """An item's files in order; [] if it has none."""
+        for name in dict.fromkeys((file_stem(item), item)):  # the item "a%2Fb" has not the file of the item "a/b"
+            inside = self._inside.get(name, {})
+            own = [self._own[name]] if name in self._own else []
+            numbered = self._numbered.get(name, {})
+            found = [*own, *(numbered[k] for k in sorted(numbered)), *(inside[n] for n in sorted(inside, key=_natural))]
+            if found:
+                return found
+        return []
+
+    def digest(self) -> str:
+        """Number of files, and 16 hex digits over their names and sizes: whether they are those of an earlier run."""
+        found = [("", place) for place in self._own.values()]
+        found += [("", place) for group in self._numbered.values() for place in group.values()]
+        found += [(folder, place) for folder, group in self._inside.items() for place in group.values()]
+        listed = sorted({f"{folder}/{place.name} {place.size}" for folder, place in found})
+        return f"{self._count:,} files, {hashlib.sha256(chr(10).join(listed).encode()).hexdigest()[:16]}"
+
+    def open(self, place: Place) -> bytes:
+        """A file's bytes."""
+        if place.member is None:
+            return place.path.read_bytes()
+        stream = self._tars[place.path].extractfile(place.member)
+        assert stream is not None  # only plain files are indexed
+        return stream.read()
+
+    def read(self, item: str) -> bytes:
+        """The bytes of an item's first file.
+
+        Raises:
+            KeyError: it has none.
+        """
+        places = self.places(item)
+        if not places:
+            raise KeyError(item)
+        return self.open(places[0])
+
+
+def _natural(name: str) -> tuple[list[int | str], str]:
+    """Sorts "2.jpg" before "10.jpg"."""
+    parts = re.split(r"(\d+)", name)
+    return [int(part) if index % 2 else part for index, part in enumerate(parts)], name

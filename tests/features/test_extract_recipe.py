@@ -1,0 +1,97 @@
+"""recipes/extract.py as a user runs it: tiny encoders of the real kinds, one process and two."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from seqmm.data.corpus import Corpus
+from seqmm.data.synthetic import synthetic_corpus, write_synthetic
+
+ITEMS = 1100  # two shards
+KINDS = ["text", "text_sentences", "image", "image_keywords"]
+SETS = [kind + "_tiny" for kind in KINDS]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("extract")
+    write_synthetic(folder / "corpus", synthetic_corpus(300, ITEMS, mean_length=12, seed=0))
+    shutil.move(folder / "corpus" / "images", folder / "photos")
+    for item in range(0, ITEMS, 9):
+        (folder / "photos" / f"item{item}.png").unlink(missing_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(home, repository):
+    def extract(*arguments, processes=1, code=0):
+        script = [str(repository / "recipes" / "extract.py"), *map(str, arguments)]
+        launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file"]
+        command = [*launch, str(repository / "recipes" / "accelerate" / "cpu_2.yaml"), *script]
+        if processes == 1:
+            command = [sys.executable, *script]
+        environment = os.environ | {"PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+        done = subprocess.run(command, capture_output=True, text=True, cwd=home, env=environment, timeout=300)
+        assert done.returncode == code, done.stdout[-2000:] + done.stderr[-2000:]
+        return done.stderr if code else done.stdout
+
+    return extract
+
+
+def read(folder):
+    return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.glob("*/*")) if file.is_file()}
+
+
+@pytest.mark.slow
+def test_one_process_and_two_write_the_same_bytes_and_say_how_fast(home, run, bert, clip):
+    ids = Corpus.load(home / "corpus").item_ids
+    (home / "photos" / f"{ids[5]}.png").write_bytes(b"not an image")
+    arguments = [
+        "--features", *KINDS, "--suffix", "_tiny", "--text-encoder", bert, "--pooling", "mean", "--max-tokens", 16, "--threads", 1,
+        "--images", "photos", "--image-encoder", f"clip:{clip}", "--image-dim", 8, "--tagger", f"clip:{clip}",
+        "--min-count", 2, "--keywords", 3,
+    ]  # fmt: skip
+    shutil.copytree(home / "corpus", home / "two")
+    said = run("--corpus", "corpus", *arguments)
+    both = run("--corpus", "two", *arguments, processes=2)
+    one, two = read(home / "corpus"), read(home / "two")
+    assert sorted(one) == sorted(two) and all(one[name] == two[name] for name in one)
+    assert "1,100 items at" in said and "items/s" in said and "process 1: 76 items at" in both
+    corpus = Corpus.load(home / "corpus", features=SETS)
+    image = corpus.features["image_tiny"]
+    assert corpus.features["text_tiny"].dim == 16 and image.dim == 8 and image.missing is not None and image.missing[5]
+    assert image.values[image.missing] == pytest.approx(0, abs=1e-5)  # the mean, of principal components
+    assert "broken image: 1 items" in said and "no image: " in said
+    card = (home / "corpus" / "README.md").read_text()
+    assert "broken image: 1" in card and "CLIP" in card and "fitted on these items" in card
+    load = __import__("datasets").load_dataset
+    rows = load(str(home / "corpus"), "image_keywords_tiny", split="train", cache_dir=str(home / "cache"))
+    assert rows.num_rows == ITEMS and rows[5]["values"] == [] and rows[5]["note"].startswith("broken image: ")
+    words = (home / "corpus" / "image_vocabulary.txt").read_text().split()
+    tagged = next(row for row in rows if row["values"])
+    assert len(tagged["words"]) == 1 and set(tagged["words"][0].split()) <= set(words)
+    assert run("--corpus", "corpus", *arguments).count("is there already") == 4
+
+
+@pytest.mark.slow
+def test_without_a_model_and_the_errors_of_a_slip(home, run):
+    run("--corpus", "corpus", "--features", "text", "--text-encoder", "tfidf", "--suffix", "_tfidf")
+    corpus = Corpus.load(home / "corpus", features=["text_tfidf"])
+    vectors = corpus.features["text_tfidf"].values
+    kind = np.array([title.split()[:2] for title in corpus.titles])
+    same = (kind == kind[0]).all(1)
+    similar = vectors @ vectors[0]
+    assert similar[same].mean() > similar[~same].mean() + 0.2
+    assert "nothing to extract" in run("--corpus", "corpus", code=2)
+    assert "is not a prepared corpus" in run("--corpus", "photos", "--features", "text", code=2)
+    assert "need --images" in run("--corpus", "corpus", "--features", "image", code=2)
+    unknown = ["--features", "text", "--text-columns", "titel", "--text-encoder", "tfidf"]
+    assert "no column 'titel'; it has: item, id, title, " in run("--corpus", "corpus", *unknown, code=2)
+    offline = run("--corpus", "corpus", "--features", "text", code=2)
+    assert "bert-base-uncased" in offline and "Offline" in offline
