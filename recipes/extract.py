@@ -223,6 +223,7 @@ class Tools:
 
         arguments = self.arguments
         if kind == "image":
+            files = self.images
             encoder = image_encoder(
                 arguments.image_encoder,
                 pooling=arguments.image_pooling,
@@ -232,7 +233,7 @@ class Tools:
                 dtype=self.dtype,
             )
             transform = None if arguments.image_dim is None else Pca(arguments.image_dim)
-            return Images(encoder, self.images, arguments.image_limit, transform)
+            return Images(encoder, files, arguments.image_limit, transform)
         if kind == "image_keywords":
             return self.keywords()
         if kind in ("fused", "captions"):
@@ -253,7 +254,7 @@ class Tools:
         from seqmm.features.images import ImageBackbone, image_encoder
         from seqmm.features.keywords import ClipTagger, ImageNetTagger
 
-        arguments = self.arguments
+        arguments, files = self.arguments, self.images
         options = {"top": arguments.keywords, "limit": arguments.keywords_limit}
         if arguments.tagger == "imagenet":
             backbone = image_encoder(arguments.image_encoder, device=self.device, dtype=self.dtype)
@@ -263,12 +264,12 @@ class Tools:
                     "--image-encoder efficientnet-lite0, or timm:MODEL"
                 )
             classes = ImageNetTagger(backbone, self.text)
-            return ImageNetKeywords(classes, self.text, self.images, self.vocabulary(), **options)
+            return ImageNetKeywords(classes, self.text, files, self.vocabulary(), **options)
         if not arguments.tagger.startswith("clip:"):
             raise ValueError(f"--tagger {arguments.tagger}: expected clip:MODEL/WEIGHTS, clip:local-dir:…, or imagenet")
         name, weights = clip_name(arguments.tagger.removeprefix("clip:"))
         tagger = ClipTagger(name, weights, template=arguments.prompt, device=self.device, dtype=self.dtype)
-        return ImageKeywords(tagger, self.text, self.images, self.vocabulary(), **options)
+        return ImageKeywords(tagger, self.text, files, self.vocabulary(), **options)
 
     def fused(self, kind: Literal["fused", "captions"]) -> Extractor:
         """What makes fused or captions; without --images, of texts alone."""
@@ -300,6 +301,7 @@ class Tools:
         arguments = self.arguments
         if not arguments.audio:
             raise ValueError("audio needs --audio: folders or tar files of <item id>.wav")
+        files = AudioFiles(arguments.audio, self.ids)
         encoder = AudioEncoder(
             arguments.audio_encoder,
             pooling=arguments.audio_pooling,
@@ -308,7 +310,7 @@ class Tools:
             device=self.device,
             dtype=self.dtype,
         )
-        return Audio(encoder, AudioFiles(arguments.audio, self.ids))
+        return Audio(encoder, files)
 
     def vocabulary(self) -> list[str]:
         """The words an image is described by; also written to image_vocabulary.txt of the corpus."""

@@ -358,6 +358,9 @@ def test_finetuning_starts_from_the_repositories_and_pushes(hub, client, run, mo
     user = Corpus.load(home / "corpus").user_ids[3]
     shown = client.recipe("recommend", "--checkpoint", "org/fine", "--user", user, "--k", 4)
     assert "msm4sr recommends" in shown and len(re.findall(r"^ +\d+ .*item-\d+", shown, re.M)) == 4
+    client.recipe("publish", "--corpus", home / "corpus", "--repo", "org/copy")
+    more = ["--user", user, "--k", 4, "--corpus", "org/copy"]
+    assert client.recipe("recommend", "--checkpoint", "org/fine", *more) == shown, "the commit is not sought in a copy"
 
     client.recipe("finetune", "--config", output / "run.yaml", "--train.output-dir", home / "runs" / "again")
     once, twice = client.call(weights, str(output)), client.call(weights, str(home / "runs" / "again"))

@@ -276,18 +276,24 @@ class _Target(NamedTuple):
 
 
 class _Connection(http.client.HTTPConnection):
-    """To an address that was checked, whatever the name resolves to by now; ended when its time is over."""
+    """To one of the addresses that were checked, whatever the name is by now; ended when its time is over."""
 
-    def __init__(self, target: _Target, address: str, timeout: float, context: ssl.SSLContext | None):
+    def __init__(self, target: _Target, addresses: Sequence[str], timeout: float, context: ssl.SSLContext | None):
         super().__init__(target.host, target.port, timeout=timeout)
         self.default_port = 443 if target.secure else 80  # of the Host header
-        self._address, self._context = address, context
+        self._addresses, self._context = addresses, context
         self.expired = False
         self._clock = threading.Timer(4 * timeout, self._expire)
         self._clock.daemon = True
 
     def connect(self) -> None:
-        self.sock = socket.create_connection((self._address, self.port), self.timeout)
+        for address in self._addresses:
+            try:
+                self.sock = socket.create_connection((address, self.port), self.timeout)
+                break
+            except OSError:  # such as an IPv6 address where there is no IPv6
+                if address == self._addresses[-1]:
+                    raise
         if self._context is not None:
             self.sock = self._context.wrap_socket(self.sock, server_hostname=self.host, do_handshake_on_connect=False)
         self._connected = self.sock
@@ -436,13 +442,9 @@ class _Client:
                 raise _Failed("connection", "stopped")
             gate.addresses = gate.addresses or self._resolve(target)
             context = self._context if target.secure else None
-            connection = _Connection(target, gate.addresses[0], self.timeout, context)
+            connection = _Connection(target, gate.addresses, self.timeout, context)
             try:
                 yield connection
-            except _Failed as failed:
-                if failed.kind in ("connection", "timeout"):  # perhaps another of its addresses answers
-                    gate.addresses = (*gate.addresses[1:], gate.addresses[0])
-                raise
             finally:
                 connection.close()
 

@@ -3,8 +3,8 @@
 ::
 
     README.md                 front matter ``configs:`` (one per folder below) and the card; text under KEPT stays
-    corpus.json               sizes, hashes of the ids, licence, and for each protocol its fingerprint, statistics and how
-                              it was prepared
+    corpus.json               sizes, hashes of the ids, licence, and for each protocol its fingerprint, statistics and
+                              how it was prepared
     items/items.parquet       item, id, title, … (text, brand, image urls: whatever the source had)
     users/users.parquet       user, id, …
     <protocol>/<split>.parquet    user, item, timestamp (null = unknown), position

@@ -85,7 +85,7 @@ class AudioEncoder:
     Args:
         name: Hub id or folder.
         pooling: ``mean`` over the sound's frames (wav2vec 2.0 and its kin, Whisper), or ``pooler``: the model's own
-            pooled output (AST, CLAP).
+            pooled output (AST, CLAP's audio tower).
         layer: index into the hidden states; -1 = the last, after its final norm.
         seconds: a sound's first seconds that are read.
         loop: repeat shorter sounds until they are so long.
@@ -124,17 +124,23 @@ class AudioEncoder:
             self.extractor: Any = AutoFeatureExtractor.from_pretrained(source.place, revision=source.commit)
         except OSError as error:
             raise FileNotFoundError(f"cannot load the audio encoder {name!r}: {first_line(error)}. {REMEDY}") from error
-        if "audio_config" in config.sub_configs:
-            config = config.audio_config
         self.kind = config.model_type
+        settings = self.extractor.to_dict()
         if pooling == "mean" and self.kind not in {*_BY_FRAME, "whisper"}:
             raise ValueError(f"which states of a {self.kind} are padding is not known; give pooling 'pooler'")
-        model, missing = load_model(AutoModel, source, "audio encoder", REMEDY, config=config)
+        if settings.get("truncation") == "fusion":
+            raise ValueError(
+                f"{source.label} hears one sound of a batch, drawn at random, as a long one; give a CLAP without fusion"
+            )
+        model, missing = load_model(AutoModel, source, "audio encoder", REMEDY)
         if missing and pooling == "pooler":
             raise ValueError(f"{source.label} has a pooler without trained weights; give pooling 'mean'")
-        self.model = (model.get_encoder() if self.kind == "whisper" else model).to(self.device).eval()
+        if self.kind == "whisper":
+            model = model.get_encoder()
+        elif self.kind == "clap":
+            model = model.audio_model
+        self.model = model.to(self.device).eval()
         self.rate = int(self.extractor.sampling_rate)
-        settings = self.extractor.to_dict()
         holds = settings.get("chunk_length") or settings.get("max_length_s")
         if holds and seconds > holds:
             raise ValueError(f"{source.label} hears {holds} s at a time, not {seconds}; give at most so many seconds")

@@ -120,7 +120,7 @@ class Report:
 
     def line(self) -> str:
         """What this process did, for the terminal."""
-        who = f"{self.name:<16}" + (f"process {self.rank}: " if self.world > 1 else "")
+        who = f"{self.name:<16} " + (f"process {self.rank}: " if self.world > 1 else "")
         if self.skipped:
             return f"{who}is there already, of {self.items:,} items"
         speed = f" at {self.done / self.seconds:,.1f} items/s" if self.done else ""

@@ -204,8 +204,11 @@ class FusedEncoder:
             # padded on the right, causal attention sees no padding and positions start at 0 as in a text alone
             inputs = self.chat.inputs(products, "right")
             # without the language head: its [b, t, vocabulary] logits would be the largest tensor of all
-            states = self.chat.model.base_model(**inputs, output_hidden_states=True).hidden_states[self.layer]
-            return torch.nn.functional.normalize(self._pooled(states, inputs["attention_mask"]), dim=1).cpu().numpy()
+            states = self.chat.model.base_model(**inputs, output_hidden_states=True).get("hidden_states")
+            if states is None:
+                raise ValueError(f"{self.provenance['encoder']} gives no hidden states of its language model")
+            pooled = self._pooled(states[self.layer], inputs["attention_mask"])
+            return torch.nn.functional.normalize(pooled, dim=1).cpu().numpy()
 
     def _pooled(self, states: Tensor, mask: Tensor) -> Tensor:
         """``[b, t, d], [b, t] -> [b, d]`` float32, padding on either side."""

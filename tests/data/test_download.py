@@ -271,6 +271,25 @@ def test_private_addresses_are_refused_also_behind_a_redirect(
     assert dialled == ["8.8.8.8"] * 3  # the address that was checked, never what the name says by then
 
 
+def test_the_next_address_is_tried(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    addresses = ("2606:4700::1111", "8.8.8.8")
+
+    def connect(address, timeout):
+        if address[0] == addresses[0]:
+            raise OSError(101, "Network is unreachable")
+        assert address[0] == addresses[1]
+        stand_in = socket.socket()
+        stand_in.settimeout(timeout)
+        stand_in.connect(server.server_address[:2])
+        return stand_in
+
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 80)) for address in addresses]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    monkeypatch.setattr(socket, "create_connection", connect)
+    report = fetch({"a": ["http://two.example/a.jpg"]}, tmp_path, retries=0, allow_private=())
+    assert report.saved == 1 and (tmp_path / "a.jpg").read_bytes() == JPEG
+
+
 @pytest.mark.parametrize(
     ("address", "public"),
     [

@@ -9,7 +9,9 @@ import sys
 import time
 
 import numpy as np
+import polars as pl
 import pytest
+import torch
 
 from seqmm.data.corpus import Corpus
 from seqmm.data.filtering import Log
@@ -246,6 +248,74 @@ def test_named_items_need_the_items_table_for_features(tmp_path):
     np.save(tmp_path / "v.npy", np.zeros((4, 2)))
     with pytest.raises(ValueError, match=r"which row is which item\?.*--items"):
         prepare(log, name="x", k=0, features={"image": (tmp_path / "v.npy", "e")})
+
+
+@pytest.mark.parametrize("name", ["v.parquet", "v.pt", "v.csv"])
+def test_features_by_id(run, tmp_path, name):
+    """Any file of vectors; what is missing is filled, told, and marked."""
+    inter = table(tmp_path / "inter.csv", taste_rows(), "user_id,sku,timestamp")
+    vectors = {f"{n}": [n / 4, 1.0] for n in (*range(11), 77)}  # item 11 has none, 77 is no item
+    if name == "v.pt":
+        torch.save({key: torch.tensor(row) for key, row in vectors.items()}, tmp_path / name)
+    elif name == "v.csv":
+        table(tmp_path / name, [(key, *row) for key, row in vectors.items()], "sku,a,b")
+    else:
+        pl.DataFrame({"sku": list(vectors), "v": list(vectors.values())}).write_parquet(tmp_path / name)
+    code, printed, errors = run(
+        *(
+            "--interactions",
+            inter,
+            "--item",
+            "sku",
+            "--feature",
+            f"image={tmp_path / name}",
+            "--output",
+            tmp_path / "out",
+        )
+    )
+    assert code == 0, errors
+    assert (
+        "11 of 12 items have one; 1 without (mean vector): '11'; 1 in the file but no item of the corpus: '77'"
+        in printed
+    )
+    image = Corpus.load(tmp_path / "out", features=("image",)).features["image"]
+    for item, row, missing in zip(Corpus.load(tmp_path / "out").item_ids, image.values, image.missing, strict=True):
+        assert missing == (item == "11")
+        assert row.tolist() == ([1.25, 1.0] if item == "11" else vectors[item])
+    assert image.provenance == {"encoder": name, "missing": "mean vector"}
+
+
+def test_items_and_interactions_that_do_not_fit(run, tmp_path):
+    inter = table(tmp_path / "inter.csv", [*taste_rows(), *((u, "x", 9) for u in range(6))])
+    items = tmp_path / "items.csv"
+    items.write_text("item_id,title\n" + "".join(f"{n},T{n}\n" for n in (*range(12), 3, 99)) + ",nameless\n")
+    common = ("--interactions", inter, "--items", items, "--output", tmp_path / "out")
+    code, printed, _ = run(*common)
+    assert code == 0
+    assert "items        15 rows; more than one row: 1 ('3'); without an id: 1; never used: 1" in printed
+    assert "unknown      items that are not in the items table: 1 ('x'); kept, without text" in printed
+    corpus = Corpus.load(tmp_path / "out")
+    assert corpus.titles[corpus.item_ids.index("x")] == "" and corpus.titles[corpus.item_ids.index("3")] == "T3"
+    assert (corpus.info["items_rows"], corpus.info["items_duplicated"], corpus.info["items_unknown"]) == (
+        15,
+        "1 ('3')",
+        "1 ('x')",
+    )
+    row_of = dict(zip(corpus.item_ids, read_items(tmp_path / "out")["source_row"].to_pylist(), strict=True))
+    assert row_of == {str(n): n for n in range(12)} | {"x": -1} and corpus.info["source_rows"] == 15
+
+    code, printed, _ = run(*common, "--unknown-items", "drop", "--overwrite", True)
+    assert (
+        code == 0 and "unknown      items that are not in the items table: 1 ('x'); 6 interactions dropped" in printed
+    )
+    corpus = Corpus.load(tmp_path / "out")
+    assert "x" not in corpus.item_ids and corpus.info["rows_with_unknown_items_dropped"] == 6
+    for option in ("unknown-items", "duplicate-items"):
+        code, _, errors = run(*common, f"--{option}", "refuse", "--overwrite", True)
+        assert code == 2 and f"--{option}" in errors
+    items.write_text("item_id,title\nA,a\nB,b\n")
+    code, _, errors = run(*common, "--overwrite", True)
+    assert code == 2 and "no item of the interactions is in the items table" in errors and "2 ('A', 'B')" in errors
 
 
 def test_ids_are_permuted_independently_of_the_source_order():

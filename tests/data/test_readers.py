@@ -101,6 +101,72 @@ def test_missing_file_and_unknown_kind(tmp_path):
         read_log(write(tmp_path / "a.csv", "user_id,item_id\n1,2,3,4\n"))
 
 
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.CSV", "a.csv.gz"])
+def test_tables_as_people_send_them(tmp_path, name, mark):
+    """Byte order mark, CRLF, empty lines, blanks in the header, another separator; ids to the letter."""
+    text = "\ufeff\r\n\r\nuser_id, item_id ,timestamp\r\n\r\nu 1,007,5\r\n,,\r\nu2, 08 ,6\r\n\r\n".replace(",", mark)
+    file = tmp_path / name
+    file.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
+    log = read_log(file)
+    assert log.user_ids == ["u 1", "u2"] and log.item_ids == ["007", " 08 "]
+    assert log.timestamp.tolist() == [5, 6] and log.incomplete == 3
+
+
+def test_ids_that_went_through_floats(tmp_path):
+    """A table with gaps turns integers into floats; the ids do not gain a ".0"."""
+    pl.DataFrame({"user_id": [1.0, None, 3.0], "item_id": [2, 2, 5], "timestamp": [1, 2, 3]}).write_parquet(
+        tmp_path / "a.parquet"
+    )
+    log = read_log(tmp_path / "a.parquet")
+    assert (log.user_ids, log.item_ids, log.incomplete) == (["1", "3"], ["2", "5"], 1)
+    pl.DataFrame({"item_id": [2.0, None], "title": ["a", "b"]}).write_parquet(tmp_path / "i.parquet")
+    assert read_items(tmp_path / "i.parquet", key="item_id")["id"].to_list() == ["2", None]
+    pl.DataFrame({"item_id": [2.5], "title": ["a"]}).write_parquet(tmp_path / "i.parquet")
+    assert read_items(tmp_path / "i.parquet", key="item_id")["id"].to_list() == ["2.5"]
+
+
+def test_recbole_files(tmp_path):
+    file = write(tmp_path / "ml.inter", "user_id:token\titem_id:token\ttimestamp:float\n1\t2\t5\n")
+    log = read_log(file, user="user_id:token", item="item_id:token", timestamp="timestamp:float")
+    assert (log.user_ids, log.item_ids, log.timestamp.tolist()) == (["1"], ["2"], [5])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("user_id,item_id\n1,café\n".encode("latin-1"), "is not UTF-8 text; save it as UTF-8"),
+        (b"user_id,item_id\n" + b"1,2\n" * 5000 + b"1,caf\xe9\n", "is not UTF-8 text; save it as UTF-8"),
+        ("user_id,item_id\n1,2\n".encode("utf-16"), "is not UTF-8 text"),
+        (
+            b'user_id,item_id\n1,2\n1,"a\nb"\n1,x,y\n',
+            "line 5 has 3 cells, the header 2 .'1,x,y'.; quote a text that holds ','",
+        ),
+        (b"user_id,item_id,user_id\n1,2,3\n", "has 2 columns 'user_id'; rename all but one"),
+        (b"\n\n \n", "is empty; expected a header line"),
+        (b"user_id|item_id\n1|2\n", r"has no column 'user_id'; it has: user_id\|item_id"),
+    ],
+)
+def test_tables_that_cannot_be_read(tmp_path, content, message):
+    (tmp_path / "a.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"a\.csv.*{message}"):
+        read_log(tmp_path / "a.csv")
+
+
+def test_long_texts_stay_as_they_are(tmp_path):
+    """Markup and line breaks are what sentences are cut by; a title is one line."""
+    file = tmp_path / "items.csv"
+    file.write_text(
+        'item_id,title,description\n1,"two\nlines &amp; more","<p>One.</p>\nTwo &amp; three"\n1,again,\n,lost,x\n'
+    )
+    items = read_items(file, key="item_id")
+    assert items.rows() == [
+        ("1", "two lines & more", "<p>One.</p>\nTwo &amp; three"),
+        ("1", "again", None),  # what is wrong with ids is for prepare() to count
+        (None, "lost", "x"),
+    ]
+
+
 def test_items_table(tmp_path):
     file = write(tmp_path / "items.tsv", 'movie\tname\tgenres\n1\tTom &amp; "Jerry\t A|B|\n2\t\t\n')
     items = read_items(file, key="movie", rename={"title": "name"}, lists={"genres": "|"})
@@ -128,6 +194,14 @@ def test_items_in_json(tmp_path):
     assert read_items(nested, key="item_id").rows() == [("7", "{'a': 1}", ["x", "2"])]
     with pytest.raises(ValueError, match="not an items table in JSON"):
         read_items(write(tmp_path / "bad.json", "{"), key="item_id")
+    with pytest.raises(ValueError, match=r"not an items table in JSON \(the key '7' is there twice\)"):
+        read_items(write(tmp_path / "twice.json", '{"7": {"title": "A"}, "7": {"title": "B"}}'), key="item_id")
+    with pytest.raises(ValueError, match="record 2 is not an object of columns"):
+        read_items(write(tmp_path / "list.json", '[{"item_id": 1}, 2]'), key="item_id")
+    listed = write(
+        tmp_path / "ok.json", '[{"item_id": 1, "title": "A \\ud83c cut"}, {"item_id": 1, "title": "\\ud83c\\udfa7"}]'
+    )
+    assert read_items(listed, key="item_id").rows() == [("1", "A \ufffd cut"), ("1", "\U0001f3a7")]
 
 
 def test_reviews_2014_and_2018(tmp_path):
@@ -203,6 +277,16 @@ def test_metadata_2014_and_2018(tmp_path):
     }
     row = read_metadata(json_lines(tmp_path / "n.json", [record]), 2018, {"P"}).row(0, named=True)
     assert (row["categories"], row["description"], row["images"], row["features"]) == (["a"], "x", ["h"], ["f"])
+
+
+def test_metadata_as_other_copies_have_them(tmp_path):
+    """Halves of an emoji, 2018's first release, and the Hub's viewer, which turns a list of objects around."""
+    old = {"asin": "P", "image": ["a", "b"], "description": ["x \ud83c", "", "y"], "brand": None, "title": ["A", "B"]}
+    row = read_metadata(json_lines(tmp_path / "m.json", [old]), 2018, {"P"}).row(0, named=True)
+    assert (row["images"], row["description"], row["brand"], row["title"]) == (["a", "b"], "x \ufffd\ny", "", "A B")
+    images = {"hi_res": [None, "h2"], "large": ["l1", "l2"], "thumb": ["t1", "t2"]}
+    row = read_metadata(json_lines(tmp_path / "n.json", [{"parent_asin": "P", "images": images}]), 2023, {"P"})
+    assert row["images"].to_list() == [["l1", "l2"]]
 
 
 def test_details_in_a_string(tmp_path):

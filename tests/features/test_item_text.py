@@ -66,7 +66,9 @@ def test_strip_html(text: str, clean: str) -> None:
     assert " ".join(strip_html(text).split()) == clean
 
 
-@pytest.mark.parametrize("piece", ["<", "<a", "<script>", "<!--", "</script ", "&", "&lt;", '<a "', "<style><b>", "&#60;!--"])
+@pytest.mark.parametrize(
+    "piece", ["<", "<a", "<script>", "<!--", "</script ", "&", "&lt;", '<a "', "<style><b>", "&#60;!--"]
+)
 def test_strip_html_is_linear(piece: str) -> None:
     started = time.perf_counter()
     strip_html(piece * (300_000 // len(piece)))
@@ -203,7 +205,12 @@ def test_sentences() -> None:
         "And two.",
         "Part three",
     ]
-    assert item_sentences({"title": "猫", "description": "猫です。犬です。 🎧 Ok."}) == ["猫", "猫です。", "犬です。", "🎧 Ok."]
+    assert item_sentences({"title": "猫", "description": "猫です。犬です。 🎧 Ok."}) == [
+        "猫",
+        "猫です。",
+        "犬です。",
+        "🎧 Ok.",
+    ]
     assert len(item_sentences({"title": "T", "description": LONG}, limit=None)) == 2401
     for value in NASTY:
         sentences = item_sentences({"title": value, "description": value})

@@ -1,9 +1,18 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from seqmm.features.keywords import ClipTagger, ImageNetTagger, build_vocabulary, rank_words
+from seqmm.features.keywords import (
+    ClipTagger,
+    ImageNetTagger,
+    build_vocabulary,
+    part_of_speech,
+    rank_words,
+    read_vocabulary,
+)
 
 VOCABULARY = ["cat", "dog", "red", "blue", "car", "tree", "house", "night", "sea", "war"]
 
@@ -35,6 +44,18 @@ def test_clip_ranking_equals_direct_calls(clip: str, template: str) -> None:
     assert tagger.provenance["prompt"] == template
 
 
+def test_clip_ranks_block_by_block_with_words_encoded_once(clip: str) -> None:
+    tagger = ClipTagger(clip, device="cpu")
+    vectors = tagger.words(VOCABULARY)
+    assert vectors.shape == (len(VOCABULARY), tagger.dim) and tagger.words([]).shape == (0, tagger.dim)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+    seen = tagger.see(noise(6))
+    blocks = [tagger.rank(seen[start : start + 2], vectors, VOCABULARY, top=4) for start in (0, 2, 4)]
+    assert sum(blocks, []) == tagger.keywords(seen, VOCABULARY, top=4)
+    with pytest.raises(ValueError, match="'a photo' needs one {}"):
+        ClipTagger(clip, template="a photo")
+
+
 def test_clip_by_name_needs_its_weights() -> None:
     with pytest.raises(ValueError, match="which weights .*laion2b_s34b_b79k"):
         ClipTagger("ViT-B-32")
@@ -52,6 +73,7 @@ class FakeEncoder:
 
 
 class FakeBackbone:
+    dim = 3
     provenance = {"encoder": "fake", "weights": "0"}
     num_classes = 1000
 
@@ -67,6 +89,10 @@ def test_imagenet_keywords_discount_what_every_image_has() -> None:
     words = tagger.keywords(seen, ["book", "lava", "ape"], top=1)
     assert words == [["lava"], ["ape"], ["book"]]
     assert "not CLIP" in tagger.provenance["tagger"]
+    placed = tagger.place(seen, seen.mean(0))  # what keywords does, in its three passes
+    assert words == rank_words(
+        placed - placed.mean(0), tagger.words(["book", "lava", "ape"]), ["book", "lava", "ape"], 1
+    )
     backbone = FakeBackbone()
     backbone.num_classes = 21_843
     with pytest.raises(ValueError, match="fake has 21843 classes"):
@@ -80,6 +106,8 @@ def test_rank_words_by_a_loop_over_blocks() -> None:
     for image, row in zip(images, ranked, strict=True):
         scores = sorted(range(len(VOCABULARY)), key=lambda index: -float(image @ words[index]))
         assert row == [VOCABULARY[index] for index in scores[:3]]
+    tied = np.array([[1.0, 0], [2, 0], [1, 0], [2, 0], [1, 0]])
+    assert rank_words(np.ones((1, 2)), tied, list("edcba"), top=4) == [["d", "b", "e", "c"]]
     assert rank_words(np.ones((1, 2)), np.ones((4, 2)), list("dcba"), top=2) == [["d", "c"]]  # ties: vocabulary order
     with pytest.raises(ValueError, match="10 words cannot give 15"):
         rank_words(images, words, VOCABULARY)
@@ -94,3 +122,57 @@ def test_vocabulary_drops_function_words_names_and_rare_words() -> None:
     assert build_vocabulary(texts, min_count=2) == ["pirate", "ship"]
     assert build_vocabulary([*texts, "A pirate"], min_count=2)[0] == "pirate"
     assert build_vocabulary(texts, min_count=1, max_words=1) == ["pirate"]
+
+
+def test_vocabulary_by_part_of_speech() -> None:
+    pytest.importorskip("textblob", reason="the extra pos is not installed")
+    texts = [
+        "A lonely robot quickly paints beautiful red flowers.",
+        "The robot wants red flowers in a rusty garden; Berlin sleeps.",
+        "Berlin: a lonely robot slowly walks the rusty garden.",
+        "Robot",
+    ]
+    words = build_vocabulary(texts, min_count=1, part_of_speech=part_of_speech("textblob"))
+    assert words[0] == "robot"
+    assert {"lonely", "beautiful", "red", "flowers", "rusty", "garden"} <= set(words)
+    assert not {"quickly", "slowly", "walks", "sleeps", "berlin", "wants"} & set(words)
+
+
+def test_vocabulary_by_any_tagger() -> None:
+    """A word counts by what it is more often than not."""
+
+    def tagger(text: str) -> list[tuple[str, str]]:
+        words = text.split()
+        return [(word, "NN" if before == "the" else "VBP") for before, word in zip(["", *words], words, strict=False)]
+
+    texts = ["they watch the watch", "the watch", "they paint the paint and paint"]
+    assert build_vocabulary(texts, min_count=1, part_of_speech=tagger) == ["watch"]
+
+
+def test_taggers_that_cannot_be_had(monkeypatch) -> None:
+    import sys
+
+    with pytest.raises(ValueError, match="no tagger 'spacy'; give textblob or nltk"):
+        part_of_speech("spacy")  # type: ignore[arg-type]
+    for name, module in (("textblob", "textblob.en.taggers"), ("nltk", "nltk")):
+        monkeypatch.setitem(sys.modules, module, None)
+        with pytest.raises(ValueError, match=r'pip install "seqmm\[pos\]"'):
+            part_of_speech(name)  # type: ignore[arg-type]
+
+
+def test_nltk_without_its_data_names_the_remedy(monkeypatch) -> None:
+    nltk = pytest.importorskip("nltk", reason="the extra pos is not installed")
+    monkeypatch.setattr(nltk.data, "path", [])
+    with pytest.raises(FileNotFoundError, match="python -m nltk.downloader averaged_perceptron_tagger_eng"):
+        part_of_speech("nltk")
+
+
+def test_vocabulary_file(tmp_path: Path) -> None:
+    file = tmp_path / "words.txt"
+    file.write_text("red\n\n ball \nred\n")
+    assert read_vocabulary(file) == ["red", "ball"]
+    file.write_text("\n")
+    with pytest.raises(ValueError, match="holds no word"):
+        read_vocabulary(file)
+    with pytest.raises(FileNotFoundError, match="no vocabulary file"):
+        read_vocabulary(tmp_path / "none.txt")

@@ -131,6 +131,7 @@ class Mischief:
         return (print, ("this must never be printed",))
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_nothing_that_could_run_code_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     np.save(tmp_path / "a.npy", np.array([Mischief()] * 4, dtype=object), allow_pickle=True)
     np.savez(tmp_path / "b.npz", x=np.array([[Mischief()]] * 4, dtype=object))
@@ -144,6 +145,7 @@ def test_nothing_that_could_run_code_is_read(tmp_path: Path, capsys: pytest.Capt
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor")
 def test_bad_files(tmp_path: Path) -> None:
     def refuse(name: str, message: str, **options) -> None:
         with pytest.raises(ValueError, match=message):
