@@ -169,7 +169,7 @@ def open_checkpoint(folder: str, corpus_path: str | None = None) -> tuple[Recomm
 
     place = local_folder(folder)
     data = DataArguments(**read_yaml(place / "run.yaml").get("data", {}))
-    model = from_pretrained(folder)
+    model = from_pretrained(str(place))
     features = tuple(model.config.features)
     if corpus_path is not None:
         data = replace(data, path=corpus_path, revision=None)
@@ -320,7 +320,14 @@ def _from_content(name: str, like: Features, contents: list[tuple[str, Any]], en
 def _encode(name: str, like: Features, texts: list[str], encoder: str) -> np.ndarray:
     from seqmm.features.text import TextEncoder
 
-    made = TextEncoder(encoder)
+    said = like.provenance
+    limit = said.get("max_tokens")
+    made = TextEncoder(
+        encoder,
+        pooling=said["pooling"] if said.get("pooling") in ("mean", "cls") else None,  # type: ignore[arg-type]
+        max_tokens=int(limit) if limit else None,
+        revision=said.get("revision"),
+    )
     for key in ("encoder", "weights", "pooling"):
         if like.provenance.get(key) != made.provenance[key]:
             raise ValueError(

@@ -1,6 +1,6 @@
-"""Every graph model on a GPU that is not there: parameters and batches are fake CUDA tensors, what ``bind`` made stays real.
+"""Every graph model on a GPU that is not there: its parameters and batches are fake CUDA tensors, all else is real.
 
-Mixed devices are an error then, as on a GPU. What waits for the device shows, too: values that are read and copies to or
+Mixed devices are an error then, as on a GPU. What waits for the device shows, too: values that are read, copies to or
 from it. A step may do either the first time, when it prepares and caches, and not again.
 """
 
@@ -49,14 +49,15 @@ class FakeGPU(TorchDispatchMode):
                 return func(*args, **kwargs)
         copies = func is aten._to_copy.default and to is not None and to != args[0].device.type
         sized_by_data = (aten._unique2.default, aten.nonzero.default, aten.repeat_interleave.Tensor)
-        if copies or func in (aten._local_scalar_dense.default, *sized_by_data):
+        reads = (aten._local_scalar_dense.default, aten.equal.default)
+        if copies or func in (*reads, *sized_by_data):
             place = [frame for frame in traceback.extract_stack() if "/seqmm/" in frame.filename][-1]
             self.waits.append(f"{func}: {place.filename}:{place.lineno}: {place.line}")
         if copies and to == "cpu":
             with _disable_current_modes():
                 return torch.zeros(args[0].shape, dtype=kwargs.get("dtype", args[0].dtype))
-        if func is aten._local_scalar_dense.default:
-            return 1
+        if func in reads:
+            return int(func is not aten.equal.default)
         if func in sized_by_data:  # some number of rows
             columns = [args[0].ndim] * (func is aten.nonzero.default)
             found = torch.empty(args[0].numel() // 2 + 1, *columns, dtype=torch.int64, device=CUDA)
@@ -66,6 +67,7 @@ class FakeGPU(TorchDispatchMode):
         return args[0] if func is aten.exponential_.default else func(*args, **kwargs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GRAPH)
 def test_a_step_mixes_no_devices_and_waits_for_none(name, monkeypatch):
     corpus = CASES[name].corpus()

@@ -144,10 +144,12 @@ def test_texts_are_encoded_by_the_checkpoints_encoder(tmp_path, monkeypatch):
     model, corpus = made("sasrecm", ("text",), use_ids=False, **SMALL)
 
     class Encoder:
-        provenance = {"encoder": "some", "weights": "abc", "pooling": "mean"}
+        provenance = {"encoder": "some", "weights": "abc", "pooling": "mean", "max_tokens": "64"}
+        options: dict = {}
 
-        def __init__(self, name):
+        def __init__(self, name, **options):
             assert name == "mine"
+            Encoder.options = options
 
         def encode(self, texts, *, label):
             return np.stack([np.full(16, len(text), dtype=np.float32) for text in texts])
@@ -162,6 +164,7 @@ def test_texts_are_encoded_by_the_checkpoints_encoder(tmp_path, monkeypatch):
     assert new.features["text"].offsets.tolist() == [0, 3, 3]
     assert new.features["text"].values[:, 0].tolist() == [3, 5, 1]
     assert new.features["text"].provenance == made_by.provenance
+    assert Encoder.options == {"pooling": "mean", "max_tokens": 64, "revision": None}  # as the corpus' texts were
 
 
 def test_what_cannot_be_done_is_said(tmp_path):

@@ -256,8 +256,8 @@ def check_features(name: str, features: Features, num_items: int, where: str) ->
         )
     if features.missing is not None and (features.kind != "dense" or features.missing.shape != (num_items,)):
         raise ValueError(
-            f"{where}: feature set {name!r} is {features.kind} with a mask of shape {features.missing.shape}; a mask of "
-            f"missing items belongs to a dense set, one entry an item ({num_items})"
+            f"{where}: feature set {name!r} is {features.kind} with a mask of shape {features.missing.shape}; a mask "
+            f"of missing items belongs to a dense set, one entry an item ({num_items})"
         )
     if features.kind == "tags":
         if features.vocabulary is None or offsets is None or values.ndim != 1:

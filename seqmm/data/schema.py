@@ -400,9 +400,8 @@ def card_text(folder: Path, record: dict[str, Any], address: str = "THIS_FOLDER_
     for name in feature_names(folder):
         about = json.loads((folder / name / "features.json").read_text())
         configs.append({"config_name": name, "data_files": f"{name}/*.parquet"})
-        sets.append(
-            f"| {name} | {about['kind']} | {about['dim']} | {_cell(about['provenance'])} | {_cell(about.get('source') or '')} | {_cell(about.get('notes') or '')} |"
-        )
+        cells = [about["provenance"], about.get("source") or "", about.get("notes") or ""]
+        sets.append(f"| {name} | {about['kind']} | {about['dim']} | {' | '.join(map(_cell, cells))} |")
     protocol = next(iter(record["protocols"]))
     total = sum(record["protocols"][protocol]["rows"].values())
     front = {

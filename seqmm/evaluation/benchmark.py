@@ -306,7 +306,8 @@ def tie_report(corpus: Corpus, data: DataArguments) -> str | None:
     from seqmm.data.schema import read_items
     from seqmm.hub import corpus_files, local_folder
 
-    if data.joined or corpus.protocol != "leave_one_out" or any(part.timestamp is None for part in corpus.splits.values()):
+    timed = all(part.timestamp is not None for part in corpus.splits.values())
+    if data.joined or corpus.protocol != "leave_one_out" or not timed:
         return None
     items = read_items(local_folder(data.path, revision=data.revision, kind="dataset", files=corpus_files()))
     if "source_index" not in items.column_names:

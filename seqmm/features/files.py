@@ -32,7 +32,7 @@ def reading(content: bytes, what: str) -> Iterator[None]:
         raise Unreadable(f"not a readable {what}: the file is empty")
     try:
         yield
-    except (Unreadable, MemoryError, ModuleNotFoundError):
+    except (Unreadable, MemoryError):
         raise
     except Exception as error:  # parsers of hostile bytes raise anything: IndexError, struct.error, zlib.error …
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]

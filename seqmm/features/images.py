@@ -180,7 +180,7 @@ def frames(files: ImageFiles, item: str, limit: int = MAX_FRAMES) -> tuple[list[
         The images, and one ``file name: reason`` for each file that cannot be used.
 
     Raises:
-        ModuleNotFoundError: a video, and PyAV is not installed.
+        ValueError: there is a video, and PyAV is not installed.
     """
     found: list[Image.Image] = []
     problems: list[str] = []
@@ -206,8 +206,8 @@ def frames(files: ImageFiles, item: str, limit: int = MAX_FRAMES) -> tuple[list[
 
 def _count_frames(files: ImageFiles, place: Place) -> int:
     if place.suffix in VIDEO_SUFFIXES:
-        content = files.open(place)
-        with reading(content, "video"), _video(content) as video:
+        content, av = files.open(place), _pyav()
+        with reading(content, "video"), av.open(io.BytesIO(content)) as video:
             # packets are read, not decoded: the number in the header is often missing or wrong
             return sum(packet.size > 0 for packet in video.demux(video.streams.video[0]))
     if place.suffix in (".jpg", ".jpeg", ".bmp", ".tif", ".tiff"):
@@ -221,7 +221,7 @@ def _count_frames(files: ImageFiles, place: Place) -> int:
 def _read_frames(files: ImageFiles, place: Place, numbers: list[int]) -> list[Image.Image]:
     content = files.open(place)
     if place.suffix in VIDEO_SUFFIXES:
-        with reading(content, "video"), _video(content) as video:
+        with reading(content, "video"), _pyav().open(io.BytesIO(content)) as video:
             return list(_video_frames(video, numbers))
     if numbers == [0]:
         return [decode(content)]
@@ -234,12 +234,12 @@ def _read_frames(files: ImageFiles, place: Place, numbers: list[int]) -> list[Im
         return found
 
 
-def _video(content: bytes) -> Any:
+def _pyav() -> Any:
     try:
         import av
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError('videos need PyAV: pip install "seqmm[video]"', name="av") from error
-    return av.open(io.BytesIO(content))
+        raise ValueError(f'videos need PyAV ({error}): pip install "seqmm[video]"') from error
+    return av
 
 
 def _video_frames(video: Any, numbers: list[int]) -> Iterator[Image.Image]:

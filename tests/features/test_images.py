@@ -254,7 +254,7 @@ def test_frames_of_a_video(tmp_path: Path) -> None:
 def test_a_video_without_pyav_names_the_remedy(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
     (tmp_path / "clip.mp4").write_bytes(b"anything")
-    with pytest.raises(ModuleNotFoundError, match=r'pip install "seqmm\[video\]"'):
+    with pytest.raises(ValueError, match=r'videos need PyAV .*pip install "seqmm\[video\]"'):
         frames(ImageFiles([tmp_path]), "clip")
 
 
