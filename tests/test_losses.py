@@ -20,11 +20,31 @@ from seqmm.losses import (
     softmax_loss,
     squared_error,
     two_view_info_nce,
+    weighted_sum,
 )
 
 
 def rows(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype).requires_grad_()
+
+
+def test_weighted_sum_makes_no_term_of_weight_zero():
+    x = rows(3)
+
+    def never():
+        raise AssertionError("made")
+
+    found = weighted_sum(
+        {
+            "one": (1.0, lambda: x[0]),
+            "none": (0.0, never),
+            "several": (0.5, lambda: {"a": x[1], "b": x[2]}),
+        }
+    )
+    assert list(found) == ["loss", "one", "a", "b"]
+    assert torch.equal(found["loss"], x[0] + 0.5 * (x[1] + x[2])) and torch.equal(found["b"], x[2])
+    with pytest.raises(ValueError, match="weights of one, other are all 0"):
+        weighted_sum({"one": (0.0, never), "other": (0.0, never)})
 
 
 @pytest.fixture(params=["plain", "blocks", "flash"])

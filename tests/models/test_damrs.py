@@ -211,3 +211,12 @@ def test_an_ablation_drops_its_part(options):
     left_out = {"alignment_weight": "alignment", "discrimination_weight": "discrimination"}
     assert set(whole) - set(parts) == {left_out[key] for key in options if key in left_out}
     assert parts["loss"] != whole["loss"]
+
+
+@pytest.mark.parametrize("field", ["num_neighbors", "num_discriminated"])
+def test_more_items_than_there_are_is_an_error(field):
+    corpus = train_only_corpus(np.arange(6), np.arange(6), 6, 6, {"image": np.eye(6)})
+    with pytest.raises(ValueError, match=f"model.{field} is 7, but the corpus has 6 items; choose 1 to 6"):
+        DAMRS.for_corpus(DAMRSConfig(**{"num_neighbors": 3, "num_discriminated": 3, field: 7}), corpus)
+    with pytest.raises(ValueError, match="k=7 nearest neighbours of 6 rows"):
+        denoised_knn_graphs([torch.eye(6)], 7)

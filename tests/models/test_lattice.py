@@ -72,9 +72,13 @@ def test_matches_mmrec(file):
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["lattice-one", "lattice-three"])
-def test_the_item_graph_is_the_dense_definition(name):
+@pytest.mark.parametrize("share", [0.9, 0.0, 1.0])
+def test_the_item_graph_is_the_dense_definition(name, share):
     corpus = CASES[name].corpus()
-    model = CASES[name].model(corpus).double().eval()
+    whole = CASES[name].model(corpus).double().eval()
+    model = CASES[name].model(corpus, frozen_weight=share).double().eval()
+    model.load_state_dict(whole.state_dict(), strict=False)
+    assert bool(model.project) == bool(model.trained_features) == (share < 1)
     weights = torch.linspace(-1, 1, len(model.modalities), dtype=torch.float64)
     if len(weights) > 1:
         model.logits.copy_(weights)
@@ -91,9 +95,9 @@ def test_the_item_graph_is_the_dense_definition(name):
         return root[:, None] * s * root
 
     features = [model.features(modality).double() for modality in model.modalities]
-    learned = sum(w * nearest(model.project[m](x)) for w, m, x in zip(weights, model.modalities, features, strict=True))
+    learned = sum(w * nearest(whole.project[m](x)) for w, m, x in zip(weights, model.modalities, features, strict=True))
     frozen = sum(w * normalised(nearest(x)) for w, x in zip(weights, features, strict=True))
-    expected = 0.1 * normalised(learned) + 0.9 * frozen
+    expected = (1 - share) * normalised(learned) + share * frozen
     torch.testing.assert_close(model.item_graphs()[0].dense(), expected, rtol=1e-5, atol=1e-6)
 
 

@@ -90,10 +90,10 @@ def test_pruning_changes_training_only_and_differs_by_epoch():
     assert float(model(batch)["loss"].detach()) == pruned
 
 
-def test_a_share_of_edges_out_of_range_is_an_error():
-    model = LightGCN.for_corpus(LightGCNConfig(edge_keep=1.5), synthetic_corpus(num_users=30, num_items=20))
-    with pytest.raises(ValueError, match=r"keep=1\.5"):
-        model.on_stage_start(0, 0, torch.Generator())
+@pytest.mark.parametrize("share", [0.0, 1.5, -0.1])
+def test_a_share_of_edges_out_of_range_is_an_error(share):
+    with pytest.raises(ValueError, match=rf"model.edge_keep is {share}, .* choose above 0 and at most 1"):
+        LightGCN.for_corpus(LightGCNConfig(edge_keep=share), synthetic_corpus(num_users=30, num_items=20))
 
 
 def test_starts_xavier_uniform():

@@ -1,9 +1,18 @@
+import numpy as np
 import pytest
 import torch
 
 from seqmm.models.graph.mmgcn import MMGCN, MMGCNConfig
 from tests.cases import CASES
-from tests.models.golden import assert_near, golden_batch, golden_corpus, golden_files, in_double, reading
+from tests.models.golden import (
+    assert_near,
+    golden_batch,
+    golden_corpus,
+    golden_files,
+    in_double,
+    reading,
+    train_only_corpus,
+)
 
 NAMES = {"networks.image.project.weight": "v_gcn.MLP.weight", "networks.image.project.bias": "v_gcn.MLP.bias"}
 TRANSPOSED = {}  # stored [in, out]
@@ -59,6 +68,17 @@ def test_matches_mmrec(file, train_ids):
         assert_near(torch.cat([tables["users"], tables["items"]]), golden["out.repr_all_nodes"], 1e-6)
         users = torch.arange(int(golden["in.n_users"]))
         assert_near(model.score({"user": users}, tables), golden["out.scores"], 1e-6)
+
+
+@pytest.mark.parametrize(("given", "width"), [({}, 256), ({"image": 40}, 40), ({"image": 0}, 1500)])
+def test_wide_content_is_mapped_to_256_unless_said_otherwise(given, width):
+    features = {"image": np.random.default_rng(0).random((5, 1500)), "text": np.ones((5, 1024))}
+    model = MMGCN.for_corpus(
+        MMGCNConfig(hidden_size=8, latent=given), train_only_corpus(np.arange(4), np.arange(4), 4, 5, features)
+    )
+    assert model.preference["image"].shape == (4, width) and model.preference["text"].shape == (4, 1024)
+    assert (model.networks["image"].project is None) == (width == 1500) and model.networks["text"].project is None
+    assert all(table.shape[1] == 8 for table in model.encode())
 
 
 def test_latent_names_modalities():

@@ -388,3 +388,11 @@ def test_likelihood_of_edges():
 def test_heads_must_divide_the_width():
     with pytest.raises(ValueError, match="multiple of num_heads 3"):
         case("mmssl", num_heads=3)
+
+
+@pytest.mark.parametrize("k", [0, 41])
+def test_more_learned_neighbours_than_items_is_an_error(k):
+    case = CASES["mmssl"]
+    with pytest.raises(ValueError, match=f"model.num_neighbors is {k}, but the corpus has 40 items; choose 1 to 40"):
+        case.model(case.corpus(), num_neighbors=k)
+    assert case.model(case.corpus(), num_neighbors=k, modality_graphs="observed").critic is not None

@@ -147,6 +147,17 @@ def test_samples_are_new_in_training_and_fixed_in_scoring():
     assert not torch.equal(first, second)
 
 
+def test_attention_of_weight_zero_is_the_limit_and_has_no_parameters():
+    corpus = CASES["userec"].corpus()
+    model = CASES["userec"].model(corpus)
+    user, items, seed = torch.randn(3, 32), torch.randn(40, 32), torch.arange(3)
+    without = CASES["userec"].model(corpus, attention_weight=0.0)
+    assert not any(name.startswith(("query", "key")) for name, _ in without.named_parameters())
+    model.config.attention_weight = 1e-6
+    limit = model.with_attention(user, items, seed, "attention")
+    torch.testing.assert_close(without.with_attention(user, items, seed, "attention"), limit, atol=1e-4, rtol=0)
+
+
 def test_equal_users_of_different_rows_are_negatives():
     x = torch.randn(2, 32).repeat(2, 1)  # [4, D]: rows 0 and 2 are one user
     model = CASES["userec"].model(CASES["userec"].corpus(), dropout=0.0)

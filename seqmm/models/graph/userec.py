@@ -29,8 +29,8 @@ computed: ``q . W_K g = (W_K^T q) . g`` and ``sum a W_K g = W_K (sum a g)``. Fro
 behaviour neighbours once, at bind, since ``S^u (x W + 1 b) = (S^u x) W + (S^u 1) b``. The hop over the item graph stays
 in the loop: at Baby's size it takes less time at width D than a second product with the raw width would (.34 s against
 .39 s, forward and backward, one slow core). More or fewer modalities change D. The ablations are ``edge_keep: 1``
-(Prun), ``pe: none`` (Pos), ``pe_on: both`` (Pos2), ``behaviour: False`` (ii), ``num_samples: 0`` (Att), other features
-(MLLM).
+(Prun), ``pe: none`` (Pos), ``pe_on: both`` (Pos2), ``behaviour: False`` (ii), ``num_samples: 0`` (Att), ``image`` in
+place of ``fused`` features (MLLM).
 """
 
 from __future__ import annotations
