@@ -21,7 +21,7 @@ Photo and text through a multimodal language model (USERec), sound files, vector
   python recipes/extract.py --corpus corpora/mine --vectors image=image_feat.npy text=vectors.parquet
 
 On several processes: accelerate launch --multi_gpu --num_processes N recipes/extract.py … (each takes shards of 1,024
-items). What was stopped goes on where it was: run the same command again.
+items; on several machines, of a folder they share). What was stopped goes on where it was: run the same command again.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Arguments:
     dtype: Literal["float32", "bfloat16"] | None = None
     """What encoders compute in; bfloat16 on a GPU, float32 without one."""
     threads: int | None = None
-    """CPU threads of a process; the cores divided by the processes if absent."""
+    """CPU threads of a process; the cores divided by the processes if absent. A vector's last bits may depend on it."""
 
     text_encoder: str = "bert-base-uncased"
     """A BERT-family or sentence-transformers model (folder or Hub id), minilm or mpnet (out of packages), clip:MODEL
@@ -162,7 +162,7 @@ def main() -> None:
     import torch
     from accelerate import PartialState
 
-    from seqmm.data.schema import read_record
+    from seqmm.data.schema import read_record, write_text
     from seqmm.distributed import on_cpu
     from seqmm.features.extract import extract
 
@@ -183,6 +183,9 @@ def main() -> None:
             world=state.num_processes,
         )
         print(report.line(), flush=True)
+        if kind == "image_keywords" and state.is_main_process:  # the set is there now, of these very words
+            words = "\n".join(tools.vocabulary) + "\n"
+            write_text(arguments.corpus / f"image{arguments.suffix}_vocabulary.txt", words)
 
 
 def add_vectors(arguments: Arguments) -> None:
@@ -192,8 +195,12 @@ def add_vectors(arguments: Arguments) -> None:
     from seqmm.data.schema import feature_names, write_features
     from seqmm.features.vectors import read_corpus_vectors
 
-    made_by = pairs(arguments.vectors_made_by, "--vectors-made-by")
-    for name, file in pairs(arguments.vectors, "--vectors").items():
+    made_by, files = pairs(arguments.vectors_made_by, "--vectors-made-by"), pairs(arguments.vectors, "--vectors")
+    for name in sorted(made_by.keys() - files.keys()):
+        raise ValueError(
+            f"--vectors-made-by {name}=…: no such set in --vectors, which has: {', '.join(files) or 'none'}"
+        )
+    for name, file in files.items():
         if name in feature_names(arguments.corpus) and not arguments.overwrite:
             raise ValueError(f"{arguments.corpus} has a feature set {name!r}; add --overwrite True to replace it")
         found = read_corpus_vectors(arguments.corpus, file)
@@ -264,12 +271,12 @@ class Tools:
                     "--image-encoder efficientnet-lite0, or timm:MODEL"
                 )
             classes = ImageNetTagger(backbone, self.text)
-            return ImageNetKeywords(classes, self.text, files, self.vocabulary(), **options)
+            return ImageNetKeywords(classes, self.text, files, self.vocabulary, **options)
         if not arguments.tagger.startswith("clip:"):
             raise ValueError(f"--tagger {arguments.tagger}: expected clip:MODEL/WEIGHTS, clip:local-dir:…, or imagenet")
         name, weights = clip_name(arguments.tagger.removeprefix("clip:"))
         tagger = ClipTagger(name, weights, template=arguments.prompt, device=self.device, dtype=self.dtype)
-        return ImageKeywords(tagger, self.text, files, self.vocabulary(), **options)
+        return ImageKeywords(tagger, self.text, files, self.vocabulary, **options)
 
     def fused(self, kind: Literal["fused", "captions"]) -> Extractor:
         """What makes fused or captions; without --images, of texts alone."""
@@ -312,9 +319,9 @@ class Tools:
         )
         return Audio(encoder, files)
 
+    @cached_property
     def vocabulary(self) -> list[str]:
-        """The words an image is described by; also written to image_vocabulary.txt of the corpus."""
-        from seqmm.data.schema import write_text
+        """The words an image is described by."""
         from seqmm.features.extractors import all_texts
         from seqmm.features.keywords import build_vocabulary, part_of_speech, read_vocabulary
 
@@ -332,7 +339,6 @@ class Tools:
                 f"a vocabulary of {len(words)} words cannot give {arguments.keywords} keywords an image; lower "
                 "--min-count, or give a larger --vocabulary"
             )
-        write_text(arguments.corpus / "image_vocabulary.txt", "\n".join(words) + "\n")
         return words
 
     @cached_property
@@ -359,6 +365,13 @@ class Tools:
         from seqmm.features.text import ClipTextEncoder, TextEncoder, TfidfEncoder
 
         arguments, name = self.arguments, self.arguments.text_encoder
+        if name == "tfidf" or name.startswith("clip:"):
+            not_its: dict[str, object] = {"--pooling": arguments.pooling, "--max-tokens": arguments.max_tokens}
+            if name == "tfidf":
+                not_its["--revision"] = arguments.revision
+            for flag, value in not_its.items():
+                if value is not None:
+                    raise ValueError(f"{flag} {value} is not an option of --text-encoder {name}; leave it out")
         if name == "tfidf":
             texts = all_texts(arguments.corpus, arguments.text_recipe, arguments.text_columns)
             return TfidfEncoder(texts, seed=arguments.seed)

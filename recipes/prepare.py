@@ -9,7 +9,7 @@ From Amazon's files (reviews and metadata of one category; brand and categories 
 From GroupLens' files, with a table of overviews; tokenized/movielens/build.py does this and the features in one:
 
   python recipes/prepare.py --kind movielens --interactions ml-latest-small --items overviews.tsv.gz \\
-      --tags genres --output corpora/movies
+      --output corpora/movies
 
 From a table (.csv, .tsv, .parquet, also .gz), with its split labels and feature vectors:
 
@@ -71,7 +71,7 @@ class Arguments:
     lists: tuple[str, ...] = ()
     """Table: items columns to cut into lists, column=separator (genres='|')."""
     tags: tuple[str, ...] | None = None
-    """Items columns that become tag features; brand and categories for Amazon, none for a table."""
+    """Items columns that become tag features; if absent brand and categories for Amazon, genres for MovieLens."""
     feature: tuple[str, ...] = ()
     """Feature sets, name=file: .parquet, .csv, .tsv, .pt, .safetensors by id; or rows (.npy, .pt, .safetensors), where
     row r belongs to row r of the items table, without one to the item with id r."""
@@ -114,7 +114,11 @@ def main() -> None:
     log, items = read(arguments)
     encoders = pairs(arguments.encoder, "--encoder")
     files = {name: Path(file) for name, file in pairs(arguments.feature, "--feature").items()}
-    amazon = arguments.kind != "table"
+    for name in sorted(encoders.keys() - files.keys()):
+        raise ValueError(
+            f"--encoder {name}=…: no such feature set in --feature, which has: {', '.join(files) or 'none'}"
+        )
+    usual = {"table": (), "movielens": ("genres",)}.get(arguments.kind, ("brand", "categories"))
     prepared = prepare(
         log,
         name=arguments.name or arguments.output.resolve().name,
@@ -128,13 +132,9 @@ def main() -> None:
         validation=arguments.validation,
         test=arguments.test,
         items=items,
-        tags=arguments.tags
-        if arguments.tags is not None
-        else ("brand", "categories")
-        if amazon and items is not None
-        else (),
+        tags=arguments.tags if arguments.tags is not None else usual if items is not None else (),
         features={name: (file, encoders.get(name, file.name)) for name, file in files.items()},
-        id_column=None if amazon else arguments.item,
+        id_column=arguments.item if arguments.kind == "table" else None,
         duplicate_items=arguments.duplicate_items,
         unknown_items=arguments.unknown_items,
     )

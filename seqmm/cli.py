@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-RECIPES = ("prepare", "pretrain", "finetune", "train", "benchmark", "recommend", "publish", "speed")
+RECIPES = ("prepare", "extract", "pretrain", "finetune", "train", "benchmark", "recommend", "publish", "speed")
 
 
 def run_recipe(main: Callable[[], None]) -> None:

@@ -151,6 +151,9 @@ def _typo(folder):
 
 @pytest.mark.slow
 def test_the_console_command_runs_recipes(repository):
+    from seqmm.cli import RECIPES
+
+    assert sorted(RECIPES) == sorted(file.stem for file in (repository / "recipes").glob("*.py"))
     command = [sys.executable, "-c", "from seqmm.cli import main; main()"]
     shown = subprocess.run([*command, "train", "--help"], capture_output=True, text=True, timeout=60)
     assert shown.returncode == 0 and "accelerate launch recipes/train.py" in shown.stdout

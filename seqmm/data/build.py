@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -166,16 +167,17 @@ def next_steps(built: Sequence[Built], images: Sequence[Path] = (), image_column
 
     out = []
     for one in built:
+        corpus = shlex.quote(str(one.folder))
         have = read_items(one.folder).column_names
         own = [name for name in have if name not in ("item", "id", "source_index", "source_row", image_column)]
         kinds = ["text", "text_sentences"] if any(name in PLAIN_FIELDS for name in own) else []
         flags = ""
         if images:
             kinds += ["image", "image_keywords"]
-            flags = " --images " + " ".join(map(str, images))
+            flags = " --images " + shlex.join(map(str, images))
         if kinds:
             features = " ".join(kinds)
-            out.append(f"next: accelerate launch recipes/extract.py --corpus {one.folder} --features {features}{flags}")
+            out.append(f"next: accelerate launch recipes/extract.py --corpus {corpus} --features {features}{flags}")
         elif own:
             out.append(
                 f"next: rename the columns with texts (--rename title=…; there are {', '.join(own)}; features know "
@@ -184,7 +186,7 @@ def next_steps(built: Sequence[Built], images: Sequence[Path] = (), image_column
         else:
             out.append(
                 "next: accelerate launch recipes/train.py --config recipes/configs/lightgcn/movielens.yaml "
-                f"--data.path {one.folder} --data.protocol {one.protocols[0]}"
+                f"--data.path {corpus} --data.protocol {one.protocols[0]}"
             )
         if image_column in have and not images:
             out.append(f"images: their URLs are in the column {image_column!r}; add --download-images DIR to get them")

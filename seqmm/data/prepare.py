@@ -275,6 +275,9 @@ def _catalogue(items: pl.DataFrame | None, ids: list[str]) -> tuple[dict[str, li
         return {}, None
     import polars as pl
 
+    for name in ("source_index", "source_row", "_row"):
+        if name in items.columns:
+            raise ValueError(f"the items table has a column {name!r}, which is written by seqmm itself; rename yours")
     numbered = items.with_row_index("_row").unique("id", keep="first", maintain_order=True)
     joined = pl.DataFrame({"id": ids}).join(numbered, on="id", how="left", maintain_order="left")
     filled = joined.with_columns(

@@ -283,7 +283,14 @@ class FeatureWriter:
         """
         import pyarrow as pa
 
-        flat = np.ascontiguousarray(values, dtype=self.dtype)
+        with np.errstate(over="ignore"):
+            flat = np.ascontiguousarray(values, dtype=self.dtype)
+        if self.dtype == np.float16 and not np.isfinite(flat).all():
+            least, most = float(np.min(values)), float(np.max(values))
+            raise ValueError(
+                f"{file}, items from {self._rows:,}: numbers from {least:g} to {most:g}, float16 holds ±65,504; store "
+                "them as float32"
+            )
         column = pa.array(flat.reshape(-1))
         if self.kind != "tags":
             column = pa.FixedSizeListArray.from_arrays(column, self.dim)
@@ -658,6 +665,7 @@ def read_features(folder: str | Path, name: str, num_items: int, items: str) -> 
     check_features(name, features, num_items, where)
     if hash_rows(values, offsets, missing) != about["sha256"]:
         raise ValueError(
-            f"{where}: the values are not those features.json was written with; copy or extract them again"
+            f"{where}: the values are not those features.json was written with; copy them again, or remove the folder "
+            "and extract them again"
         )
     return features

@@ -114,6 +114,12 @@ def read_items(
         frame = read_table(file, None)
         if key in frame.columns:
             frame = frame.with_columns(pl.col(key).map_batches(text_ids, pl.String))
+        for name, kind in frame.schema.items():
+            if kind == pl.Binary or isinstance(kind, pl.Array):
+                raise ValueError(
+                    f"{file}: column {name!r} holds {kind}, which is no text; leave it out of the table, or give "
+                    "vectors as a feature set (--feature name=file)"
+                )
         frame = frame.with_columns(pl.exclude(pl.String, pl.List).cast(pl.String))
     names = {old: new for new, old in (rename or {}).items()}
     for renaming in (names, {} if key == "id" else {key: "id"}):
@@ -373,7 +379,12 @@ def _items_from_json(file: Path, key: str) -> pl.DataFrame:
 
     try:
         if file.name.removesuffix(".gz").endswith(".jsonl"):
-            records = [json.loads(line) for _, line in lines(file, f"read {file.name}")]
+            records = []
+            for number, line in lines(file, f"read {file.name}"):
+                try:
+                    records.append(json.loads(line))
+                except ValueError as error:
+                    raise ValueError(f"line {number}: {error}") from error
         else:
             text = "".join(line for _, line in lines(file, f"read {file.name}"))
             whole: Any = json.loads(text, object_pairs_hook=_once_each)

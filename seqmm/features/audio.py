@@ -30,6 +30,9 @@ MAX_SECONDS = 10.0
 MIN_SECONDS = 0.1
 """A shorter sound counts as broken: encoders make a frame of 20 to 25 ms."""
 
+RATES = (1_000, 768_000)
+"""Samples a second; a header may claim any number, and the resampling filter grows with it."""
+
 REMEDY = "Offline, give a model's folder"
 
 _BY_FRAME = frozenset({"data2vec-audio", "hubert", "sew", "sew-d", "unispeech", "unispeech-sat", "wav2vec2",
@@ -64,6 +67,8 @@ def waveform(content: bytes, rate: int, *, seconds: float = MAX_SECONDS, loop: b
         raise ValueError(f'sounds need soundfile ({error}): pip install "seqmm[audio]"') from error
     with reading(content, "sound"), soundfile.SoundFile(io.BytesIO(content)) as file:
         source = file.samplerate
+        if not RATES[0] <= source <= RATES[1]:
+            raise Unreadable(f"{source} samples a second; {RATES[0]} to {RATES[1]:,} can be used")
         samples = file.read(math.ceil(seconds * source), dtype="float32", always_2d=True).mean(1)
         if len(samples) < MIN_SECONDS * source:
             raise Unreadable(f"{len(samples) / source:.3f} s of sound, less than {MIN_SECONDS} s")

@@ -88,18 +88,16 @@ def load_model(
         ValueError: they are not this model's.
     """
     import torch
-    from transformers.utils import logging
 
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()  # what is missing is returned; unused heads are no news
+    from seqmm.hub import quietly
+
     try:
-        model, info = loader.from_pretrained(
-            source.place, revision=source.commit, dtype=dtype or torch.float32, output_loading_info=True, **options
-        )
+        with quietly():  # what is missing is returned; unused heads are no news
+            model, info = loader.from_pretrained(
+                source.place, revision=source.commit, dtype=dtype or torch.float32, output_loading_info=True, **options
+            )
     except OSError as error:
         raise FileNotFoundError(f"cannot load the {what} {source.label!r}: {first_line(error)}. {remedy}") from error
-    finally:
-        logging.set_verbosity(before)
     missing = frozenset(info["missing_keys"])
     wrong = sorted(
         {name for name in missing if "pooler" not in name.split(".")} | {str(k) for k in info["mismatched_keys"]}

@@ -56,6 +56,8 @@ class Transform(Protocol):
     """Width of the result."""
     passes: int
     """How often it must see all vectors before it can be applied."""
+    settings: dict[str, str]
+    """What it was made with, beside what the extractor's provenance and source say already."""
     provenance: dict[str, str]
     """Known after the last pass."""
 
@@ -156,24 +158,33 @@ def extract(
     """
     folder = Path(folder)
     record = read_record(folder)
-    plan = {
+    plan = {  # of the shards, which are before the transform and float32
         "items": record["items"],
         "num_items": record["num_items"],
         "table": _digest_columns(folder, extractor.columns),
         "shard": SHARD,
         "source": extractor.source,
-        "dtype": dtype,
         "provenance": extractor.provenance,
     }
+    last = {} if extractor.transform is None else {"transform": extractor.transform.settings}
+    made = _hash(plan | {"dtype": dtype} | last)
     report = Report(name, record["num_items"], rank=rank, world=world)
     target, work = folder / feature_folder(name), folder / ".extract" / feature_folder(name)
-    if _already_there(target, plan, overwrite):
-        report.skipped = True
-        return report
-    _agree(work, plan, rank, overwrite)
+    if not _is_there(target, made):
+        _refuse_another(target, plan, made, overwrite)
+        if rank == 0:
+            _begin(work, plan, overwrite)
+        else:
+            _join(work, plan, overwrite, target, made)
+    elif rank == 0 and _read_plan(work) == plan:  # stopped between the last two steps
+        write_card(folder)
+        _clear(work)
 
     count = -(-record["num_items"] // SHARD)
     mine = [shard for shard in range(rank, count, world) if not _readable(_file(work, shard))]
+    if _is_there(target, made):  # asked once more: the first process may have found all shards, and cleared them away
+        report.skipped = True
+        return report
     sizes = {shard: min(SHARD, record["num_items"] - shard * SHARD) for shard in mine}
     started = time.perf_counter()
     if mine:
@@ -184,11 +195,9 @@ def extract(
     report.done, report.seconds = sum(sizes.values()), time.perf_counter() - started
     if rank == 0:
         _await(work, count, name)
-        report.notes = _finish(folder, target, work, count, record, extractor, plan, dtype)
-        shutil.rmtree(work)
-        if not any(work.parent.iterdir()):
-            work.parent.rmdir()
+        report.notes = _finish(target, work, count, record, extractor, made, dtype)
         write_card(folder)
+        _clear(work)
     return report
 
 
@@ -199,48 +208,79 @@ def _hash(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _already_there(target: Path, plan: dict[str, Any], overwrite: bool) -> bool:
-    file = target / "features.json"
-    if overwrite or not file.is_file():
-        return False
-    about = json.loads(file.read_text(encoding="utf-8"))
-    if about.get("plan") == _hash(plan):
-        return True
+def _read(file: Path) -> dict[str, Any] | None:
+    """None if it is not there; asking first would be a race, since other processes move and remove these files."""
+    try:
+        values: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{file} is damaged ({error}); remove its folder and run the same command again") from error
+    return values
+
+
+def _read_plan(work: Path) -> dict[str, Any] | None:
+    return _read(work / "plan.json")
+
+
+def _is_there(target: Path, made: str) -> bool:
+    """Whether the finished set is there, made as it would be made now."""
+    return (_read(target / "features.json") or {}).get("plan") == made
+
+
+def _refuse_another(target: Path, plan: dict[str, Any], made: str, overwrite: bool) -> None:
+    about = _read(target / "features.json")
+    if about is None or about.get("plan") == made or overwrite:
+        return
     differing = [
         f"{key}: {about.get(part, {}).get(key, 'not said')} there, {value} now"
         for part in ("provenance", "source")
         for key, value in plan[part].items()
         if about.get(part, {}).get(key) != value
     ]
+    what = "; ".join(differing) or "of other texts or files, or reduced or stored otherwise"
     raise ValueError(
-        f"{target} is there already and was made otherwise ({'; '.join(differing) or 'of other texts or files'}); "
+        f"{target} is there already and was made otherwise ({what}); "
         "add --overwrite True to replace it, or give the new one another name"
     )
 
 
-def _agree(work: Path, plan: dict[str, Any], rank: int, overwrite: bool) -> None:
-    """The first process writes the plan, the others wait until it is theirs."""
-    file = work / "plan.json"
-    if rank == 0:
-        old = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else plan
-        if old != plan and not overwrite:
-            changed = [key for key in plan if old.get(key) != plan[key]]
-            what = ", ".join(f"{key} (was {_short(old.get(key))}, is {_short(plan[key])})" for key in changed)
-            raise ValueError(
-                f"{work} holds shards of an interrupted run with other settings: {what}; run with those again to "
-                "finish it, or add --overwrite True to start anew"
-            )
-        if old != plan:
-            shutil.rmtree(work)
-        work.mkdir(parents=True, exist_ok=True)
-        write_text(file, json.dumps(plan, indent=1))
-        return
-    waited = 0.0
-    while not (file.is_file() and json.loads(file.read_text(encoding="utf-8")) == plan):
-        if waited > 60:
-            raise ValueError(f"{file} is not this process's plan after a minute; did the first process stop?")
+def _begin(work: Path, plan: dict[str, Any], overwrite: bool) -> None:
+    """The first process writes the plan, which is what the others wait for."""
+    old = _read_plan(work)
+    if old is not None and old != plan:
+        if not overwrite:
+            raise _another_plan(work, old, plan)
+        shutil.rmtree(work)
+    work.mkdir(parents=True, exist_ok=True)
+    write_text(work / "plan.json", json.dumps(plan, indent=1))
+
+
+def _join(work: Path, plan: dict[str, Any], overwrite: bool, target: Path, made: str) -> None:
+    """The others wait for the plan, or for the finished set. However long: the first process may still be at work on
+    the set before this one, and who launched them ends all when one fails."""
+    while not _is_there(target, made):
+        old = _read_plan(work)
+        if old == plan:
+            return
+        if old is not None and not overwrite:  # with it, the first process will replace that plan
+            raise _another_plan(work, old, plan)
         time.sleep(0.1)
-        waited += 0.1
+
+
+def _another_plan(work: Path, old: dict[str, Any], plan: dict[str, Any]) -> ValueError:
+    changed = [key for key in plan if old.get(key) != plan[key]]
+    what = ", ".join(f"{key} (was {_short(old.get(key))}, is {_short(plan[key])})" for key in changed)
+    return ValueError(
+        f"{work} holds shards of an interrupted run with other settings: {what}; run with those again to finish it, or "
+        "add --overwrite True to start anew"
+    )
+
+
+def _clear(work: Path) -> None:
+    shutil.rmtree(work)
+    if not any(work.parent.iterdir()):
+        work.parent.rmdir()
 
 
 def _short(value: object) -> str:
@@ -320,7 +360,7 @@ def _readable(file: Path) -> bool:
     try:
         with pq.ParquetFile(file):
             return True
-    except (FileNotFoundError, pa.ArrowInvalid):
+    except (OSError, pa.ArrowInvalid):  # not there; a footer that is cut off; one of noise
         return False
 
 
@@ -358,14 +398,14 @@ def _write_shard(file: Path, first: int, rows: list[dict[str, Any]], found: list
 
 
 def _await(work: Path, count: int, name: str) -> None:
-    """Until all processes' shards are there."""
-    missing = [shard for shard in range(count) if not _file(work, shard).is_file()]
+    """Until all processes' shards are there; a damaged one is being made again by whose it is."""
+    missing = [shard for shard in range(count) if not _readable(_file(work, shard))]
     if not missing:
         return
     with tqdm(total=len(missing), desc=f"{name}: other processes", unit="shard", disable=None) as bar:
         while missing:
             time.sleep(0.5)
-            left = [shard for shard in missing if not _file(work, shard).is_file()]
+            left = [shard for shard in missing if not _readable(_file(work, shard))]
             bar.update(len(missing) - len(left))
             missing = left
 
@@ -390,7 +430,7 @@ def _read_shards(work: Path, count: int, dim: int, desc: str) -> Iterator[_Shard
         file = _file(work, number)
         try:
             table = pq.read_table(file)
-        except pa.ArrowInvalid as error:
+        except (OSError, pa.ArrowInvalid) as error:
             raise ValueError(f"{file} cannot be read ({error}); delete it and run the same command again") from error
         values = table["values"].combine_chunks()
         flat = values.flatten().flatten().to_numpy().reshape(-1, dim)
@@ -399,13 +439,12 @@ def _read_shards(work: Path, count: int, dim: int, desc: str) -> Iterator[_Shard
 
 
 def _finish(
-    folder: Path,
     target: Path,
     work: Path,
     count: int,
     record: dict[str, Any],
     extractor: Extractor,
-    plan: dict[str, Any],
+    made: str,
     dtype: Literal["float32", "float16"],
 ) -> dict[str, int]:
     """Fills, transforms and writes the set; returns what was missing or wrong, counted."""
@@ -465,7 +504,7 @@ def _finish(
         writer.close(
             provenance,
             source=extractor.source,
-            plan=_hash(plan),
+            plan=made,
             notes=dict(sorted(notes.items())),
             examples=examples,
         )

@@ -93,7 +93,7 @@ def text_vectors(
         text = item_text({column: row[column] for column in columns}, recipe, chosen)
         if dropped:
             text = word_drop(text, dropped, seed)
-        return [text] if text else []
+        return [text] if text.strip() else []  # of an item with nothing, mmrec's text is blanks
 
     how = f"{recipe}: {', '.join(columns)}" + (f"; words dropped with p = {dropped}, seed {seed}" if dropped else "")
     return Texts("dense", encoder, columns, read, unit="item", text=how)
@@ -108,8 +108,8 @@ def text_sentences(
     return Texts("ragged", encoder, columns, lambda row: item_sentences(row, columns, limit), unit="sentence", text=how)
 
 
-def all_texts(folder: Path, recipe: Recipe = "plain", fields: Sequence[str] | None = None) -> list[str]:
-    """The texts of all items, those without one left out: what TF-IDF is fitted on."""
+def all_texts(folder: Path, recipe: Recipe = "plain", fields: Sequence[str] | None = None) -> Iterator[str]:
+    """The texts of all items one after the other, those without one left out: for TF-IDF, and for a vocabulary."""
     columns = text_columns(item_columns(folder), recipe, fields)
     chosen = columns if recipe == "plain" else None
     texts = (
@@ -117,7 +117,7 @@ def all_texts(folder: Path, recipe: Recipe = "plain", fields: Sequence[str] | No
         for _, rows in item_shards(folder, columns)
         for row in rows
     )
-    return [text for text in texts if text]
+    return (text for text in texts if text.strip())
 
 
 def encoded(
@@ -193,7 +193,7 @@ class ImageKeywords:
             self.tagger.see, self.tagger.dim, self.files, ids, limit=self.limit, advance=advance
         )
         flat = np.concatenate(seen)
-        words = self.tagger.rank(flat, self.words, self.vocabulary, self.top) if len(flat) else []
+        words = rank_words(flat, self.words, self.vocabulary, self.top)
         strings = iter([" ".join(row) for row in words])
         texts = [[next(strings) for _ in part] for part in seen]
         found = encoded(texts, self.encoder, lambda count: None, "")
@@ -259,9 +259,10 @@ class _Products:
             for row in rows[start : start + BLOCK]:
                 fields = {column: item_text({column: row[column]}, "plain", (column,)) for column in self.columns}
                 images, problems = ([], []) if self.files is None else frames(self.files, row["id"], 1)
-                lost = f"broken image: {'; '.join(problems)}" if problems else "no image"
-                notes.append("" if images or self.files is None else lost)
                 block.append(Product(**fields, image=images[0] if images else None))
+                lost = f"broken image: {'; '.join(problems)}" if problems else "no image"
+                note = "" if images or self.files is None else lost
+                notes.append("no text, no image" if block[-1].empty and not problems else note)
             yield block, notes
             advance(len(block))
 
@@ -286,11 +287,10 @@ class Fused(_Products):
     def __call__(self, rows: list[dict[str, Any]], advance: Callable[[int], object]) -> list[Found]:
         found = []
         for products, notes in self.blocks(rows, advance):
-            filled = [bool(product.fields()) or product.image is not None for product in products]
-            vectors = iter(self.encoder([product for product, full in zip(products, filled, strict=True) if full]))
-            for note, full in zip(notes, filled, strict=True):
-                vector = next(vectors)[None] if full else np.zeros((0, self.dim), np.float32)
-                found.append(Found(vector, note if full else "no text, no image"))
+            vectors = iter(self.encoder([product for product in products if not product.empty]))
+            for product, note in zip(products, notes, strict=True):
+                vector = np.zeros((0, self.dim), np.float32) if product.empty else next(vectors)[None]
+                found.append(Found(vector, note))
         return found
 
 
@@ -315,11 +315,13 @@ class Captions(_Products):
         captions: list[str] = []
         notes: list[str] = []
         for products, said in self.blocks(rows, advance):
-            captions += self.writer(products)
-            notes += said
-        found = encoded([[text] if text else [] for text in captions], self.encoder, lambda count: None, "no caption")
+            answers = iter(self.writer([product for product in products if not product.empty]))
+            for product, note in zip(products, said, strict=True):
+                captions.append("" if product.empty else next(answers))
+                notes.append(note if captions[-1] or product.empty else "no caption")
+        found = encoded([[text] if text else [] for text in captions], self.encoder, lambda count: None, "")
         return [
-            Found(part.vectors, part.note or note, [text] if text else [])
+            Found(part.vectors, note, [text] if text else [])
             for part, note, text in zip(found, notes, captions, strict=True)
         ]
 
@@ -366,6 +368,7 @@ class ClassesToWords:
 
     def __init__(self, tagger: ImageNetTagger, encoder: Encoder, vocabulary: Sequence[str], top: int):
         self.tagger, self.encoder, self.vocabulary, self.top, self.dim = tagger, encoder, vocabulary, top, encoder.dim
+        self.settings: dict[str, str] = {}
         self.provenance: dict[str, str] = {}
         self._sums: list[Any] = [0.0, 0.0]
         self._counts = [0, 0]
@@ -402,7 +405,7 @@ class Pca:
     passes = 1
 
     def __init__(self, dim: int):
-        self.dim = dim
+        self.dim, self.settings = dim, {"pca": str(dim)}
         self.provenance: dict[str, str] = {}
         self._statistics = StreamingPca(dim)
 

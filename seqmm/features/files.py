@@ -84,6 +84,10 @@ def file_stem(item_id: str) -> str:
     return f"{beginning}~{hashlib.sha256(item_id.encode()).hexdigest()[:32]}"
 
 
+MAX_BYTES = 1 << 30
+"""A larger file is refused: it is read as a whole, and a tar's header may claim any size."""
+
+
 class ItemFiles:
     """Files by item id, read when asked for; an item may have several.
 
@@ -93,8 +97,8 @@ class ItemFiles:
     first counts.
 
     Args:
-        paths: folders (searched flat, and one level of folders named by item), ``.tar`` files (members at any depth, by
-            their own name), or folders of ``.tar`` files.
+        paths: folders (searched flat, and one level of folders named by item), ``.tar`` files that are not compressed
+            (members at any depth, by their own name), or folders of ``.tar`` files.
         items: all item ids. Then a file ``a_1.jpg`` is not taken for a file of the item ``a`` if there is an item
             ``a_1``, and a member of a tar file lies in an item's folder if the folder's name is an id.
 
@@ -107,7 +111,8 @@ class ItemFiles:
     what: ClassVar[str] = "file"
 
     def __init__(self, paths: Sequence[str | Path], items: Collection[str] | None = None):
-        self._known = {name for item in items or () for name in (item, file_stem(item))}
+        self._owner = {file_stem(item): item for item in items or ()}
+        self._known = {*self._owner, *self._owner.values()}
         self._own: dict[str, Place] = {}
         self._numbered: defaultdict[str, dict[int, Place]] = defaultdict(dict)
         self._inside: defaultdict[str, dict[str, Place]] = defaultdict(dict)
@@ -136,15 +141,18 @@ class ItemFiles:
                         self._count += self._inside[path.name].setdefault(file.name, Place(file)) == Place(file)
             elif path.suffix == ".tar":
                 self._add_tar(path)
-            elif path.suffix.lower() in self.suffixes:
+            elif path.suffix.lower() in self.suffixes and path.is_file():  # not a link to nowhere
                 self._add_file(path.stem, Place(path))
 
     def _add_tar(self, path: Path) -> None:
         try:
-            tar = self._tars[path] = tarfile.open(path)  # noqa: SIM115 (read from later)
+            # not a compressed one, which would be unpacked from its beginning for every file
+            tar = self._tars[path] = tarfile.open(path, "r:")  # noqa: SIM115 (read from later)
             members = tar.getmembers()
         except tarfile.TarError as error:
-            raise ValueError(f"{path} is not a readable tar file: {error}; give a folder or a tar") from error
+            raise ValueError(
+                f"{path} is not a readable tar file: {error}; give a folder or a tar that is not compressed"
+            ) from error
         for member in members:
             name = PurePosixPath(member.name)
             if member.isfile() and name.suffix.lower() in self.suffixes:
@@ -168,12 +176,11 @@ class ItemFiles:
         """Number of files."""
         return self._count
 
-    def __contains__(self, item: object) -> bool:
-        return isinstance(item, str) and bool(self.places(item))
-
     def places(self, item: str) -> list[Place]:
         """An item's files in order; [] if it has none."""
-        for name in dict.fromkeys((file_stem(item), item)):  # the item "a%2Fb" has not the file of the item "a/b"
+        for name in dict.fromkeys((file_stem(item), item)):
+            if self._owner.get(name, item) != item:  # the item "a%2Fb" has not the file of the item "a/b"
+                continue
             inside = self._inside.get(name, {})
             own = [self._own[name]] if name in self._own else []
             numbered = self._numbered.get(name, {})
@@ -191,23 +198,21 @@ class ItemFiles:
         return f"{self._count:,} files, {hashlib.sha256(chr(10).join(listed).encode()).hexdigest()[:16]}"
 
     def open(self, place: Place) -> bytes:
-        """A file's bytes."""
+        """A file's bytes.
+
+        Raises:
+            Unreadable: more than :data:`MAX_BYTES`, or no permission.
+        """
+        if place.size > MAX_BYTES:
+            raise Unreadable(f"{place.size:,} bytes, more than {MAX_BYTES:,}")
         if place.member is None:
-            return place.path.read_bytes()
+            try:
+                return place.path.read_bytes()
+            except PermissionError as error:
+                raise Unreadable("no permission to read it") from error
         stream = self._tars[place.path].extractfile(place.member)
         assert stream is not None  # only plain files are indexed
         return stream.read()
-
-    def read(self, item: str) -> bytes:
-        """The bytes of an item's first file.
-
-        Raises:
-            KeyError: it has none.
-        """
-        places = self.places(item)
-        if not places:
-            raise KeyError(item)
-        return self.open(places[0])
 
 
 def _natural(name: str) -> tuple[list[int | str], str]:

@@ -29,7 +29,7 @@ PLACE = "{product}"
 """Where the product's fields go in a prompt."""
 
 MAX_CHARACTERS = 4000
-"""Of a description; the rest is cut off (about a thousand tokens)."""
+"""Of a field, which is a description as a rule; the rest is cut off (about a thousand tokens)."""
 
 MAX_SIDE = 768
 """Pixels; larger images are shrunk first, since many models make more tokens of more pixels."""
@@ -51,11 +51,17 @@ class Product:
         """The filled fields, a line each."""
         named = (
             ("Title", self.title),
-            ("Detailed description", self.description[:MAX_CHARACTERS]),
+            ("Detailed description", self.description),
             ("Price", self.price),
             ("Brand", self.brand),
         )
-        return "\n".join(f"{name}: {' '.join(value.split())}" for name, value in named if value.strip())
+        short = ((name, " ".join(value[:MAX_CHARACTERS].split())) for name, value in named)
+        return "\n".join(f"{name}: {value}" for name, value in short if value)
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to tell."""
+        return self.image is None and not self.fields()
 
 
 def read_prompt(file: Path | None = None) -> str:

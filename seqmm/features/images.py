@@ -14,12 +14,10 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
-from seqmm.data.corpus import Features
 from seqmm.features.encoders import (
     Precision,
     choose_device,
@@ -32,7 +30,6 @@ from seqmm.features.encoders import (
     weights_digest,
 )
 from seqmm.features.files import ItemFiles, Place, Unreadable, reading
-from seqmm.features.pca import pca
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -43,19 +40,18 @@ __all__ = [
     "ImageBackbone",
     "ImageEncoder",
     "ImageFiles",
-    "ImageReport",
     "TransformersImageEncoder",
     "decode",
-    "dense_with_mean",
     "encode_images",
     "frames",
-    "image_batches",
     "image_encoder",
-    "pca",
 ]
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF")
+"""What an image file may be, whatever it is called. Pillow knows more, of which some run other programs (EPS)."""
 
 MAX_PIXELS = 50_000_000
 """A file that must be unpacked whole and has more is refused; a baseline JPEG is not unpacked whole."""
@@ -104,7 +100,7 @@ def _open(content: bytes) -> Image.Image:
     """The image with its size checked and nothing decoded yet; a large JPEG is set to be decoded small."""
     from PIL import Image
 
-    image: Image.Image = Image.open(io.BytesIO(content))
+    image: Image.Image = Image.open(io.BytesIO(content), formats=FORMATS)
     width, height = image.size
     if min(width, height) < MIN_SIDE:
         raise Unreadable(f"{width} x {height} pixels, a side shorter than {MIN_SIDE}")
@@ -168,8 +164,8 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
 def frames(files: ImageFiles, item: str, limit: int = MAX_FRAMES) -> tuple[list[Image.Image], list[str]]:
     """An item's images in order, and what is wrong with its files.
 
-    Its files follow one another; of an animated GIF, WebP or PNG and of a video all frames do. At most ``limit`` of the
-    whole are taken, evenly from the first to the last.
+    Its files follow one another; of an animated GIF, WebP or PNG and of a video all frames do. At most ``limit`` of
+    those that can be used are taken, evenly from the first to the last.
 
     Args:
         files: where they are.
@@ -182,7 +178,6 @@ def frames(files: ImageFiles, item: str, limit: int = MAX_FRAMES) -> tuple[list[
     Raises:
         ValueError: there is a video, and PyAV is not installed.
     """
-    found: list[Image.Image] = []
     problems: list[str] = []
     counts = []
     places = files.places(item)
@@ -192,16 +187,20 @@ def frames(files: ImageFiles, item: str, limit: int = MAX_FRAMES) -> tuple[list[
         except Unreadable as error:
             counts.append(0)
             problems.append(f"{place.name}: {error}")
-    ends = np.cumsum([0, *counts])
-    wanted = np.linspace(0, ends[-1] - 1, min(limit, int(ends[-1]))).round().astype(int)
-    for place, start, end in zip(places, ends[:-1], ends[1:], strict=True):
-        numbers = [int(number - start) for number in wanted if start <= number < end]
-        if numbers:
+    while True:
+        found: list[Image.Image] = []
+        ends = np.cumsum([0, *counts])
+        wanted = np.linspace(0, ends[-1] - 1, min(limit, int(ends[-1]))).round().astype(int)
+        for row, place in enumerate(places):
+            numbers = [int(number - ends[row]) for number in wanted if ends[row] <= number < ends[row + 1]]
             try:
-                found += _read_frames(files, place, numbers)
-            except Unreadable as error:
+                found += _read_frames(files, place, numbers) if numbers else []
+            except Unreadable as error:  # then the others' turn: it may have been the only one that was to be read
                 problems.append(f"{place.name}: {error}")
-    return found, problems
+                counts[row] = 0
+                break
+        else:
+            return found, problems
 
 
 def _count_frames(files: ImageFiles, place: Place) -> int:
@@ -222,7 +221,10 @@ def _read_frames(files: ImageFiles, place: Place, numbers: list[int]) -> list[Im
     content = files.open(place)
     if place.suffix in VIDEO_SUFFIXES:
         with reading(content, "video"), _pyav().open(io.BytesIO(content)) as video:
-            return list(_video_frames(video, numbers))
+            images = list(_video_frames(video, numbers))
+            if not images:
+                raise Unreadable("no frame of the video can be decoded")
+            return images
     if numbers == [0]:
         return [decode(content)]
     with _quietly(content):
@@ -582,55 +584,3 @@ def _lite0_weights(wanted: dict[str, Tensor]) -> dict[str, Tensor]:
     if not same:
         raise ValueError(f"{file} is not EfficientNet-lite0 as timm builds it; install the package's version 0.1.0")
     return dict(zip(wanted, found.values(), strict=True))
-
-
-@dataclass
-class ImageReport:
-    """Which items have no usable image."""
-
-    missing: list[str] = field(default_factory=list)
-    broken: dict[str, str] = field(default_factory=dict)
-    """Item id -> what is wrong with its file."""
-
-
-def image_batches(
-    files: ImageFiles, items: Sequence[str], report: ImageReport, *, batch_size: int = 32
-) -> Iterator[tuple[list[int], list[Image.Image]]]:
-    """Reads the items' images in batches, with a progress bar: ``(positions in items, images)``.
-
-    Items without a file, or with a broken one, are left out and put into ``report``.
-    """
-    from tqdm import tqdm
-
-    rows: list[int] = []
-    images: list[Image.Image] = []
-    for row, item in enumerate(tqdm(items, desc="images", unit="image", leave=False, disable=None)):
-        if item not in files:
-            report.missing.append(item)
-            continue
-        try:
-            images.append(decode(files.read(item)))
-        except ValueError as error:
-            report.broken[item] = str(error)
-            continue
-        rows.append(row)
-        if len(rows) == batch_size:
-            yield rows, images
-            rows, images = [], []
-    if rows:
-        yield rows, images
-
-
-def dense_with_mean(vectors: np.ndarray, rows: np.ndarray, num_items: int, provenance: dict[str, str]) -> Features:
-    """A dense feature set from the vectors of some items: the others get the mean vector.
-
-    Args:
-        vectors: ``[m, d]``.
-        rows: ``[m]`` the item of each vector.
-        num_items: rows of the result.
-    """
-    values = np.repeat(vectors.mean(0, keepdims=True), num_items, 0).astype(np.float32)
-    values[rows] = vectors
-    missing = np.ones(num_items, bool)
-    missing[rows] = False
-    return Features("dense", values, provenance={**provenance, "missing": "mean vector"}, missing=missing)

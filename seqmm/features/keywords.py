@@ -1,7 +1,5 @@
 """Images to keywords (MSM4SR): every word of a vocabulary is ranked for an image, the best ones become one string.
 
-Two taggers, one use: ``seen = tagger.see(images)`` batch by batch, then ``tagger.keywords(seen, vocabulary)``.
-
 - :class:`ClipTagger` is the paper's: CLIP's image and text towers.
 - :class:`ImageNetTagger` is a stand-in where no CLIP weights can be had: a classifier's ImageNet classes, placed by
   their names in a text encoder's space. It knows 1,000 things, most of them animals and household goods; no style, no
@@ -15,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -154,33 +152,10 @@ def read_vocabulary(file: Path) -> list[str]:
     return words
 
 
-class Tagger(Protocol):
-    """What turns images into keywords."""
-
-    provenance: dict[str, str]
-
-    def see(self, images: Sequence[Image.Image]) -> np.ndarray:
-        """``[b, k]`` what the tagger keeps of an image."""
-        ...
-
-    def keywords(self, seen: np.ndarray, vocabulary: Sequence[str], top: int = TOP_WORDS) -> list[list[str]]:
-        """The best words of every image, best first.
-
-        Args:
-            seen: ``[n, k]`` of all images.
-            vocabulary: the words to choose from.
-            top: how many an image gets.
-
-        Raises:
-            ValueError: a vocabulary smaller than ``top``.
-        """
-        ...
-
-
 class ClipTagger:
     """CLIP by open_clip: words by the cosine of their text vector to the image vector, which depends on no other image.
 
-    Over a large catalogue :meth:`words` once, then :meth:`rank` for each block of images.
+    :meth:`words` once, then for each block of images :meth:`see` and :func:`rank_words`.
 
     Args:
         name: open_clip model, ``hf-hub:org/name`` or ``local-dir:folder``.
@@ -233,23 +208,6 @@ class ClipTagger:
             vectors.append(self.clip.texts(prompts))
         return np.concatenate(vectors)
 
-    def rank(
-        self, seen: np.ndarray, words: np.ndarray, vocabulary: Sequence[str], top: int = TOP_WORDS
-    ) -> list[list[str]]:
-        """The best words of each image of a block, best first: :func:`rank_words`.
-
-        Args:
-            seen: ``[b, d]`` out of :meth:`see`.
-            words: ``[V, d]`` out of :meth:`words`.
-            vocabulary: the V words.
-            top: how many an image gets.
-        """
-        return rank_words(seen, words, vocabulary, top)
-
-    def keywords(self, seen: np.ndarray, vocabulary: Sequence[str], top: int = TOP_WORDS) -> list[list[str]]:
-        """See :class:`Tagger`."""
-        return self.rank(seen, self.words(vocabulary), vocabulary, top)
-
 
 class ImageNetTagger:
     """ImageNet classes: an image is the mean vector of its classes' names, words are ranked by cosine to it.
@@ -259,8 +217,9 @@ class ImageNetTagger:
     centred. On 4,419 posters, ten nearest neighbours by the encoded keywords then share .203 of their genres (Jaccard),
     against .192 without the two, .175 at random, and .250 by the classifier's pooled vector itself.
 
-    Over a large catalogue: the mean of all that :meth:`see` gives, then the mean of all that :meth:`place` makes of it,
-    then :func:`rank_words` of the placed minus their mean, block by block.
+    In three passes: the mean of all that :meth:`see` gives, then the mean of all that :meth:`place` makes of it, then
+    :func:`rank_words` of the placed minus their mean, block by block
+    (:class:`seqmm.features.extractors.ClassesToWords`).
 
     Args:
         backbone: an ImageNet-1k classifier.
@@ -303,11 +262,6 @@ class ImageNetTagger:
         share = seen / (mean + 1 / len(self._names))
         share /= share.sum(1, keepdims=True)  # [b, 1000]
         return share @ self._name_vectors
-
-    def keywords(self, seen: np.ndarray, vocabulary: Sequence[str], top: int = TOP_WORDS) -> list[list[str]]:
-        """See :class:`Tagger`. Depends on all images together, by the division and the centring."""
-        vectors = self.place(seen, seen.mean(0))  # [n, d]
-        return rank_words(vectors - vectors.mean(0), self.words(vocabulary), vocabulary, top)
 
     @cached_property
     def _names(self) -> list[str]:

@@ -65,15 +65,3 @@ class StreamingPca:
 def project(x: np.ndarray, mean: np.ndarray, components: np.ndarray) -> np.ndarray:
     """Rows in the basis of :meth:`StreamingPca.finish`: ``[n, d] -> [n, k]`` float32."""
     return ((x.astype(np.float64) - mean) @ components).astype(np.float32)
-
-
-def pca(x: np.ndarray, dim: int) -> tuple[np.ndarray, str]:
-    """Principal components of the rows, ``[n, d] -> [n, min(dim, n, d)]`` float32, centred.
-
-    Returns:
-        The rows in the new basis, and the basis' digest (:meth:`StreamingPca.finish`).
-    """
-    stream = StreamingPca(dim)
-    stream.update(x)
-    mean, components, digest = stream.finish()
-    return project(x, mean, components), digest

@@ -13,14 +13,13 @@ import re
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from seqmm.cache import cache_folder
-from seqmm.data.corpus import Features
 from seqmm.features.encoders import (
     Precision,
     Source,
@@ -33,7 +32,7 @@ from seqmm.features.encoders import (
     weights_digest,
 )
 
-__all__ = ["ClipTextEncoder", "TextEncoder", "TfidfEncoder", "split_sentences", "weights_digest"]
+__all__ = ["ClipTextEncoder", "TextEncoder", "TfidfEncoder", "split_sentences"]
 
 MAX_SENTENCES = 10
 """Sentences kept of an item (MSM4SR's released code)."""
@@ -112,35 +111,7 @@ class Encoder(Protocol):
         ...
 
 
-class _Packing:
-    """Feature sets out of an encoder's vectors."""
-
-    dim: int
-    provenance: dict[str, str]
-
-    def encode(self, texts: Sequence[str], *, batch_size: int = 64, label: str | None = "texts") -> np.ndarray:
-        """See :class:`Encoder`."""
-        raise NotImplementedError
-
-    def dense(self, texts: Sequence[str], *, label: str | None = "texts") -> Features:
-        """One vector an item."""
-        return Features("dense", self.encode(texts, label=label), provenance={**self.provenance, "unit": "item"})
-
-    def ragged(self, rows: Sequence[Sequence[str]], *, unit: str, label: str | None = "sentences") -> Features:
-        """One vector for each string of an item; an item without strings has no row.
-
-        Args:
-            rows: the strings of each item.
-            unit: what a string is ("sentence", "keywords"); part of the provenance.
-            label: name of the progress bar.
-        """
-        flat = [text for row in rows for text in row]
-        offsets = np.cumsum([0, *(len(row) for row in rows)]).astype(np.int64)
-        provenance = {**self.provenance, "unit": unit}
-        return Features("ragged", self.encode(flat, label=label), offsets, provenance=provenance)
-
-
-class TextEncoder(_Packing):
+class TextEncoder:
     """A sentence encoder by name.
 
     Args:
@@ -191,8 +162,11 @@ class TextEncoder(_Packing):
             from sentence_transformers import SentenceTransformer
         except ModuleNotFoundError as error:
             raise ValueError(f"this text encoder needs sentence-transformers ({error}): {INSTALL}") from error
+        from seqmm.hub import quietly
+
         try:
-            model = SentenceTransformer(source.place, revision=source.commit, device=self.device)
+            with quietly():
+                model = SentenceTransformer(source.place, revision=source.commit, device=self.device)
         except OSError as error:
             raise FileNotFoundError(
                 f"cannot load the text encoder {source.label!r}: {first_line(error)}. {REMEDY}"
@@ -244,7 +218,7 @@ class TextEncoder(_Packing):
             return _encode_unique(texts, self.dim, self._vectors, batch_size, label)
 
 
-class ClipTextEncoder(_Packing):
+class ClipTextEncoder:
     """A CLIP's text tower by open_clip; texts are cut at its own context (77 tokens, LongCLIP: 248). Rows of norm 1.
 
     Args:
@@ -291,7 +265,7 @@ class ClipTextEncoder(_Packing):
         return _encode_unique(texts, self.dim, vectors, batch_size, label)
 
 
-class TfidfEncoder(_Packing):
+class TfidfEncoder:
     """TF-IDF of words, reduced by SVD, rows of norm 1: vectors without any model. A text of unknown words gives zeros.
 
     Fitted on the texts given, so two corpora's vectors are unrelated; the provenance has a digest of words and basis.
@@ -309,7 +283,7 @@ class TfidfEncoder(_Packing):
 
     def __init__(
         self,
-        texts: Sequence[str],
+        texts: Iterable[str],
         *,
         dim: int = 384,
         min_count: int = 2,
@@ -338,7 +312,6 @@ class TfidfEncoder(_Packing):
             components = svd.fit(weights).components_.T  # [V, dim]
         signs = np.sign(components[np.abs(components).argmax(0), np.arange(self.dim)])
         self.components = components * signs
-        self.explained = float(svd.explained_variance_ratio_.sum())
         digest = hashlib.sha256("\n".join(words).encode())
         digest.update(np.ascontiguousarray(self.vectorizer.idf_.round(6), "<f8").tobytes())
         digest.update(np.ascontiguousarray(self.components.round(4) + 0.0, "<f8").tobytes())

@@ -350,7 +350,9 @@ def _from_table(file: Path, id_columns: Sequence[str], vector_column: str | None
     lists = [name for name, kind in table.schema.items() if isinstance(kind, (pl.List, pl.Array)) and name != key]
     others = [name for name in table.columns if name != key]
     if len(lists) > 1:
-        raise ValueError(f"{file} has {len(lists)} columns of lists ({', '.join(lists)}); say which has the vectors")
+        raise ValueError(
+            f"{file} has {len(lists)} columns of lists ({', '.join(lists)}); keep the one with the vectors"
+        )
     if lists:
         there = table[lists[0]].is_not_null()  # a row with an id and nothing else is no vector
         ids = ids.filter(there)

@@ -60,7 +60,8 @@ class Recommender(PreTrainedModel):
     evaluation: ``represent(batch, tables) [B, d]`` against ``tables["items"] [num_items, d]``.
 
     A training batch is what the stage's collator makes, plus ``step_seed`` (0-d int64, equal on all ranks; on the CPU,
-    where generators read it, unless DDP moves it). A scoring batch holds ``user [B]``, ``history [B, L]`` (oldest first, right-padded with 0) and ``mask [B, L]`` (True = real).
+    where generators read it, unless DDP moves it). A scoring batch holds ``user [B]``, ``history [B, L]`` (oldest
+    first, right-padded with 0) and ``mask [B, L]`` (True = real).
     """
 
     config_class = RecommenderConfig

@@ -323,7 +323,7 @@ def test_file_names_stay_in_the_folder_and_lead_back(server: Server, tmp_path: P
     files = ImageFiles([images], ODD_IDS)
     for item in ODD_IDS:  # "x" has a second image, which is not the first one of "x_2"
         assert [place.suffix for place in files.places(item)] == [".jpg", ".png"], item
-        assert files.read(item) == JPEG
+        assert files.open(files.places(item)[0]) == JPEG
 
 
 def test_tls(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,6 +75,20 @@ def test_help_is_quick_and_imports_no_torch(repository):
     assert "python recipes/prepare.py --kind amazon2023" in done.stdout
 
 
+def test_movielens_to_corpus(run, tmp_path):
+    """With genres as tags, which is what these files have."""
+    source = tmp_path / "ml"
+    source.mkdir()
+    rows = [(user, movie, 4, 100 * movie + user) for user in range(8) for movie in range(9) if (user + movie) % 9]
+    table(source / "ratings.csv", rows, "userId,movieId,rating,timestamp")
+    movies = [f'{movie},"Toy {movie} (1995)",Red|Blue' for movie in range(9)]
+    (source / "movies.csv").write_text("movieId,title,genres\n" + "\n".join(movies) + "\n")
+    code, _, errors = run("--kind", "movielens", "--interactions", source, "--output", tmp_path / "out")
+    assert code == 0, errors
+    corpus = Corpus.load(tmp_path / "out", features=("genres",))
+    assert corpus.num_items == 9 and corpus.features["genres"].vocabulary == ("Blue", "Red")
+
+
 def test_table_to_corpus(run, tmp_path):
     rows = taste_rows() + [(99, 3, 1_000_000)]  # the 5-core drops user 99
     inter = table(tmp_path / "inter.csv", rows)
@@ -208,6 +222,12 @@ GOOD = taste_rows()
             "user '1' has validation or test rows but no train row .1 such users.*--drop-untrained",
         ),
         (GOOD, None, ("--tags", "brand"), "tags 'brand': the items table has no such column"),
+        (
+            GOOD,
+            None,
+            ("--encoder", "text=minilm"),
+            "--encoder text=…: no such feature set in --feature, which has: none",
+        ),
         (GOOD, None, ("--feature", "image"), "--feature image: expected name=value"),
         (GOOD, None, ("--feature", "image=none.npy"), "no file none.npy for feature set 'image'"),
     ],
@@ -313,6 +333,9 @@ def test_items_and_interactions_that_do_not_fit(run, tmp_path):
     for option in ("unknown-items", "duplicate-items"):
         code, _, errors = run(*common, f"--{option}", "refuse", "--overwrite", True)
         assert code == 2 and f"--{option}" in errors
+    items.write_text("item_id,source_row\n3,a\n")
+    code, _, errors = run(*common, "--overwrite", True)
+    assert code == 2 and "a column 'source_row', which is written by seqmm itself; rename yours" in errors
     items.write_text("item_id,title\nA,a\nB,b\n")
     code, _, errors = run(*common, "--overwrite", True)
     assert code == 2 and "no item of the interactions is in the items table" in errors and "2 ('A', 'B')" in errors

@@ -126,6 +126,16 @@ def test_ids_that_went_through_floats(tmp_path):
     assert read_items(tmp_path / "i.parquet", key="item_id")["id"].to_list() == ["2.5"]
 
 
+def test_vectors_in_an_items_table_are_no_text(tmp_path):
+    for name, column in (
+        ("v", pl.Series([[1.0, 2.0]], dtype=pl.Array(pl.Float32, 2))),
+        ("photo", pl.Series([b"\xff"])),
+    ):
+        pl.DataFrame({"item_id": ["a"], name: column}).write_parquet(tmp_path / "i.parquet")
+        with pytest.raises(ValueError, match=f"column '{name}' holds .*, which is no text; leave it out of the table"):
+            read_items(tmp_path / "i.parquet", key="item_id")
+
+
 def test_recbole_files(tmp_path):
     file = write(tmp_path / "ml.inter", "user_id:token\titem_id:token\ttimestamp:float\n1\t2\t5\n")
     log = read_log(file, user="user_id:token", item="item_id:token", timestamp="timestamp:float")
@@ -194,6 +204,8 @@ def test_items_in_json(tmp_path):
     assert read_items(nested, key="item_id").rows() == [("7", "{'a': 1}", ["x", "2"])]
     with pytest.raises(ValueError, match="not an items table in JSON"):
         read_items(write(tmp_path / "bad.json", "{"), key="item_id")
+    with pytest.raises(ValueError, match=r"bad\.jsonl is not an items table in JSON \(line 2: "):
+        read_items(write(tmp_path / "bad.jsonl", '{"item_id": 1}\n{"item_id": 2\n'), key="item_id")
     with pytest.raises(ValueError, match=r"not an items table in JSON \(the key '7' is there twice\)"):
         read_items(write(tmp_path / "twice.json", '{"7": {"title": "A"}, "7": {"title": "B"}}'), key="item_id")
     with pytest.raises(ValueError, match="record 2 is not an object of columns"):

@@ -51,6 +51,7 @@ def test_long_sounds_are_cut_and_short_ones_looped() -> None:
         (sound(tone(1.0))[:30], "not a readable sound: "),
         (sound(tone(0.05)), r"0\.050 s of sound, less than 0\.1 s"),
         (sound(tone(0.0)), r"0\.000 s of sound"),
+        (sound(tone(1.0), 5_000_000), r"5000000 samples a second; 1000 to 768,000 can be used"),
         (sound(np.full(RATE, np.nan, np.float32), subtype="FLOAT"), "samples that are not finite"),
     ],
 )
@@ -67,8 +68,8 @@ def test_audio_files_by_item_id(tmp_path: Path) -> None:
     (tmp_path / "a%2Fb.wav").write_bytes(sound(tone(1.0)))
     (tmp_path / "c.jpg").write_bytes(b"")
     files = AudioFiles([tmp_path], items=["a/b", "c"])
-    assert "a/b" in files and "c" not in files and len(files) == 1
-    assert len(waveform(files.read("a/b"), RATE)) == RATE
+    assert not files.places("c") and len(files) == 1
+    assert len(waveform(files.open(files.places("a/b")[0]), RATE)) == RATE
 
 
 def test_without_soundfile_the_remedy_is_named(monkeypatch) -> None:

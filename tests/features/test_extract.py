@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -131,6 +132,63 @@ def test_a_damaged_shard_is_made_again(corpus):
     assert files(folder / "letters") == files(other / "letters")
 
 
+def test_a_process_waits_for_the_first_one_however_late(corpus, monkeypatch):
+    """The first one may be at work on another set, and may find nothing to wait for: all shards are there, or its own
+    is the only one."""
+    monkeypatch.setattr(module, "SHARD", 64)
+    for number in range(5):
+        folder = corpus(f"a{number}")
+        with ThreadPoolExecutor(1) as pool:
+            second = pool.submit(extract, folder, "letters", Letters(), rank=1, world=2, overwrite=bool(number % 2))
+            time.sleep(0.05 * number)
+            assert not second.done()
+            extract(folder, "letters", Letters(), world=2)
+            report = second.result(timeout=20)
+        assert report.done == 0 and report.line()
+        assert extract(folder, "letters", Letters(), rank=1, world=2, overwrite=True).skipped  # later than the end
+        assert not (folder / ".extract").exists()
+
+
+def test_a_damaged_shard_of_another_process_is_waited_for(corpus):
+    folder, other = corpus("a"), corpus("b")
+    with pytest.raises(KeyboardInterrupt):
+        extract(folder, "letters", Letters(stop_after=3))
+    shard = folder / ".extract" / "letters" / "000001.parquet"
+    whole = shard.read_bytes()
+    footer = int.from_bytes(whole[-8:-4], "little")
+    shard.write_bytes(whole[: -8 - footer] + b"\xff" * footer + whole[-8:])
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(extract, folder, "letters", Letters(), world=2)
+        time.sleep(0.2)
+        assert extract(folder, "letters", Letters(), rank=1, world=2).done == 16 + 12
+        assert first.result(timeout=20).done == 0
+    extract(other, "letters", Letters())
+    assert files(folder / "letters") == files(other / "letters")
+
+
+def test_processes_that_read_other_things_are_refused(corpus):
+    folder = corpus("a")
+    with pytest.raises(KeyboardInterrupt):
+        extract(folder, "letters", Letters(stop_after=1), world=2)
+    with pytest.raises(ValueError, match="other settings: source .was , is files: x."):
+        extract(folder, "letters", Letters(source={"files": "x"}), rank=1, world=2)
+
+
+def test_stopped_between_the_set_and_the_card(corpus, monkeypatch):
+    folder = corpus("a")
+
+    def stop(folder):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "write_card", stop)
+        with pytest.raises(KeyboardInterrupt):
+            extract(folder, "letters", Letters())
+    assert "letters" not in (folder / "README.md").read_text()
+    assert extract(folder, "letters", Letters()).skipped
+    assert "letters" in (folder / "README.md").read_text() and not (folder / ".extract").exists()
+
+
 def test_what_is_finished_is_skipped_and_what_was_made_otherwise_is_refused(corpus):
     folder = corpus("a")
     extract(folder, "letters", Letters())
@@ -161,6 +219,20 @@ def test_half_precision_storage_is_read_as_float32(corpus):
     assert (folder / "half").stat().st_size and sum(
         f.stat().st_size for f in (folder / "half").glob("*.parquet")
     ) < sum(f.stat().st_size for f in (folder / "letters").glob("*.parquet"))
+
+
+def test_what_half_precision_cannot_hold_is_refused_and_the_shards_stay(corpus):
+    class Large(Letters):
+        def __call__(self, rows, advance):
+            return [replace(found, vectors=found.vectors * 30_000) for found in super().__call__(rows, advance)]
+
+    folder = corpus("a")
+    with pytest.raises(ValueError, match=r"items from 0: numbers from 0 to 1.* float16 holds .* as float32"):
+        extract(folder, "letters", Large(), dtype="float16")
+    assert not (folder / "letters").exists()
+    again = Large()
+    assert extract(folder, "letters", again).done == 0 and again.calls == 0
+    assert Corpus.load(folder, features=["letters"]).features["letters"].values.max() > 65_504
 
 
 def test_no_vector_at_all_and_not_finite_are_errors(corpus):

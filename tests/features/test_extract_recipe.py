@@ -77,7 +77,7 @@ def test_one_process_and_two_write_the_same_bytes_and_say_how_fast(home, run, be
     load = __import__("datasets").load_dataset
     rows = load(str(home / "corpus"), "image_keywords_tiny", split="train", cache_dir=str(home / "cache"))
     assert rows.num_rows == ITEMS and rows[row]["values"] == [] and rows[row]["note"].startswith("broken image: ")
-    words = (home / "corpus" / "image_vocabulary.txt").read_text().split()
+    words = (home / "corpus" / "image_tiny_vocabulary.txt").read_text().split()
     tagged = next(row for row in rows if row["values"])
     assert len(tagged["words"]) == 1 and set(tagged["words"][0].split()) <= set(words)
     assert run("--corpus", "corpus", *arguments).count("is there already") == 4

@@ -39,10 +39,33 @@ def test_an_items_files_in_order(tmp_path: Path) -> None:
     assert names(files, "a") == ["a.jpg", "a_2.png", "a_10.jpg"]
     assert names(files, "b") == ["b_0.jpg"]
     assert names(files, "c") == ["c/9.jpg", "c/10.jpg", "c/front.jpg"]
-    assert names(files, "d") == [] and "d" not in files and "c" in files and len(files) == 7
-    assert files.read("a") == b"a.jpg"
-    with pytest.raises(KeyError):
-        files.read("d")
+    assert names(files, "d") == [] and len(files) == 7
+
+
+def test_what_is_no_file_or_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, "a.jpg")
+    (tmp_path / "b.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    (tmp_path / "c.jpg").mkdir()
+    files = Pictures([tmp_path])
+    assert len(files) == 1 and names(files, "b") == names(files, "c") == [] and files.digest().startswith("1 files")
+    monkeypatch.setattr("seqmm.features.files.MAX_BYTES", 4)
+    with pytest.raises(Unreadable, match="5 bytes, more than 4"):
+        names(files, "a")
+    monkeypatch.undo()
+
+    def refuse(self: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(Unreadable, match="no permission to read it"):
+        names(files, "a")
+
+
+def test_a_compressed_tar_is_refused(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "x.tar.gz", "w:gz") as tar:
+        tar.add(write(tmp_path, "a.jpg") / "a.jpg", "a.jpg")
+    with pytest.raises(ValueError, match=r"x\.tar\.gz is not a readable tar file: .*not compressed"):
+        Pictures([tmp_path / "x.tar.gz"])
 
 
 def test_known_items_decide_whose_a_numbered_file_is(tmp_path: Path) -> None:
@@ -69,6 +92,13 @@ def test_any_id_is_found_percent_encoded(tmp_path: Path, item: str) -> None:
     write(tmp_path, f"{file_stem(item)}_3.jpg")
     assert len(names(Pictures([tmp_path], items=[item]), item)) == 1
     assert len(names(Pictures([tmp_path]), item)) == 1
+
+
+def test_an_id_that_looks_encoded_has_not_the_file_of_another(tmp_path: Path) -> None:
+    write(tmp_path, "a%2Fb.jpg")
+    assert names(Pictures([tmp_path], items=["a%2Fb"]), "a%2Fb") == ["a%2Fb.jpg"]
+    both = Pictures([tmp_path], items=["a%2Fb", "a/b"])
+    assert names(both, "a/b") == ["a%2Fb.jpg"] and names(both, "a%2Fb") == []
 
 
 def test_an_encoded_folder_and_the_plain_name(tmp_path: Path) -> None:

@@ -235,7 +235,9 @@ def test_what_a_model_does_not_have(folder: str, tmp_path: Path) -> None:
 def test_only_filled_fields_are_named() -> None:
     product = Product(" Red\n ball ", "", "  ", "ACME")
     assert product.fields() == "Title: Red ball\nBrand: ACME"
-    assert len(Product("", "x" * 100_000).fields()) < MAX_CHARACTERS + 30
+    assert product.empty is False and Product(" ", "\n").empty and not Product(image=photo(0)).empty
+    for name in ("title", "description", "price", "brand"):
+        assert len(Product(**{name: "x" * 100_000}).fields()) < MAX_CHARACTERS + 30
 
 
 def test_prompt_files(tmp_path: Path) -> None:

@@ -14,13 +14,10 @@ from seqmm.features.images import (
     ClipImageEncoder,
     ImageBackbone,
     ImageFiles,
-    ImageReport,
     TransformersImageEncoder,
     decode,
-    dense_with_mean,
     encode_images,
     frames,
-    image_batches,
     image_encoder,
 )
 
@@ -49,14 +46,12 @@ def test_images_from_folders_and_tars(tmp_path: Path) -> None:
     (tmp_path / "tars").mkdir()
     tar_of(tmp_path / "tars" / "posters-0.tar", {"2.jpg": picture("blue", kind="JPEG"), "deep/3.jpg": b"broken"})
     files = ImageFiles([tmp_path / "loose", tmp_path / "tars"])
-    assert len(files) == 3 and "2" in files and "notes" not in files
-
-    report = ImageReport()
-    batches = list(image_batches(files, ["2", "9", "3", "1"], report, batch_size=1))
-    assert [rows for rows, _ in batches] == [[0], [3]]  # positions in the items asked for
-    assert batches[0][1][0].getpixel((0, 0))[2] > 250
-    assert report.missing == ["9"]
-    assert "not a readable image" in report.broken["3"]
+    assert len(files) == 3 and not files.places("notes")
+    images, problems = frames(files, "2")
+    assert images[0].getpixel((0, 0))[2] > 250 and not problems
+    assert frames(files, "9") == ([], [])
+    images, problems = frames(files, "3")
+    assert not images and problems[0].startswith("3.jpg: not a readable image")
 
 
 def test_no_images_is_an_error(tmp_path: Path) -> None:
@@ -93,6 +88,7 @@ PHOTO = picture(size=(64, 64), kind="JPEG")
     [
         (b"", "not a readable image: the file is empty"),
         (b"<html>404</html>", "not a readable image: unknown format, it begins with b'<html>40'"),
+        (picture(size=(64, 64), kind="EPS"), "not a readable image: unknown format, it begins with b'%!PS-Ado'"),
         (PHOTO[:200], "not a readable image: "),
         (PHOTO[:-40], "not a readable image: image file is truncated"),
         (picture(size=(64, 64))[:60], "not a readable image: "),
@@ -225,6 +221,18 @@ def test_frames_of_several_files_and_animations(tmp_path: Path) -> None:
     assert greys(images) == [0, 1, 2, 5]
     assert [problem.split(":")[0] for problem in problems] == ["4.gif", "2.jpg"]
     assert frames(files, "none") == ([], [])
+
+
+def test_another_image_takes_the_place_of_a_broken_one(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"broken")
+    for k in (1, 3):
+        (tmp_path / f"a_{k}.png").write_bytes(picture((20 * k,) * 3))
+    (tmp_path / "a_2.jpg").write_bytes(picture(kind="JPEG")[:-40])
+    files = ImageFiles([tmp_path])
+    images, problems = frames(files, "a", limit=1)
+    assert greys(images) == [1] and [problem.split(":")[0] for problem in problems] == ["a.jpg"]
+    images, problems = frames(files, "a", limit=3)
+    assert greys(images) == [1, 3] and [problem.split(":")[0] for problem in problems] == ["a.jpg", "a_2.jpg"]
 
 
 def video(path: Path, count: int) -> None:
@@ -416,12 +424,6 @@ def test_image_encoder_names() -> None:
         image_encoder("timm:resnet18", revision="v1")
     with pytest.raises(FileNotFoundError, match=r"no folder \./nowhere with a image encoder"):
         image_encoder("hf:./nowhere")
-
-
-def test_missing_rows_get_the_mean() -> None:
-    features = dense_with_mean(np.array([[1.0, 3.0], [3.0, 5.0]], np.float32), np.array([2, 0]), 4, {"encoder": "x"})
-    assert features.values.tolist() == [[3, 5], [2, 4], [1, 3], [2, 4]]
-    assert features.provenance["missing"] == "mean vector"
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+from seqmm.features.extractors import ClassesToWords
 from seqmm.features.keywords import (
     ClipTagger,
     ImageNetTagger,
@@ -29,7 +30,7 @@ def test_clip_ranking_equals_direct_calls(clip: str, template: str) -> None:
     images = noise(5)
     tagger = ClipTagger(clip, template=template, device="cpu")
     seen = np.concatenate([tagger.see(images[:2]), tagger.see(images[2:])])
-    keywords = tagger.keywords(seen, VOCABULARY, top=4)
+    keywords = rank_words(seen, tagger.words(VOCABULARY), VOCABULARY, top=4)
 
     model, transform = open_clip.create_model_from_pretrained(clip)
     model.eval()
@@ -44,14 +45,11 @@ def test_clip_ranking_equals_direct_calls(clip: str, template: str) -> None:
     assert tagger.provenance["prompt"] == template
 
 
-def test_clip_ranks_block_by_block_with_words_encoded_once(clip: str) -> None:
+def test_clip_words(clip: str) -> None:
     tagger = ClipTagger(clip, device="cpu")
     vectors = tagger.words(VOCABULARY)
     assert vectors.shape == (len(VOCABULARY), tagger.dim) and tagger.words([]).shape == (0, tagger.dim)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
-    seen = tagger.see(noise(6))
-    blocks = [tagger.rank(seen[start : start + 2], vectors, VOCABULARY, top=4) for start in (0, 2, 4)]
-    assert sum(blocks, []) == tagger.keywords(seen, VOCABULARY, top=4)
     with pytest.raises(ValueError, match="'a photo' needs one {}"):
         ClipTagger(clip, template="a photo")
 
@@ -66,6 +64,7 @@ def test_clip_by_name_needs_its_weights() -> None:
 class FakeEncoder:
     """Words on the axes of a small space."""
 
+    dim = 3
     axes = {"jacket": 0, "volcano": 1, "gorilla": 2, "book": 0, "lava": 1, "ape": 2}
 
     def encode(self, texts: list[str], **_: object) -> np.ndarray:
@@ -86,13 +85,19 @@ def test_imagenet_keywords_discount_what_every_image_has() -> None:
     """All images are first of all a jacket; the words follow what sets each one apart."""
     tagger = ImageNetTagger(FakeBackbone(), FakeEncoder())  # type: ignore[arg-type]
     seen = np.array([[0.7, 0.3, 0.0], [0.7, 0.0, 0.3], [0.9, 0.05, 0.05]])
-    words = tagger.keywords(seen, ["book", "lava", "ape"], top=1)
-    assert words == [["lava"], ["ape"], ["book"]]
+    placed = tagger.place(seen, seen.mean(0))
+    best = rank_words(placed - placed.mean(0), np.eye(3), ["book", "lava", "ape"], 1)
+    assert best == [["lava"], ["ape"], ["book"]]
     assert "not CLIP" in tagger.provenance["tagger"]
-    placed = tagger.place(seen, seen.mean(0))  # what keywords does, in its three passes
-    assert words == rank_words(
-        placed - placed.mean(0), tagger.words(["book", "lava", "ape"]), ["book", "lava", "ape"], 1
-    )
+    blocks = [seen[:1], seen[1:1], seen[1:]]  # the same over blocks of images, one of them empty
+    transform = ClassesToWords(tagger, tagger.encoder, ["book", "lava", "ape"], 1)
+    for number in range(transform.passes):
+        for block in blocks:
+            transform.update(number, block)
+        transform.end_pass(number)
+    vectors, words = zip(*map(transform, blocks), strict=True)
+    assert sum(words, []) == best
+    assert np.concatenate(vectors).tolist() == np.eye(3)[[1, 2, 0]].tolist()
     backbone = FakeBackbone()
     backbone.num_classes = 21_843
     with pytest.raises(ValueError, match="fake has 21843 classes"):

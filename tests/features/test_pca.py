@@ -1,12 +1,20 @@
 import numpy as np
 import pytest
 
-from seqmm.features.pca import StreamingPca, pca, project
+from seqmm.features.pca import StreamingPca, project
 
 
 def rows(count: int = 60) -> np.ndarray:
     x = np.random.default_rng(0).normal(size=(count, 12)) @ np.diag(np.linspace(3, 0.5, 12)) + 5
     return x.astype(np.float32)
+
+
+def pca(x: np.ndarray, dim: int) -> tuple[np.ndarray, str]:
+    """All rows at once."""
+    stream = StreamingPca(dim)
+    stream.update(x)
+    mean, components, digest = stream.finish()
+    return project(x, mean, components), digest
 
 
 def test_pca_equals_sklearn_up_to_sign() -> None:

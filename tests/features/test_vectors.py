@@ -195,7 +195,7 @@ def test_bad_files(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("id\n4\n")
     refuse("a.csv", "no column beside 'id'")
     pl.DataFrame({"id": IDS, "a": [[1.0]] * 4, "b": [[2.0]] * 4}).write_parquet(tmp_path / "a.parquet")
-    refuse("a.parquet", r"2 columns of lists \(a, b\); say which")
+    refuse("a.parquet", r"2 columns of lists \(a, b\); keep the one")
     assert read_vectors(tmp_path / "a.parquet", IDS, vector_column="b").values.tolist() == [[2]] * 4
     pl.DataFrame({"id": [4.0, 7.0], "v": [[1.0, 2.0], None]}).write_parquet(tmp_path / "a.parquet")
     assert read_vectors(tmp_path / "a.parquet", ["4", "7"]).missing.tolist() == [False, True]

@@ -98,7 +98,7 @@ def test_the_item_graph_is_the_dense_definition(name, share):
     learned = sum(w * nearest(whole.project[m](x)) for w, m, x in zip(weights, model.modalities, features, strict=True))
     frozen = sum(w * normalised(nearest(x)) for w, x in zip(weights, features, strict=True))
     expected = (1 - share) * normalised(learned) + share * frozen
-    torch.testing.assert_close(model.item_graphs()[0].dense(), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(model.item_graphs()[0].dense().double(), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_the_graph_is_learned_in_the_first_step_kept_in_the_others_and_made_anew_for_scoring():

@@ -4,7 +4,7 @@ Download the two files of a category yourself (README.md beside this file says w
 
   python tokenized/amazon/build.py --year 2014 --reviews ratings_Baby.csv --metadata meta_Baby.json.gz
   python tokenized/amazon/build.py --year 2018 --reviews Prime_Pantry.csv --metadata meta_Prime_Pantry.json.gz \\
-      --unknown-items drop --duplicates keep                            # as UniSRec does it
+      --unknown-items drop --duplicates keep     # as UniSRec does it, but for rows that are the same to the letter
   python tokenized/amazon/build.py --year 2023 --reviews All_Beauty.jsonl.gz --metadata meta_All_Beauty.jsonl.gz
 
 With the product photos (once; what is there is not asked for again):
