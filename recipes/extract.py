@@ -81,8 +81,9 @@ class Arguments:
     text_recipe: Literal["plain", "mmrec", "unisrec"] = "plain"
     """How an item's columns become its text: plain (clean text), or exactly as MMRec's or UniSRec's features."""
     text_columns: tuple[str, ...] | None = None
-    """Columns of plain; title, brand, categories, description, text if absent, those that are there."""
-    sentence_columns: tuple[str, ...] = ("title", "description", "text")
+    """Columns of plain; if absent title, brand, categories, genres, description, overview and text, those that are
+    there."""
+    sentence_columns: tuple[str, ...] = ("title", "description", "tagline", "overview", "text")
     """Columns cut into sentences, those that are there."""
     max_sentences: int = 10
     """Sentences kept of an item."""

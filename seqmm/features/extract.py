@@ -364,20 +364,26 @@ def _readable(file: Path) -> bool:
         return False
 
 
+def _finite(result: Found) -> Found:
+    """Without the vectors an encoder overflowed at, which the note says: one item must not stop a catalogue."""
+    fine = np.isfinite(result.vectors).all(1)
+    if fine.all():
+        return result
+    note = f"not finite: {int((~fine).sum())} of {len(fine)} vectors, by the encoder; compute in float32"
+    return Found(result.vectors[fine], note, result.words)
+
+
 def _write_shard(file: Path, first: int, rows: list[dict[str, Any]], found: list[Found], extractor: Extractor) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    found = [_finite(result) for result in found]
     if len(found) != len(rows):
         raise ValueError(f"{type(extractor).__name__} gave {len(found)} results for {len(rows)} items")
     for row, result in zip(rows, found, strict=True):
         vectors = result.vectors
         if vectors.ndim != 2 or vectors.shape[1] != extractor.dim or (extractor.kind == "dense" and len(vectors) > 1):
             raise ValueError(f"item {row['id']!r}: vectors of shape {vectors.shape}; expected [n, {extractor.dim}]")
-        if not np.isfinite(vectors).all():
-            raise ValueError(
-                f"item {row['id']!r}: the encoder gave NaN or infinity; compute in float32, or leave the item out"
-            )
     flat = np.concatenate([result.vectors for result in found]).astype(np.float32)
     offsets = np.cumsum([0, *(len(result.vectors) for result in found)])
     values = pa.ListArray.from_arrays(

@@ -1,7 +1,8 @@
 """An item's row to text: named recipes, sentences, and the copy with dropped words. Plain functions on strings.
 
 =========  =============================================================================================================
-plain      title, brand, categories, description and text, whatever is there, HTML stripped, as one paragraph
+plain      title, brand, categories, genres, description, overview and text, whatever is there, HTML stripped, as one
+           paragraph
 mmrec      the text of MMRec's Amazon features, which the graph half's papers share (FREEDOM, MENTOR, PGL, …)
 unisrec    the text of UniSRec's process_amazon.py, which the transferable sequence models share (VQ-Rec, MISSRec, …)
 =========  =============================================================================================================
@@ -22,8 +23,9 @@ from seqmm.random import hash_uniform
 
 Recipe = Literal["plain", "mmrec", "unisrec"]
 
-PLAIN_FIELDS = ("title", "brand", "categories", "description", "text")
-SENTENCE_FIELDS = ("title", "description", "text")
+PLAIN_FIELDS = ("title", "brand", "categories", "genres", "description", "overview", "text")
+SENTENCE_FIELDS = ("title", "description", "tagline", "overview", "text")
+_USUAL = frozenset({*PLAIN_FIELDS, *SENTENCE_FIELDS})
 _RECIPE_FIELDS: dict[Recipe, tuple[str, ...]] = {
     "plain": PLAIN_FIELDS,
     "mmrec": ("title", "brand", "categories", "description"),
@@ -95,14 +97,14 @@ def sentence_columns(have: Sequence[str], fields: Sequence[str] = SENTENCE_FIELD
     """Columns of the items table that :func:`item_sentences` reads: those of ``fields`` that are there.
 
     Raises:
-        ValueError: none of them is there, or one that is not of :data:`PLAIN_FIELDS` (a slip) is not.
+        ValueError: none of them is there, or one that is not among the usual ones (a slip) is not.
     """
     return _present(have, fields, False)
 
 
 def _present(have: Sequence[str], fields: Sequence[str], all_of_them: bool) -> tuple[str, ...]:
     found = tuple(field for field in fields if field in have)
-    lost = [field for field in fields if field not in have and (all_of_them or field not in PLAIN_FIELDS)]
+    lost = [field for field in fields if field not in have and (all_of_them or field not in _USUAL)]
     if lost or not found:
         what = f"column {lost[0]!r}" if lost else f"column of {', '.join(fields)}"
         raise ValueError(f"the items table has no {what}; it has: {', '.join(have)}. Name the columns with the texts")
@@ -155,7 +157,7 @@ def item_sentences(
 
     Args:
         row: columns of the items table.
-        fields: in order; those of :data:`PLAIN_FIELDS` may be absent, any other must be there.
+        fields: in order; the usual ones (:data:`PLAIN_FIELDS`, :data:`SENTENCE_FIELDS`) may be absent, others must not.
         limit: keep at most so many; None keeps all.
 
     Raises:

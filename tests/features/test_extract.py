@@ -247,8 +247,20 @@ def test_no_vector_at_all_and_not_finite_are_errors(corpus):
     folder = corpus("a")
     with pytest.raises(ValueError, match="not one of 60 items has a vector: no file .i0, i1, i2"):
         extract(folder, "nothing", Nothing())
-    with pytest.raises(ValueError, match="item 'i0': the encoder gave NaN"):
+    with pytest.raises(ValueError, match="not one of 60 items has a vector: not finite .i0: 1 of 1 vectors"):
         extract(folder, "broken", Broken())
+
+    class Once(Letters):
+        def __call__(self, rows, advance):
+            made = super().__call__(rows, advance)
+            return [
+                Found(np.full((1, 3), np.inf, np.float32)) if row["id"] == "i5" else x
+                for row, x in zip(rows, made, strict=True)
+            ]
+
+    assert extract(folder, "once", Once()).notes == {"no text": 9, "not finite": 1}
+    loaded = Corpus.load(folder, protocol="leave_one_out", features=["once"]).features["once"]
+    assert loaded.missing is not None and loaded.missing[5] and not loaded.missing[4]
 
 
 def test_shards_cut_across_row_groups(corpus, tmp_path):
