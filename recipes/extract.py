@@ -340,6 +340,11 @@ class Tools:
                 f"a vocabulary of {len(words)} words cannot give {arguments.keywords} keywords an image; lower "
                 "--min-count, or give a larger --vocabulary"
             )
+        few = len(words) < 10 * arguments.keywords
+        warning = (
+            "; so few that most images get the same: lower --min-count, or give a larger --vocabulary" if few else ""
+        )
+        print(f"{arguments.keywords} keywords an image, of a vocabulary of {len(words):,} words{warning}", flush=True)
         return words
 
     @cached_property

@@ -178,6 +178,12 @@ def next_steps(built: Sequence[Built], images: Sequence[Path] = (), image_column
         if kinds:
             features = " ".join(kinds)
             out.append(f"next: accelerate launch recipes/extract.py --corpus {corpus} --features {features}{flags}")
+            unread = [name for name in own if name not in PLAIN_FIELDS]
+            if unread:
+                out.append(
+                    f"text: of {', '.join(name for name in own if name in PLAIN_FIELDS)}; not of {', '.join(unread)}, "
+                    "which features do not know by these names (--rename description=…)"
+                )
         elif own:
             out.append(
                 f"next: rename the columns with texts (--rename title=…; there are {', '.join(own)}; features know "

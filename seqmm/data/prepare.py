@@ -342,7 +342,7 @@ def statistics(prepared: Prepared) -> list[str]:
     info = corpus.info
     rows = {split: len(part) for split, part in corpus.splits.items()}
     total = sum(rows.values())
-    out = [f"read         {info['rows_read']:,} interactions of {info['source']}"]
+    out = [f"read         {info['rows_read']:,} complete interactions of {info['source']}"]
     out.append(f"incomplete   {info['rows_incomplete']:,} rows without user, item or time left out")
     if "items_rows" in info:
         out.append(

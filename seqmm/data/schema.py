@@ -537,7 +537,8 @@ def load_corpus(
     if protocol not in record["protocols"]:
         have = ", ".join(record["protocols"])
         raise ValueError(
-            f"{folder} has no protocol {protocol!r}; it has: {have}. Prepare it into this folder, or use one of these"
+            f"{folder} has no protocol {protocol!r}; it has: {have}. Prepare it into this folder, or use one of "
+            "these (--data.protocol)"
         )
     items, item_ids = _read_ids(folder, "items", record)
     _, user_ids = _read_ids(folder, "users", record)

@@ -115,6 +115,8 @@ class Report:
     """Time of these."""
     notes: dict[str, int] = field(default_factory=dict)
     """What was missing or wrong -> items; of the first process."""
+    examples: dict[str, list[str]] = field(default_factory=dict)
+    """Of these, ``id`` or ``id: detail``; all of them are in the set's column ``note``."""
     skipped: bool = False
     """The finished set was there."""
     rank: int = 0
@@ -127,7 +129,10 @@ class Report:
             return f"{who}is there already, of {self.items:,} items"
         speed = f" at {self.done / self.seconds:,.1f} items/s" if self.done else ""
         rest = f" of {self.items:,}; the others were there or are other processes'"
-        notes = "".join(f"; {what}: {count:,} items" for what, count in self.notes.items())
+        notes = "".join(
+            f"; {what}: {count:,} items ({', '.join(self.examples[what][:3])}{', …' if count > 3 else ''})"
+            for what, count in self.notes.items()
+        )
         return f"{who}{self.done:,} items{speed}{'' if self.done == self.items else rest}{notes}"
 
 
@@ -195,7 +200,7 @@ def extract(
     report.done, report.seconds = sum(sizes.values()), time.perf_counter() - started
     if rank == 0:
         _await(work, count, name)
-        report.notes = _finish(target, work, count, record, extractor, made, dtype)
+        report.notes, report.examples = _finish(target, work, count, record, extractor, made, dtype)
         write_card(folder)
         _clear(work)
     return report
@@ -452,8 +457,8 @@ def _finish(
     extractor: Extractor,
     made: str,
     dtype: Literal["float32", "float16"],
-) -> dict[str, int]:
-    """Fills, transforms and writes the set; returns what was missing or wrong, counted."""
+) -> tuple[dict[str, int], dict[str, list[str]]]:
+    """Fills, transforms and writes the set; returns what was missing or wrong, counted, and examples."""
     dense, transform, name = extractor.kind == "dense", extractor.transform, target.name
     notes: Counter[str] = Counter()
     examples: dict[str, list[str]] = {}
@@ -514,7 +519,7 @@ def _finish(
             notes=dict(sorted(notes.items())),
             examples=examples,
         )
-    return dict(notes)
+    return dict(notes), examples
 
 
 def _split(rows: list[list[str]], cuts: np.ndarray) -> Iterator[list[list[str]]]:

@@ -306,10 +306,17 @@ class TfidfEncoder:
         except ValueError as error:
             raise ValueError(f"no word occurs in {min_count} of {len(rows):,} texts; lower min_count") from error
         words = self.vectorizer.get_feature_names_out().tolist()
-        self.dim = min(dim, len(set(rows)), len(words))
-        svd = TruncatedSVD(self.dim, n_iter=10, random_state=seed)
+        if len(words) < 2:
+            raise ValueError(
+                f"{len(rows):,} texts have {len(words)} word in common, too few for TF-IDF: are these the columns with "
+                "the texts (--text-columns; prepare with --rename description=…)? Or lower min_count"
+            )
+        svd = TruncatedSVD(min(dim, len(set(rows)), len(words)), n_iter=10, random_state=seed)
         with threadpool_limits(1):  # the last bits of a product depend on the number of threads
             components = svd.fit(weights).components_.T  # [V, dim]
+        real = svd.singular_values_ > 1e-6 * svd.singular_values_.max()  # beyond the rank it is rounding
+        components = components[:, real]
+        self.dim = components.shape[1]
         signs = np.sign(components[np.abs(components).argmax(0), np.arange(self.dim)])
         self.components = components * signs
         digest = hashlib.sha256("\n".join(words).encode())
