@@ -217,11 +217,13 @@ def test_tfidf_is_deterministic_and_fitted_on_its_texts() -> None:
     assert np.array_equal(encoder.encode(TOYS)[2:3], encoder.encode(TOYS[2:3]))  # whatever is encoded beside it
     assert TfidfEncoder([*TOYS, "a red kettle"], dim=3).provenance["weights"] != encoder.provenance["weights"]
     assert not encoder.encode(["", "unknown"]).any()
-    assert TfidfEncoder(TOYS, dim=99).dim == 4  # ball, for, dogs, kettle
+    assert TfidfEncoder(TOYS, dim=99).dim == 3  # ball and for (always together), dogs, kettle
     with pytest.raises(ValueError, match="no word occurs in 7 of 6 texts"):
         TfidfEncoder(TOYS, min_count=7)
     with pytest.raises(ValueError, match="no word occurs in 2 of 0 texts"):
         TfidfEncoder([])
+    with pytest.raises(ValueError, match="3 texts have 1 word in common.*--text-columns"):
+        TfidfEncoder(["brand 1", "brand 2", "brand 3"])
 
 
 def test_minilm_knows_what_is_similar() -> None:
