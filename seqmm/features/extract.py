@@ -382,13 +382,13 @@ def _write_shard(file: Path, first: int, rows: list[dict[str, Any]], found: list
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    found = [_finite(result) for result in found]
     if len(found) != len(rows):
         raise ValueError(f"{type(extractor).__name__} gave {len(found)} results for {len(rows)} items")
     for row, result in zip(rows, found, strict=True):
         vectors = result.vectors
         if vectors.ndim != 2 or vectors.shape[1] != extractor.dim or (extractor.kind == "dense" and len(vectors) > 1):
             raise ValueError(f"item {row['id']!r}: vectors of shape {vectors.shape}; expected [n, {extractor.dim}]")
+    found = [_finite(result) for result in found]
     flat = np.concatenate([result.vectors for result in found]).astype(np.float32)
     offsets = np.cumsum([0, *(len(result.vectors) for result in found)])
     values = pa.ListArray.from_arrays(

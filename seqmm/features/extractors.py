@@ -86,14 +86,11 @@ def text_vectors(
         dropped: probability of leaving a word out (UniSRec's second copy: 0.15).
         seed: of the words left out.
     """
-    columns = text_columns(have, recipe, fields)
-    chosen = columns if recipe == "plain" else None
+    columns, text_of = _text_reader(have, recipe, fields)
 
     def read(row: dict[str, Any]) -> list[str]:
-        text = item_text({column: row[column] for column in columns}, recipe, chosen)
-        if dropped:
-            text = word_drop(text, dropped, seed)
-        return [text] if text.strip() else []  # of an item with nothing, mmrec's text is blanks
+        text = text_of(row)
+        return [word_drop(text, dropped, seed) if dropped else text] if text else []
 
     how = f"{recipe}: {', '.join(columns)}" + (f"; words dropped with p = {dropped}, seed {seed}" if dropped else "")
     return Texts("dense", encoder, columns, read, unit="item", text=how)
@@ -110,14 +107,22 @@ def text_sentences(
 
 def all_texts(folder: Path, recipe: Recipe = "plain", fields: Sequence[str] | None = None) -> Iterator[str]:
     """The texts of all items one after the other, those without one left out: for TF-IDF, and for a vocabulary."""
-    columns = text_columns(item_columns(folder), recipe, fields)
+    columns, text_of = _text_reader(item_columns(folder), recipe, fields)
+    return filter(None, (text_of(row) for _, rows in item_shards(folder, columns) for row in rows))
+
+
+def _text_reader(
+    have: Sequence[str], recipe: Recipe, fields: Sequence[str] | None
+) -> tuple[tuple[str, ...], Callable[[dict[str, Any]], str]]:
+    """The columns a recipe reads, and what makes a row's text of them; "" where there is none."""
+    columns = text_columns(have, recipe, fields)
     chosen = columns if recipe == "plain" else None
-    texts = (
-        item_text({column: row[column] for column in columns}, recipe, chosen)
-        for _, rows in item_shards(folder, columns)
-        for row in rows
-    )
-    return (text for text in texts if text.strip())
+
+    def text_of(row: dict[str, Any]) -> str:
+        text = item_text({column: row[column] for column in columns}, recipe, chosen)
+        return text if text.strip() else ""  # of an item with nothing, mmrec's text is blanks
+
+    return columns, text_of
 
 
 def encoded(
