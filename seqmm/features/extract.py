@@ -19,6 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -69,8 +70,8 @@ class Transform(Protocol):
         """All blocks of it were seen."""
         ...
 
-    def __call__(self, vectors: np.ndarray) -> tuple[np.ndarray, list[list[str]] | None]:
-        """``[N, d] -> [N, dim]``, and the words of each row if it makes some. Affine for a dense set."""
+    def __call__(self, vectors: np.ndarray) -> tuple[np.ndarray, list[str] | None]:
+        """``[N, d] -> [N, dim]``, and a string of words for each row if it makes some. Affine for a dense set."""
         ...
 
 
@@ -498,9 +499,9 @@ def _finish(
         writer = FeatureWriter(temporary, extractor.kind, dim, record["items"], len(length), offsets, dtype)
         for number, shard in enumerate(_read_shards(work, count, extractor.dim, f"{name}: writing")):
             values, words = (shard.vectors, None) if transform is None else transform(shard.vectors)
-            if words is not None:  # of each vector
-                cuts = np.cumsum(shard.lengths)[:-1]
-                shard.words = [[word for row in part for word in row] for part in _split(words, cuts)]
+            if words is not None:  # one for each vector
+                ends = np.cumsum([0, *shard.lengths])
+                shard.words = [words[start:end] for start, end in pairwise(ends)]
             missing = None
             if dense:
                 missing = shard.lengths == 0
@@ -520,9 +521,3 @@ def _finish(
             examples=examples,
         )
     return dict(notes), examples
-
-
-def _split(rows: list[list[str]], cuts: np.ndarray) -> Iterator[list[list[str]]]:
-    bounds = [0, *cuts.tolist(), len(rows)]
-    for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
-        yield rows[start:stop]

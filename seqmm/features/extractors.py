@@ -391,14 +391,14 @@ class ClassesToWords:
         if number == 1:
             self._words = self.tagger.words(self.vocabulary)  # [V, d]
 
-    def __call__(self, vectors: np.ndarray) -> tuple[np.ndarray, list[list[str]] | None]:
+    def __call__(self, vectors: np.ndarray) -> tuple[np.ndarray, list[str] | None]:
         """``[N, 1000] -> [N, d]`` and the words of each row."""
         assert self._words is not None  # all passes are over
         if not len(vectors):
             return np.zeros((0, self.dim), np.float32), []
         placed = self.tagger.place(vectors, self._mean(0)) - self._mean(1)
         strings = [" ".join(row) for row in rank_words(placed, self._words, self.vocabulary, self.top)]
-        return self.encoder.encode(strings, label=None), [[string] for string in strings]
+        return self.encoder.encode(strings, label=None), strings
 
     def _mean(self, number: int) -> np.ndarray:
         return np.asarray(self._sums[number] / max(self._counts[number], 1), np.float32)
@@ -425,7 +425,7 @@ class Pca:
         # two corpora's bases are unrelated; with the digest they are not taken for one another
         self.provenance = {"pca": f"{self.dim}, fitted on these items, basis {digest}"}
 
-    def __call__(self, vectors: np.ndarray) -> tuple[np.ndarray, list[list[str]] | None]:
+    def __call__(self, vectors: np.ndarray) -> tuple[np.ndarray, list[str] | None]:
         """``[N, d] -> [N, dim]``."""
         return project(vectors, self._mean, self._components), None
 
