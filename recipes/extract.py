@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -111,6 +111,8 @@ class Arguments:
     """Width after PCA over all items; no PCA if absent."""
     tagger: str = "clip:ViT-B-32/laion2b_s34b_b79k"
     """What sees the keywords: clip:…, as above, or imagenet (the classes of the image encoder, not CLIP)."""
+    tagger_revision: str | None = None
+    """Hub revision of the tagger."""
     vocabulary: Path | None = None
     """The words to choose from, one a line; from the items' texts if absent."""
     part_of_speech: Literal["textblob", "nltk"] | None = None
@@ -220,7 +222,10 @@ class Tools:
     def __init__(self, arguments: Arguments, device: str):
         self.arguments, self.device = arguments, device
         self.dtype = arguments.dtype or ("bfloat16" if device.startswith("cuda") else "float32")
+        from seqmm.features.clip import Clip
         from seqmm.features.extract import item_columns
+
+        self.clip = cache(Clip)  # of one CLIP image, image_keywords and text may all be made
 
         self.columns = item_columns(arguments.corpus)
 
@@ -239,6 +244,7 @@ class Tools:
                 revision=arguments.image_revision,
                 device=self.device,
                 dtype=self.dtype,
+                load_clip=self.clip,
             )
             transform = None if arguments.image_dim is None else Pca(arguments.image_dim)
             return Images(encoder, files, arguments.image_limit, transform)
@@ -257,7 +263,6 @@ class Tools:
 
     def keywords(self) -> Extractor:
         """What makes image_keywords."""
-        from seqmm.features.clip import clip_name
         from seqmm.features.extractors import ImageKeywords, ImageNetKeywords
         from seqmm.features.images import ImageBackbone, image_encoder
         from seqmm.features.keywords import ClipTagger, ImageNetTagger
@@ -275,8 +280,9 @@ class Tools:
             return ImageNetKeywords(classes, self.text, files, self.vocabulary, **options)
         if not arguments.tagger.startswith("clip:"):
             raise ValueError(f"--tagger {arguments.tagger}: expected clip:MODEL/WEIGHTS, clip:local-dir:…, or imagenet")
-        name, weights = clip_name(arguments.tagger.removeprefix("clip:"))
-        tagger = ClipTagger(name, weights, template=arguments.prompt, device=self.device, dtype=self.dtype)
+        name = arguments.tagger.removeprefix("clip:")
+        clip = self.clip(name, revision=arguments.tagger_revision, device=self.device, dtype=self.dtype)
+        tagger = ClipTagger(clip, arguments.prompt)
         return ImageKeywords(tagger, self.text, files, self.vocabulary, **options)
 
     def fused(self, kind: Literal["fused", "captions"]) -> Extractor:
@@ -366,7 +372,6 @@ class Tools:
     @cached_property
     def text(self) -> Encoder:
         """The text encoder."""
-        from seqmm.features.clip import clip_name
         from seqmm.features.extractors import all_texts
         from seqmm.features.text import ClipTextEncoder, TextEncoder, TfidfEncoder
 
@@ -382,8 +387,8 @@ class Tools:
             texts = all_texts(arguments.corpus, arguments.text_recipe, arguments.text_columns)
             return TfidfEncoder(texts, seed=arguments.seed)
         if name.startswith("clip:"):
-            model, weights = clip_name(name.removeprefix("clip:"))
-            return ClipTextEncoder(model, weights, revision=arguments.revision, device=self.device, dtype=self.dtype)
+            name = name.removeprefix("clip:")
+            return ClipTextEncoder(self.clip(name, revision=arguments.revision, device=self.device, dtype=self.dtype))
         default = name == Arguments.text_encoder and arguments.pooling is None
         return TextEncoder(
             name,

@@ -20,21 +20,20 @@ class Clip:
     """A CLIP's two towers.
 
     Args:
-        name: open_clip model (``ViT-B-32``), ``hf-hub:org/name``, or ``local-dir:folder``.
-        pretrained: which weights of a named model; None for the other two, which bring theirs.
+        name: open_clip model and which of its weights (``ViT-B-32/laion2b_s34b_b79k``), or ``hf-hub:org/name`` or
+            ``local-dir:folder``, which bring theirs.
         revision: of ``hf-hub:``.
         device: torch device; None = a GPU if there is one.
         dtype: precision of the computation.
 
     Raises:
         FileNotFoundError: the weights cannot be had.
-        ValueError: a named model without ``pretrained``, or with a revision.
+        ValueError: a named model without weights, or with a revision.
     """
 
     def __init__(
         self,
         name: str,
-        pretrained: str | None = None,
         *,
         revision: str | None = None,
         device: str | None = None,
@@ -43,7 +42,7 @@ class Clip:
         import open_clip
 
         self.device, self.dtype = choose_device(device), dtype
-        place, label, commit = name, name, None
+        place, label, pretrained, commit = name, name, None, None
         if name.startswith("hf-hub:"):
             repository = name.removeprefix("hf-hub:")
             if revision is not None:  # open_clip reads the main branch only; a snapshot is a folder
@@ -57,9 +56,12 @@ class Clip:
             label = find_model(
                 name.removeprefix("local-dir:"), "CLIP model", REMEDY, file="open_clip_config.json"
             ).label
-        elif pretrained is None:
-            known = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "none: no such model"
-            raise ValueError(f"which weights of the CLIP model {name!r}? Known: {known}")
+        else:
+            place, _, pretrained = name.partition("/")
+            label = f"{place} {pretrained}"
+            if not pretrained:
+                known = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "none: no such model"
+                raise ValueError(f"which weights of the CLIP model {name!r}? Give {name}/WEIGHTS; known: {known}")
         try:
             self.model, self.transform = open_clip.create_model_from_pretrained(place, pretrained, device=self.device)
             self.tokenizer = open_clip.get_tokenizer(place)
@@ -68,7 +70,7 @@ class Clip:
         self.model.eval()
         self.context = int(self.tokenizer.context_length)
         self.provenance = {
-            "encoder": f"CLIP {label}" + (f" {pretrained}" if pretrained else ""),
+            "encoder": f"CLIP {label}",
             "weights": weights_digest(self.model),
             "dtype": dtype,
             **({"revision": commit} if commit else {}),
@@ -106,14 +108,6 @@ def _snapshot(repository: str, commit: str) -> str:
 
 def _unit(x: np.ndarray) -> np.ndarray:
     return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
-
-
-def clip_name(name: str) -> tuple[str, str | None]:
-    """``NAME/WEIGHTS`` as model and weights; ``hf-hub:org/name`` and ``local-dir:folder`` bring their weights."""
-    if name.startswith(("hf-hub:", "local-dir:")):
-        return name, None
-    model, _, weights = name.partition("/")
-    return model, weights or None
 
 
 def check_template(template: str) -> str:

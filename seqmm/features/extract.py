@@ -47,7 +47,7 @@ class Found:
     note: str = ""
     """What is missing or wrong, as ``what`` or ``what: detail``; the card counts by ``what``."""
     words: Sequence[str] = ()
-    """What a person can read of it: keywords, a caption."""
+    """What a person can read of each vector (keywords, a caption), or none at all."""
 
 
 class Transform(Protocol):
@@ -376,7 +376,7 @@ def _finite(result: Found) -> Found:
     if fine.all():
         return result
     note = f"not finite: {int((~fine).sum())} of {len(fine)} vectors, by the encoder; compute in float32"
-    return Found(result.vectors[fine], note, result.words)
+    return Found(result.vectors[fine], note, [word for word, kept in zip(result.words, fine, strict=False) if kept])
 
 
 def _write_shard(file: Path, first: int, rows: list[dict[str, Any]], found: list[Found], extractor: Extractor) -> None:
@@ -389,6 +389,8 @@ def _write_shard(file: Path, first: int, rows: list[dict[str, Any]], found: list
         vectors = result.vectors
         if vectors.ndim != 2 or vectors.shape[1] != extractor.dim or (extractor.kind == "dense" and len(vectors) > 1):
             raise ValueError(f"item {row['id']!r}: vectors of shape {vectors.shape}; expected [n, {extractor.dim}]")
+        if len(result.words) not in (0, len(vectors)):
+            raise ValueError(f"item {row['id']!r}: {len(result.words)} words for {len(vectors)} vectors")
     found = [_finite(result) for result in found]
     flat = np.concatenate([result.vectors for result in found]).astype(np.float32)
     offsets = np.cumsum([0, *(len(result.vectors) for result in found)])

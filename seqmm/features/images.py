@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
+    from seqmm.features.clip import Clip
+
 __all__ = [
     "ClipImageEncoder",
     "ImageBackbone",
@@ -338,6 +340,7 @@ def image_encoder(
     revision: str | None = None,
     device: str | None = None,
     dtype: Precision = "float32",
+    load_clip: Callable[..., Clip] | None = None,
 ) -> ImageEncoder:
     """An image encoder by name.
 
@@ -350,6 +353,7 @@ def image_encoder(
         revision: of ``hf:`` and ``clip:hf-hub:``.
         device: torch device; None = a GPU if there is one.
         dtype: precision of the computation.
+        load_clip: takes what :class:`seqmm.features.clip.Clip` takes, and may give one that is loaded already.
 
     Raises:
         FileNotFoundError: the weights cannot be had.
@@ -364,9 +368,9 @@ def image_encoder(
     if pooling is not None or layer is not None:
         raise ValueError(f"pooling and layer are options of hf: encoders, not of {name!r}")
     if prefix == "clip" and rest:
-        from seqmm.features.clip import clip_name
+        from seqmm.features.clip import Clip
 
-        return ClipImageEncoder(*clip_name(rest), revision=revision, device=device, dtype=dtype)
+        return ClipImageEncoder((load_clip or Clip)(rest, revision=revision, device=device, dtype=dtype))
     if name == "efficientnet-lite0" or (prefix == "timm" and rest):
         if revision is not None:
             raise ValueError(f"give the revision in the name: timm:hf-hub:org/name@{revision}")
@@ -455,25 +459,14 @@ class ImageBackbone:
 
 
 class ClipImageEncoder:
-    """A CLIP's image tower by open_clip, rows of norm 1. Arguments: :class:`seqmm.features.clip.Clip`."""
+    """A CLIP's image tower, rows of norm 1."""
 
-    def __init__(
-        self,
-        name: str,
-        pretrained: str | None = None,
-        *,
-        revision: str | None = None,
-        device: str | None = None,
-        dtype: Precision = "float32",
-    ):
-        from seqmm.features.clip import Clip
-
-        self.clip = Clip(name, pretrained, revision=revision, device=device, dtype=dtype)
-        self.dim = self.clip.dim
+    def __init__(self, clip: Clip):
+        self.clip, self.dim = clip, clip.dim
         self.provenance = {
-            **self.clip.provenance,
+            **clip.provenance,
             "pooling": "image tower, norm 1",
-            "preprocessing": settings_digest(self.clip.model.visual.preprocess_cfg),
+            "preprocessing": settings_digest(clip.model.visual.preprocess_cfg),
         }
 
     def __call__(self, images: Sequence[Image.Image]) -> np.ndarray:

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from seqmm.features.encoders import Precision
 from seqmm.features.text import Encoder, split_sentences
 
 if TYPE_CHECKING:
     from PIL import Image
 
+    from seqmm.features.clip import Clip
     from seqmm.features.images import ImageBackbone
 
 TOP_WORDS = 15
@@ -158,34 +158,19 @@ class ClipTagger:
     :meth:`words` once, then for each block of images :meth:`see` and :func:`rank_words`.
 
     Args:
-        name: open_clip model, ``hf-hub:org/name`` or ``local-dir:folder``.
-        pretrained: which weights of a named model; None for the other two, which bring theirs.
+        clip: with both towers.
         template: prompt around a word; the paper's is the bare word.
-        revision: of ``hf-hub:``.
-        device: torch device; None = a GPU if there is one.
-        dtype: precision of the computation.
 
     Raises:
-        FileNotFoundError: the weights cannot be had.
-        ValueError: a named model without ``pretrained``; a template without "{}".
+        ValueError: a template without "{}".
     """
 
-    def __init__(
-        self,
-        name: str,
-        pretrained: str | None = None,
-        *,
-        template: str = "{}",
-        revision: str | None = None,
-        device: str | None = None,
-        dtype: Precision = "float32",
-    ):
-        from seqmm.features.clip import Clip, check_template
+    def __init__(self, clip: Clip, template: str = "{}"):
+        from seqmm.features.clip import check_template
 
         self.template = check_template(template)
-        self.clip = Clip(name, pretrained, revision=revision, device=device, dtype=dtype)
-        self.dim = self.clip.dim
-        about = self.clip.provenance
+        self.clip, self.dim = clip, clip.dim
+        about = clip.provenance
         self.provenance = {
             "tagger": about["encoder"],
             "tagger_weights": about["weights"],

@@ -15,7 +15,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
@@ -31,6 +31,9 @@ from seqmm.features.encoders import (
     masked_mean,
     weights_digest,
 )
+
+if TYPE_CHECKING:
+    from seqmm.features.clip import Clip
 
 __all__ = ["ClipTextEncoder", "TextEncoder", "TfidfEncoder", "split_sentences"]
 
@@ -222,33 +225,18 @@ class ClipTextEncoder:
     """A CLIP's text tower by open_clip; texts are cut at its own context (77 tokens, LongCLIP: 248). Rows of norm 1.
 
     Args:
-        name: open_clip model, ``hf-hub:org/name`` or ``local-dir:folder``.
-        pretrained: which weights of a named model.
+        clip: with the tower.
         template: prompt around a text.
-        revision: of ``hf-hub:``.
-        device: torch device; None = a GPU if there is one.
-        dtype: precision of the computation.
 
     Raises:
-        FileNotFoundError: the weights cannot be had.
-        ValueError: a named model without ``pretrained``; a template without "{}".
+        ValueError: a template without "{}".
     """
 
-    def __init__(
-        self,
-        name: str,
-        pretrained: str | None = None,
-        *,
-        template: str = "{}",
-        revision: str | None = None,
-        device: str | None = None,
-        dtype: Precision = "float32",
-    ):
-        from seqmm.features.clip import Clip, check_template
+    def __init__(self, clip: Clip, template: str = "{}"):
+        from seqmm.features.clip import check_template
 
         self.template = check_template(template)
-        self.clip = Clip(name, pretrained, revision=revision, device=device, dtype=dtype)
-        self.dim = self.clip.dim
+        self.clip, self.dim = clip, clip.dim
         self.provenance = {
             **self.clip.provenance,
             "pooling": "text tower, norm 1",

@@ -49,7 +49,8 @@ def moved(x: Tensor, length: float, uniform: Tensor) -> Tensor:
         length: of what is added to every vector.
         uniform: u, draws in [0, 1) of the same shape.
     """
-    return x + x.detach().sign() * length * F.normalize(uniform.to(x.dtype), dim=-1)
+    noise = F.normalize(uniform.to(x.dtype), dim=-1)
+    return x + noise.mul_(length).mul_(x.detach().sign())
 
 
 def _check(p: float, stream: str) -> None:

@@ -263,6 +263,32 @@ def test_no_vector_at_all_and_not_finite_are_errors(corpus):
     assert loaded.missing is not None and loaded.missing[5] and not loaded.missing[4]
 
 
+def test_a_vector_that_is_dropped_takes_its_words_along(corpus):
+    class Counted(Letters):
+        def __call__(self, rows, advance):
+            made = super().__call__(rows, advance)
+            for row, found in zip(rows, made, strict=True):
+                found.words = [str(number) for number in range(len(found.vectors))]
+                if row["id"] == "i5":
+                    found.vectors[0, 1] = np.nan
+            return made
+
+    class Uneven(Letters):
+        def __call__(self, rows, advance):
+            return [replace(found, words=["one", "two"]) for found in super().__call__(rows, advance)]
+
+    import pyarrow.parquet as pq
+
+    folder = corpus("a", lines=4)
+    extract(folder, "counted", Counted(kind="ragged"))
+    rows = pq.read_table(min((folder / "counted").glob("*.parquet"))).to_pylist()
+    assert all(len(row["words"]) == len(row["values"]) for row in rows)
+    assert rows[5]["words"] == [str(number) for number in range(1, len(rows[5]["words"]) + 1)]
+    assert "not finite: 1 of" in rows[5]["note"] and len(rows[5]["words"]) > 0
+    with pytest.raises(ValueError, match="item 'i0': 2 words for . vectors"):
+        extract(folder, "uneven", Uneven(kind="ragged"))
+
+
 def test_shards_cut_across_row_groups(corpus, tmp_path):
     import pyarrow.parquet as pq
 

@@ -233,6 +233,20 @@ def test_vectors_that_are_there_already(repository: Path, corpus: Path, capsys: 
         _ = tools.text
 
 
+def test_one_clip_for_all_it_is_asked_for(repository: Path, corpus: Path, clip: str) -> None:
+    import runpy
+
+    recipe = runpy.run_path(str(repository / "recipes" / "extract.py"))
+    arguments = recipe["Arguments"](
+        corpus, images=(corpus.parent / "photos",), image_encoder=f"clip:{clip}", tagger=f"clip:{clip}",
+        text_encoder=f"clip:{clip}", min_count=1, keywords=1,
+    )  # fmt: skip
+    tools = recipe["Tools"](arguments, "cpu")
+    image, words, text = (tools.extractor(kind) for kind in ("image", "image_keywords", "text"))
+    assert image.encoder.clip is words.tagger.clip is words.encoder.clip is tools.text.clip
+    assert image.encoder.clip is not recipe["Tools"](arguments, "cpu").clip(clip, device="cpu", revision=None)
+
+
 def test_broken_bytes_never_stop_a_shard(photos: ImageFiles, tmp_path: Path) -> None:
     """Every byte of a photo flipped in turn: an image or a note."""
     stream = io.BytesIO()

@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+from seqmm.features.clip import Clip
 from seqmm.features.extractors import ClassesToWords
 from seqmm.features.keywords import (
     ClipTagger,
@@ -28,7 +29,7 @@ def test_clip_ranking_equals_direct_calls(clip: str, template: str) -> None:
     import open_clip
 
     images = noise(5)
-    tagger = ClipTagger(clip, template=template, device="cpu")
+    tagger = ClipTagger(Clip(clip, device="cpu"), template)
     seen = np.concatenate([tagger.see(images[:2]), tagger.see(images[2:])])
     keywords = rank_words(seen, tagger.words(VOCABULARY), VOCABULARY, top=4)
 
@@ -46,19 +47,19 @@ def test_clip_ranking_equals_direct_calls(clip: str, template: str) -> None:
 
 
 def test_clip_words(clip: str) -> None:
-    tagger = ClipTagger(clip, device="cpu")
+    tagger = ClipTagger(Clip(clip, device="cpu"))
     vectors = tagger.words(VOCABULARY)
     assert vectors.shape == (len(VOCABULARY), tagger.dim) and tagger.words([]).shape == (0, tagger.dim)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
     with pytest.raises(ValueError, match="'a photo' needs one {}"):
-        ClipTagger(clip, template="a photo")
+        ClipTagger(tagger.clip, "a photo")
 
 
 def test_clip_by_name_needs_its_weights() -> None:
     with pytest.raises(ValueError, match="which weights .*laion2b_s34b_b79k"):
-        ClipTagger("ViT-B-32")
+        Clip("ViT-B-32")
     with pytest.raises(ValueError, match="no such model"):
-        ClipTagger("ViT-Z-99")
+        Clip("ViT-Z-99")
 
 
 class FakeEncoder:

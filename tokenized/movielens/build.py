@@ -12,7 +12,7 @@ a table of overviews (movie_id, overview, optional tagline, keywords):
 
 Image keywords the paper's way, by CLIP (without it: ImageNet classes, see README.md beside this file):
 
-  python tokenized/movielens/build.py --source DIR --posters DIR --clip ViT-B-32 --clip-weights laion2b_s34b_b79k
+  python tokenized/movielens/build.py --source DIR --posters DIR --clip ViT-B-32/laion2b_s34b_b79k
 """
 
 from __future__ import annotations
@@ -71,9 +71,8 @@ class Arguments:
     image_dim: int = 256
     """Width of the image vectors after PCA."""
     clip: str | None = None
-    """open_clip model for the image keywords (name, hf-hub:org/name, local-dir:folder); ImageNet classes if absent."""
-    clip_weights: str | None = None
-    """Weights of a CLIP model given by name."""
+    """open_clip model for the image keywords (MODEL/WEIGHTS, hf-hub:org/name, local-dir:folder); ImageNet classes if
+    absent."""
     vocabulary: Path | None = None
     """Words for the image keywords, one a line; from the movies' texts if absent."""
     overwrite: bool = False
@@ -93,7 +92,6 @@ def build(
     backbone: str = "efficientnet-lite0",
     image_dim: int = 256,
     clip: str | None = None,
-    clip_weights: str | None = None,
     vocabulary: Path | None = None,
     overwrite: bool = False,
 ) -> Path:
@@ -115,7 +113,7 @@ def build(
     movies = with_overviews(movies, None if overviews is None else read_overviews(overviews))
 
     def features(corpus: Path) -> None:
-        add_features(corpus, movies, posters, encoder, pooling, backbone, image_dim, clip, clip_weights, vocabulary)
+        add_features(corpus, movies, posters, encoder, pooling, backbone, image_dim, clip, vocabulary)
 
     write(
         log,
@@ -143,11 +141,11 @@ def add_features(
     backbone: str,
     image_dim: int,
     clip: str | None,
-    clip_weights: str | None,
     vocabulary: Path | None,
 ) -> None:
     """Extracts the feature sets; the arguments are those of :func:`build`."""
     from seqmm.data.schema import write_text
+    from seqmm.features.clip import Clip
     from seqmm.features.extract import extract, item_shards
     from seqmm.features.extractors import ImageKeywords, ImageNetKeywords, Images, Pca, Texts
     from seqmm.features.images import ImageBackbone, ImageFiles
@@ -172,7 +170,7 @@ def add_features(
         if clip is None:
             extractors["image_keywords"] = ImageNetKeywords(ImageNetTagger(network, texts), texts, files, words)
         else:
-            extractors["image_keywords"] = ImageKeywords(ClipTagger(clip, clip_weights), texts, files, words)
+            extractors["image_keywords"] = ImageKeywords(ClipTagger(Clip(clip)), texts, files, words)
     for feature, extractor in extractors.items():
         print(f"  {extract(corpus, feature, extractor).line()}", flush=True)
 
