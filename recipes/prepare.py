@@ -24,13 +24,13 @@ drop users without a train interaction, and then the folder refuses them: give t
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import tyro
 
-from seqmm.cli import pairs, run_recipe
+from seqmm.cli import TableArguments, pairs, run_recipe
 
 if TYPE_CHECKING:
     import polars as pl
@@ -54,22 +54,7 @@ class Arguments:
     name: str | None = None
     """Of the corpus; the folder's name if absent."""
 
-    user: str = "user_id"
-    """Table: column of the user ids."""
-    item: str = "item_id"
-    """Table: column of the item ids, in both files."""
-    timestamp: str | None = None
-    """Table: column of the times (seconds, ISO dates); "timestamp" if there is one."""
-    time_unit: Literal["s", "ms"] = "s"
-    """Table: unit of numeric times."""
-    position: str | None = None
-    """Table: column of the place in the user's history, already chronological; "position" if there is one."""
-    split: str | None = None
-    """Table: column of split labels (0, 1, 2 or train, validation, test); "split" if there is one."""
-    rename: tuple[str, ...] = ()
-    """Table: items columns to rename, new=old; known names: title, description, brand, categories, images."""
-    lists: tuple[str, ...] = ()
-    """Table: items columns to cut into lists, column=separator (genres='|')."""
+    table: tyro.conf.OmitArgPrefixes[TableArguments] = field(default_factory=TableArguments)
     tags: tuple[str, ...] | None = None
     """Items columns that become tag features; if absent brand and categories for Amazon, genres for MovieLens."""
     feature: tuple[str, ...] = ()
@@ -134,7 +119,7 @@ def main() -> None:
         items=items,
         tags=arguments.tags if arguments.tags is not None else usual if items is not None else (),
         features={name: (file, encoders.get(name, file.name)) for name, file in files.items()},
-        id_column=arguments.item if arguments.kind == "table" else None,
+        id_column=arguments.table.item if arguments.kind == "table" else None,
         duplicate_items=arguments.duplicate_items,
         unknown_items=arguments.unknown_items,
     )
@@ -147,8 +132,9 @@ def read(arguments: Arguments) -> tuple[Log, pl.DataFrame | None]:
     """The log and the items table, if there is one."""
     from seqmm.data.movielens import read_movielens, read_overviews, with_overviews
     from seqmm.data.reviews import YEARS, read_metadata, read_reviews
-    from seqmm.data.tabular import read_items, read_log
 
+    if arguments.kind != "table":
+        arguments.table.refuse(f"a column of a table, which --kind {arguments.kind} is none of")
     if arguments.kind in YEARS:
         year = YEARS[arguments.kind]
         log = read_reviews(arguments.interactions, year)
@@ -157,19 +143,8 @@ def read(arguments: Arguments) -> tuple[Log, pl.DataFrame | None]:
         overviews = None if arguments.items is None else read_overviews(arguments.items)
         log, movies = read_movielens(arguments.interactions)
         return log, with_overviews(movies, overviews)
-    log = read_log(
-        arguments.interactions,
-        user=arguments.user,
-        item=arguments.item,
-        timestamp=arguments.timestamp,
-        position=arguments.position,
-        split=arguments.split,
-        time_unit=arguments.time_unit,
-    )
-    if arguments.items is None:
-        return log, None
-    rename, lists = pairs(arguments.rename, "--rename"), pairs(arguments.lists, "--lists")
-    return log, read_items(arguments.items, key=arguments.item, rename=rename, lists=lists)
+    log = arguments.table.read_log(arguments.interactions)
+    return log, None if arguments.items is None else arguments.table.read_items(arguments.items)
 
 
 if __name__ == "__main__":

@@ -119,10 +119,14 @@ def listing(upload: Upload) -> list[str]:
     for name in upload.left_out:
         top = name.split("/")[0] + "/" * ("/" in name)
         folders[top] = folders.get(top, 0) + 1
-    return lines + [
-        f"{'stays here':>14}  {top}" + (f" ({count:,} files)" if top.endswith("/") else "")
-        for top, count in folders.items()
-    ]
+    return (
+        lines
+        + [
+            f"{'stays here':>14}  {top}" + (f" ({count:,} files)" if top.endswith("/") else "")
+            for top, count in folders.items()
+        ]
+        + [f"{'check':>14}  {note}" for note in upload.notes]
+    )
 
 
 if __name__ == "__main__":

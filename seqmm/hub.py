@@ -253,6 +253,10 @@ def check_license(license: str, name: str | None = None, link: str | None = None
     return {"license": license, "license_name": name, "license_link": link}
 
 
+def _shown(license: Mapping[str, str]) -> str:
+    return ", ".join(license.values())
+
+
 def _as_license(license: str | Mapping[str, str] | None) -> dict[str, str]:
     return check_license(license) if isinstance(license, str) else dict(license or {})
 
@@ -269,6 +273,8 @@ class Upload:
     """Path in the repository -> file on disk, or the text itself where what goes up is not what lies on disk."""
     left_out: tuple[str, ...] = ()
     """Files of the folder that are none of the model's or the corpus'."""
+    notes: tuple[str, ...] = ()
+    """What its owner should know before it goes up."""
 
     def sizes(self) -> dict[str, int]:
         """Bytes of each file."""
@@ -338,10 +344,15 @@ def plan_corpus(folder: str | Path, repo_id: str, license: str | Mapping[str, st
         own += [f"{name}/{file.name}" for file in sorted((folder / name).iterdir()) if _is_of_features(file)]
     own += [file.name for file in sorted(folder.glob("*")) if _is_beside_the_card(file)]
     files: dict[str, Path | bytes] = {name: folder / name for name in own}
-    files["README.md"] = (card_text(folder, record, repo_id) + kept_text(folder / "README.md")).encode()
+    kept = kept_text(folder / "README.md")
+    files["README.md"] = (card_text(folder, record, repo_id) + kept).encode()
     files["corpus.json"] = record_text(record).encode()
     here = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
-    upload = Upload("dataset", dict(sorted(files.items())), tuple(sorted(here - set(files))))
+    notes = [f"licence: {_shown(license)}", "users/ holds the source's user ids as they are: may they be published?"]
+    notes += [
+        f"README.md says {line.strip()!r}: write it there first" for line in kept.splitlines() if "*Write here" in line
+    ]
+    upload = Upload("dataset", dict(sorted(files.items())), tuple(sorted(here - set(files))), tuple(notes))
     _check_card(upload)
     return upload
 
@@ -422,7 +433,8 @@ def plan_model(
     with explain_damage(folder), safe_open(folder / "model.safetensors", framework="numpy") as weights:
         if not weights.keys():
             raise ValueError(f"{folder / 'model.safetensors'} holds no weights; train the run again")
-    license = _as_license(license) or _license_of_card(folder) or check_license(run["hub"]["license"])
+    given = _as_license(license)
+    license = given or _license_of_card(folder) or check_license(run["hub"]["license"])
     corpus = corpus if corpus is not None else _origin(config)
     card = model_card(folder, license, corpus=corpus, address=repo_id)
 
@@ -448,7 +460,8 @@ def plan_model(
     if license.get("license_link") in ("LICENSE", "LICENSE.md"):
         files[license["license_link"]] = folder / license["license_link"]
     left_out = tuple(sorted(file.name for file in folder.iterdir() if file.name not in files))
-    upload = Upload("model", dict(sorted(files.items())), left_out)
+    note = f"licence: {_shown(license)}" + ("" if given else ", as the run's card says; --license says another")
+    upload = Upload("model", dict(sorted(files.items())), left_out, (note,))
     _check_card(upload)
     return upload
 

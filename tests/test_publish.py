@@ -156,7 +156,7 @@ def test_the_card_has_licence_statistics_protocols_and_permutation(hub, folder, 
         assert data["license"] == "cc-by-4.0" and data["size_categories"] == ["n<1K"]
         configs = ["items", "users", "leave_one_out", "ratio", "genre", "image", "image_vector", "text", "text_vector"]
         assert [config["config_name"] for config in data["configs"]] == configs
-        assert "| leave_one_out | interactions per user | least: " in card and "| index_order | permuted |" in card
+        assert "| all | interactions per user | least: " in card and card.count("| index_order | permuted |") == 1
         assert card.split(KEPT)[1].strip() == "My own words."
     assert "org/corpus" in text and "THIS_FOLDER_OR_REPOSITORY" in here
     corpus = Corpus.load(folder)
@@ -421,6 +421,7 @@ def test_a_dry_run_lists_and_checks_without_network_and_writes_nothing(hub, fold
     for stray in (".extract/ (1 files)", "images/ (1 files)", "notes.csv", "text/ (2 files)"):
         assert f"stays here  {stray}" in shown
     assert "nothing was sent" in shown and len(hub.requests) == requests
+    assert re.search(r"^ +check  licence: odbl$", shown, re.M) and "user ids as they are" in shown
     assert {path: path.read_bytes() for path in (tmp_path / "c").rglob("*") if path.is_file()} == before
 
 
@@ -430,6 +431,7 @@ def test_a_dry_run_of_a_model(run, tmp_path):
         more = ["--corpus-repo", "org/corpus", "--dry-run", "True"]
         shown = offline.recipe("publish", "--model", run, "--repo", "org/new", *more)
     assert "model.safetensors" in shown and "in 5 files of one commit to a model repository" in shown
+    assert "check  licence: apache-2.0, as the run's card says; --license says another" in shown
     assert "stays here  checkpoints" in shown and "not checked without network: that org/corpus" in shown
 
 

@@ -391,10 +391,9 @@ def card_text(folder: Path, record: dict[str, Any], address: str = "THIS_FOLDER_
         {"config_name": "items", "default": True, "data_files": "items/*.parquet"},
         {"config_name": "users", "data_files": "users/*.parquet"},
     ]
-    parts, settings, sets, spread = [], [], [], []
+    parts, sets = [], []
     for name, protocol in record["protocols"].items():
         rows = protocol["rows"]
-        spread += [f"| {name} | {key} | {_cell(value)} |" for key, value in protocol.get("statistics", {}).items()]
         # datasets cannot read a parquet file without rows, so an empty split is not listed
         files = [{"split": split, "path": f"{name}/{split}.parquet"} for split in SPLITS if rows[split]]
         configs.append({"config_name": name, "data_files": files})
@@ -403,12 +402,12 @@ def card_text(folder: Path, record: dict[str, Any], address: str = "THIS_FOLDER_
             + " | ".join(f"{rows[split]:,}" for split in SPLITS)
             + f" | `{protocol['fingerprint'][:16]}` |"
         )
-        settings += [f"| {name} | {key} | {_cell(value)} |" for key, value in protocol["info"].items()]
     for name in feature_names(folder):
         about = json.loads((folder / name / "features.json").read_text())
         configs.append({"config_name": name, "data_files": f"{name}/*.parquet"})
         cells = [about["provenance"], about.get("source") or "", about.get("notes") or ""]
         sets.append(f"| {name} | {about['kind']} | {about['dim']} | {' | '.join(map(_cell, cells))} |")
+    settings, spread = (_by_protocol(record["protocols"], what) for what in ("info", "statistics"))
     protocol = next(iter(record["protocols"]))
     total = sum(record["protocols"][protocol]["rows"].values())
     front = {
@@ -478,6 +477,21 @@ def card_text(folder: Path, record: dict[str, Any], address: str = "THIS_FOLDER_
         "",
     ]
     return "\n".join(lines)
+
+
+def _by_protocol(protocols: Mapping[str, Mapping[str, Any]], what: str) -> list[str]:
+    """Rows of a table of all settings; protocols that agree in one share its row."""
+    keys = dict.fromkeys(key for protocol in protocols.values() for key in protocol.get(what, {}))
+    rows = []
+    for key in keys:
+        agreeing: dict[str, list[str]] = {}
+        for name, protocol in protocols.items():
+            if key in protocol.get(what, {}):
+                agreeing.setdefault(_cell(protocol[what][key]), []).append(name)
+        for value, names in agreeing.items():
+            who = "all" if len(names) == len(protocols) > 1 else ", ".join(names)
+            rows.append(f"| {who} | {key} | {value} |")
+    return rows
 
 
 def _size_category(rows: int) -> str:

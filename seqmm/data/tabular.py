@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import gzip
 import html
 import json
@@ -65,7 +66,11 @@ def read_log(
         name or (default if default in have else None)
         for name, default in ((timestamp, "timestamp"), (position, "position"), (split, "split"))
     )
-    wanted = [name for name in (user, item, timestamp, position, split) if name is not None]
+    roles = {"user": user, "item": item, "timestamp": timestamp, "position": position, "split": split}
+    for role, name in roles.items():
+        if name is not None:
+            _require(name, have, file, f"--{role}")
+    wanted = [name for name in roles.values() if name is not None]
     frame = read_table(file, wanted, header=header).with_columns(pl.col(user, item).map_batches(text_ids, pl.String))
     rows = pl.Series("row", np.arange(1, len(frame) + 1, dtype=np.int32))
     complete = frame[user].is_not_null() & frame[item].is_not_null()
@@ -124,7 +129,7 @@ def read_items(
     names = {old: new for new, old in (rename or {}).items()}
     for renaming in (names, {} if key == "id" else {key: "id"}):
         for old, new in renaming.items():
-            _require(old, frame.columns, file)
+            _require(old, frame.columns, file, "--item" if old == key else "--rename")
             if new in frame.columns:
                 raise ValueError(
                     f"{file} has a column {new!r} already, so {old!r} cannot take that name; rename it first"
@@ -132,7 +137,7 @@ def read_items(
         frame = frame.rename(renaming)
     _require("id", frame.columns, file)
     for column, separator in (lists or {}).items():
-        _require(column, frame.columns, file)
+        _require(column, frame.columns, file, "--lists")
         words = pl.col(column).fill_null("").str.split(separator)
         frame = frame.with_columns(words.list.eval(pl.element().str.strip_chars().filter(pl.element() != "")))
     text = [name for name, kind in frame.schema.items() if kind == pl.String and name not in ("id", *RAW_TEXT)]
@@ -359,9 +364,13 @@ def _refuse(values: pl.Series, wrong: pl.Series, rows: pl.Series, file: Path, ex
     )
 
 
-def _require(column: str, have: Sequence[str], file: Path) -> None:
+def _require(column: str, have: Sequence[str], file: Path, flag: str | None = None) -> None:
     if column not in have:
-        raise ValueError(f"{file} has no column {column!r}; it has: {', '.join(have)}. Name the right one")
+        near = difflib.get_close_matches(column, have, n=1)
+        remedy = f"Name the right one with {flag}" if flag else "Name the right one"
+        if near:
+            remedy += f", {near[0]}?"
+        raise ValueError(f"{file} has no column {column!r}; it has: {', '.join(have)}. {remedy}")
 
 
 def _separator(file: Path) -> str:

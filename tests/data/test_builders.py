@@ -105,7 +105,7 @@ def test_amazon(run, tmp_path: Path, year: int) -> None:
     assert (info["items_rows"], info["items_duplicated"], info["items_unknown"]) == (12, "1 ('B03')", "1 ('B11')")
     card = (folder / "README.md").read_text()
     assert card.index("## What is in it") > card.index(KEPT) and "Julian McAuley" in card
-    assert f"| leave_one_out | collection | {year} |" in card and "| leave_one_out | licence | none stated" in card
+    assert f"| all | collection | {year} |" in card and "| all | licence | none stated" in card
     assert f"next: accelerate launch recipes/extract.py --corpus {folder.relative_to(tmp_path)} --features text" in said
     assert "images: their URLs are in the column 'images'; add --download-images DIR" in said
 
@@ -232,7 +232,7 @@ def test_messy_folder(run, tmp_path: Path, shop: Shop) -> None:
     assert info["items_with_image"] == f"{len(shop.items) - len(shop.without_image)} of the source's {sold}"
     assert info["images_of_no_item"] == 1
     for key in ("rows_incomplete", "items_duplicated", "items_unknown", "items_never_used", "images_of_no_item"):
-        assert f"| leave_one_out | {key} |" in (folder / "README.md").read_text()
+        assert f"| all | {key} |" in (folder / "README.md").read_text()
     table = {row["id"]: row for row in read_items(folder).to_pylist()}
     assert table["007"]["title"] == "Toy 0 no. 0" and table[shop.twice]["title"] == "Toy 2 no. 2"  # the first row
     assert table["007"]["description"].startswith("<p>A <b>red</b>") and len(table["A/B 1"]["description"]) > 100_000
@@ -257,8 +257,9 @@ def test_messy_folder(run, tmp_path: Path, shop: Shop) -> None:
         ((*COLUMNS, "--duplicate-items", "refuse"), r"more than one row of 1 \('猫-3'\); remove all but one"),
         ((*COLUMNS, "--unknown-items", "refuse"), r"no row of 1 \('not in the table'\), which have interactions"),
         ((*COLUMNS[:4], "--timestamp", "date"), "no column 'date'; it has: customer, sku, rating, when"),
+        (("--user", "custmer"), r"'custmer'; it has: .*\. Name the right one with --user, customer\?"),
         (("--user", "customer"), "interactions.csv has no column 'item_id'; it has: customer, sku, rating, when"),
-        ((*COLUMNS, "--rename", "title=nmae"), "items.csv has no column 'nmae'; it has: sku, name, brand"),
+        ((*COLUMNS, "--rename", "title=nmae"), r"items.csv has no column 'nmae'.* --rename, name\?"),
         ((*COLUMNS, "--tags", "colour"), "tags 'colour': the items table has no such column; it has: title, brand"),
         ((*COLUMNS, "--download-images", "photos"), r"a column 'images' of URLs; .*has the columns id, title, brand"),
         ((*COLUMNS, "--images", "nowhere"), "no folder or tar file nowhere"),

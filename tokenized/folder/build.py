@@ -18,13 +18,13 @@ item, items listed twice, items nobody had, interactions with items that are not
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import tyro
 
-from seqmm.cli import pairs, run_recipe
+from seqmm.cli import TableArguments, pairs, run_recipe
 
 
 @dataclass
@@ -42,22 +42,7 @@ class Arguments:
     images: tuple[Path, ...] | None = None
     """Folders or tar files of images; images/ in the source if there is one."""
 
-    user: str = "user_id"
-    """Column of the user ids."""
-    item: str = "item_id"
-    """Column of the item ids, in both tables."""
-    timestamp: str | None = None
-    """Column of the times (seconds, ISO dates); "timestamp" if there is one."""
-    time_unit: Literal["s", "ms"] = "s"
-    """Unit of numeric times."""
-    position: str | None = None
-    """Column of the place in the user's history; "position" if there is one."""
-    split: str | None = None
-    """Column of split labels (0, 1, 2 or train, validation, test); "split" if there is one."""
-    rename: tuple[str, ...] = ()
-    """Items columns to rename, new=old; known names: title, description, brand, categories, images."""
-    lists: tuple[str, ...] = ()
-    """Items columns to cut into lists, column=separator (categories='|')."""
+    table: tyro.conf.OmitArgPrefixes[TableArguments] = field(default_factory=TableArguments)
     tags: tuple[str, ...] = ()
     """Items columns that become tag features."""
     feature: tuple[str, ...] = ()
@@ -92,23 +77,11 @@ def main() -> None:
     arguments = tyro.cli(Arguments, description=__doc__, config=(tyro.conf.FlagConversionOff,))
 
     from seqmm.data.build import build, count_images, download, find_table, next_steps, sensible_protocols
-    from seqmm.data.tabular import read_items, read_log
 
     source, photos = arguments.source, arguments.download_images
-    log = read_log(
-        arguments.interactions or find_table(source, "interactions"),
-        user=arguments.user,
-        item=arguments.item,
-        timestamp=arguments.timestamp,
-        position=arguments.position,
-        split=arguments.split,
-        time_unit=arguments.time_unit,
-    )
+    log = arguments.table.read_log(arguments.interactions or find_table(source, "interactions"))
     table = arguments.items or find_table(source, "items", required=False)
-    items = None
-    if table is not None:
-        rename, lists = pairs(arguments.rename, "--rename"), pairs(arguments.lists, "--lists")
-        items = read_items(table, key=arguments.item, rename=rename, lists=lists)
+    items = None if table is None else arguments.table.read_items(table)
     if photos is not None and (items is None or arguments.image_column not in items.columns):
         have = (
             f"{table} has the columns {', '.join(items.columns)}" if items is not None else f"{source} has no items.*"
@@ -133,7 +106,7 @@ def main() -> None:
         seed=arguments.seed,
         tags=arguments.tags,
         features={name: (file, file.name) for name, file in files.items()},
-        id_column=arguments.item,
+        id_column=arguments.table.item,
         duplicate_items=arguments.duplicate_items,
         unknown_items=arguments.unknown_items,
         info=count_images(there, log, items) if there else {},

@@ -193,8 +193,8 @@ class MENTOR(ContentGraphRecommender):
         """
         total = layer = layers[0][:, : self.width].repeat(1, 2)
         for number in range(1, len(layers)):
-            hop = layers[1][:, : self.width].repeat(1, 2) if number == 1 else propagate(self.current_graph(), layer)
-            layer = self.perturbed(hop, self.uniform(hop, step_seed, number))
+            layer = layers[1][:, : self.width].repeat(1, 2) if number == 1 else propagate(self.current_graph(), layer)
+            layer = self.perturbed(layer, self.uniform(layer, step_seed, number))
             total = total + layer
         return total
 
