@@ -40,7 +40,8 @@ class DataArguments:
     revision: str | None = None
     """Hub revision of the corpus: branch, tag or commit. run.yaml gets the commit it was."""
     joined: tuple[str, ...] = ()
-    """More corpora with the same feature sets, for pretraining over several domains; users and items stay apart."""
+    """More corpora with the same feature sets, for pretraining over several domains; users and items stay apart. Of the
+    Hub org/name or org/name@revision; run.yaml gets the commit it was."""
 
 
 @dataclass

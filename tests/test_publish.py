@@ -39,6 +39,14 @@ def weights(repo: str, revision: str | None = None) -> dict[str, np.ndarray]:
     return {name: value.numpy() for name, value in from_pretrained(repo, revision=revision).state_dict().items()}
 
 
+def joined(path: str, *more: str) -> tuple[str, dict]:
+    from seqmm.config import DataArguments
+    from seqmm.training.run import load_corpus
+
+    data = DataArguments(path=path, joined=more)
+    return load_corpus(data).name, {"revision": data.revision, "joined": data.joined}
+
+
 def fetch(repo: str) -> Path:
     from seqmm.hub import local_folder
 
@@ -249,6 +257,19 @@ def test_another_revision_comes_back(hub, client, folder, published, tmp_path):
         assert np.array_equal(found.features["text_vector"].values, old.values + shift), revision
     with pytest.raises(FileNotFoundError, match="org/corpus has no revision 'v9': give a branch, a tag or a commit"):
         client.call(load, "org/corpus", revision="v9")
+
+
+def test_joined_corpora_are_pinned(hub, client, published, home, tmp_path):
+    """run.yaml repeats the run on these very data: branches become commits, folders stay what they are."""
+    here = tmp_path / "here@home"  # a folder may hold an @
+    replace(synthetic_corpus(30, 20, seed=5), name="here").save(here)
+    replace(synthetic_corpus(30, 20, seed=4), name="second").save(tmp_path / "second")
+    publish = ["publish", "--corpus", tmp_path / "second", "--repo", "org/second", "--license", "mit"]
+    commit = commit_of(client.recipe(*publish, "--revision", "v3"))
+    name, data = client.call(joined, "org/corpus", "org/second@v3", str(here))
+    assert name == "synthetic+second+here"
+    assert data == {"revision": commit_of(published), "joined": (f"org/second@{commit}", str(here))}
+    assert client.call(joined, "org/corpus", *data["joined"])[1] == data
 
 
 def test_a_second_upload_changes_what_changed_and_removes_what_is_gone(hub, client, folder, tmp_path):

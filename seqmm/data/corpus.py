@@ -91,7 +91,7 @@ class Features:
         return len(self.vocabulary or ()) if self.kind == "tags" else int(self.values.shape[1])
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Corpus:
     """What a model, a trainer and an evaluator read. Ids are 0-based and dense; no id is reserved for padding."""
 
@@ -113,6 +113,14 @@ class Corpus:
 
     def __post_init__(self) -> None:
         _check(self)
+
+    def __str__(self) -> str:
+        sizes = ", ".join(f"{name} {len(part):,}" for name, part in self.splits.items())
+        return f"{self.name} ({self.protocol}: {sizes}; {self.num_users:,} users, {self.num_items:,} items)"
+
+    def __repr__(self) -> str:
+        sets = ", ".join(f"{name} ({made.kind}, {made.dim})" for name, made in self.features.items())
+        return f"<Corpus {self}, features: {sets or 'none'}>"
 
     @classmethod
     def load(

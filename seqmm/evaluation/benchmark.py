@@ -131,12 +131,12 @@ def _to_train(
         if pretrain.data.path == own_path:
             _use_corpus(pretrain, corpus_path)
         before = Cell(f"{_label(first)}-pretraining", seed, str(first), pretrain)
-        _write_to(pretrain, output / "runs" / before.name)
+        _write_to(before, output)
         run.train.init_from = pretrain.train.output_dir
     _use_corpus(run, corpus_path)
     swept = [f"{key.rpartition('.')[2]}={value}" for key, value in options.items()]
     cell = Cell(" ".join([_label(file), *swept]), seed, str(file), run, before)
-    _write_to(run, output / "runs" / cell.name)
+    _write_to(cell, output)
     return cell
 
 
@@ -144,7 +144,13 @@ def _label(file: Path) -> str:
     return f"{file.resolve().parent.name}/{file.stem}"
 
 
-def _write_to(run: RunConfig, directory: Path) -> None:
+def _write_to(cell: Cell, output: Path) -> None:
+    run, directory = cell.run, output / "runs" / cell.name
+    if run.hub.push_to:
+        raise ValueError(
+            f"{cell.source}: hub.push_to {run.hub.push_to}, but a benchmark trains several models and pushes none; "
+            f"leave it out, and publish one of them: python recipes/publish.py --model {directory} --repo {run.hub.push_to}"
+        )
     run.train = replace(run.train, output_dir=str(directory), resume=True, overwrite=False)
     run.eval.test = False
 

@@ -32,7 +32,7 @@ from seqmm.training.trainer import Trainer
 def load_corpus(data: DataArguments) -> Corpus:
     """Loads the corpus of a run; the default one is built first if it is not there (under two minutes).
 
-    Of a Hub repository ``data.revision`` becomes the commit, so that run.yaml repeats the run on these very data.
+    Of Hub repositories the revisions become commits, so that run.yaml repeats the run on these very data.
     """
     from accelerate import PartialState
 
@@ -42,15 +42,27 @@ def load_corpus(data: DataArguments) -> Corpus:
                 print(f"building the default corpus {data.path} (once)")
                 build = runpy.run_path(str(folder("tokenized") / "movielens" / "build.py"))["build"]
                 build(output=Path(data.path))
-    if not Path(data.path).exists():  # on the Hub: one process of a machine downloads, the others find it in the cache
-        with PartialState(cpu=on_cpu()).local_main_process_first():
-            local_folder(
-                data.path, revision=data.revision, kind="dataset", files=corpus_files(data.protocol, data.features)
-            )
-    corpus = Corpus.load(data.path, protocol=data.protocol, features=data.features, revision=data.revision)
+    corpus = _load(data, data.path, data.revision)
     data.revision = corpus.origin.get("revision", data.revision)
-    more = [Corpus.load(path, protocol=data.protocol, features=data.features) for path in data.joined]
+    more = []
+    for place in data.joined:
+        path, _, revision = (place, "", "") if Path(place).exists() else place.partition("@")
+        more.append(_load(data, path, revision or None))
+    data.joined = tuple(
+        f"{other.origin['repository']}@{other.origin['revision']}" if other.origin else place
+        for place, other in zip(data.joined, more, strict=True)
+    )
     return Corpus.concat([corpus, *more]) if more else corpus
+
+
+def _load(data: DataArguments, path: str, revision: str | None) -> Corpus:
+    """Of the Hub, one process of a machine downloads and the others find it in the cache."""
+    from accelerate import PartialState
+
+    if not Path(path).exists():
+        with PartialState(cpu=on_cpu()).local_main_process_first():
+            local_folder(path, revision=revision, kind="dataset", files=corpus_files(data.protocol, data.features))
+    return Corpus.load(path, protocol=data.protocol, features=data.features, revision=revision)
 
 
 def seed_weights(seed: int) -> None:
@@ -75,13 +87,9 @@ def fit(run: RunConfig, model: Recommender, corpus: Corpus, recipe: str) -> dict
     trainer = Trainer(model, corpus, run.train, evaluator=validation, monitor=run.eval.monitor, output_dir=output)
     accelerator = trainer.accelerator
     if accelerator.is_main_process:
-        sizes = ", ".join(f"{name} {len(part):,}" for name, part in corpus.splits.items())
         weights = sum(p.numel() for p in model.parameters())
-        print(
-            f"{run.model.model_type} on {corpus.name} ({corpus.protocol}: {sizes}; {corpus.num_users:,} users, "
-            f"{corpus.num_items:,} items), {weights:,} parameters, "
-            f"{accelerator.num_processes} x {accelerator.device.type}"
-        )
+        processes = f"{accelerator.num_processes} x {accelerator.device.type}"
+        print(f"{run.model.model_type} on {corpus}, {weights:,} parameters, {processes}")
     trainer.open_output()
     if run.hub.push_to and accelerator.is_main_process:  # no access is known before training, not after
         open_repository(run.hub.push_to, "model", private=run.hub.private)

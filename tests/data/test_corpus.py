@@ -32,6 +32,15 @@ def same(a, b):
     return offsets and np.array_equal(a.values, b.values) and (a.kind, a.vocabulary) == (b.kind, b.vocabulary)
 
 
+def test_a_corpus_in_a_line(corpus):
+    sizes = ", ".join(f"{name} {len(part)}" for name, part in corpus.splits.items())
+    line = f"synthetic (leave_one_out: {sizes}; 40 users, 30 items)"
+    assert str(corpus) == line
+    widths = ", ".join(f"{name} ({made.kind}, {made.dim})" for name, made in corpus.features.items())
+    assert repr(corpus) == f"<Corpus {line}, features: {widths}>"
+    assert repr(replace(corpus, features={})).endswith("features: none>")
+
+
 # -- checks and fingerprint -------------------------------------------------------------------------------------------
 
 

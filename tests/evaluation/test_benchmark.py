@@ -296,6 +296,13 @@ def test_every_finetuning_of_the_repository_names_its_pretraining(repository, mo
             assert f"--train.init-from {folder} " in Path(cell.source).read_text().splitlines()[0]
 
 
+def test_what_would_push_is_refused(tmp_path, corpus):
+    file = tmp_path / "pushed.yaml"
+    write_yaml({"model": {"model_type": "bpr"}, "data": {"path": "x"}, "hub": {"push_to": "org/m"}}, file, "")
+    with pytest.raises(ValueError, match=r"pushed.yaml: hub.push_to org/m, but a benchmark .* pushes none"):
+        benchmark.plan([str(file)], (0, 1), tmp_path / "out", None)
+
+
 def test_a_sweep_is_a_row_for_each_combination(tmp_path, corpus):
     file = Path(configuration(tmp_path / "lightgcn", "lightgcn", tmp_path / "corpus"))
     values = read_yaml(file) | {"sweep": [{"model.num_layers": [1, 2], "train.batch_size": [32]}]}
