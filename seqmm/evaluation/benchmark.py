@@ -148,8 +148,8 @@ def _write_to(cell: Cell, output: Path) -> None:
     run, directory = cell.run, output / "runs" / cell.name
     if run.hub.push_to:
         raise ValueError(
-            f"{cell.source}: hub.push_to {run.hub.push_to}, but a benchmark trains several models and pushes none; "
-            f"leave it out, and publish one of them: python recipes/publish.py --model {directory} --repo {run.hub.push_to}"
+            f"{cell.source}: hub.push_to {run.hub.push_to}, but a benchmark trains several and pushes none; leave "
+            f"it out, and publish one: python recipes/publish.py --model {directory} --repo {run.hub.push_to}"
         )
     run.train = replace(run.train, output_dir=str(directory), resume=True, overwrite=False)
     run.eval.test = False
