@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import tarfile
+import unicodedata
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -93,8 +94,8 @@ class ItemFiles:
 
     An item's files are ``<id>.<suffix>``, then ``<id>_<k>.<suffix>`` in the order of k, then those in a folder
     ``<id>/`` in the order of their names, numbers as numbers. An id stands there as it is, or as
-    :func:`file_stem` writes it, which it can any id. Of files that differ in suffix or folder alone the
-    first counts.
+    :func:`file_stem` writes it, which it can any id; an accent may be a character of its own or not, which some file
+    systems change. Of files that differ in suffix or folder alone the first counts.
 
     Args:
         paths: folders (searched flat, and one level of folders named by item), ``.tar`` files that are not compressed
@@ -112,7 +113,7 @@ class ItemFiles:
 
     def __init__(self, paths: Sequence[str | Path], items: Collection[str] | None = None):
         self._owner = {file_stem(item): item for item in items or ()}
-        self._known = {*self._owner, *self._owner.values()}
+        self._known = {*self._owner, *map(_composed, self._owner.values())}
         self._own: dict[str, Place] = {}
         self._numbered: defaultdict[str, dict[int, Place]] = defaultdict(dict)
         self._inside: defaultdict[str, dict[str, Place]] = defaultdict(dict)
@@ -138,11 +139,12 @@ class ItemFiles:
             if path.is_dir():
                 for file in path.iterdir():
                     if file.suffix.lower() in self.suffixes and file.is_file():
-                        self._count += self._inside[path.name].setdefault(file.name, Place(file)) == Place(file)
+                        inside = self._inside[_composed(path.name)]
+                        self._count += inside.setdefault(file.name, Place(file)) == Place(file)
             elif path.suffix == ".tar":
                 self._add_tar(path)
             elif path.suffix.lower() in self.suffixes and path.is_file():  # not a link to nowhere
-                self._add_file(path.stem, Place(path))
+                self._add_file(_composed(path.stem), Place(path))
 
     def _add_tar(self, path: Path) -> None:
         try:
@@ -154,7 +156,7 @@ class ItemFiles:
                 f"{path} is not a readable tar file: {error}; give a folder or a tar that is not compressed"
             ) from error
         for member in members:
-            name = PurePosixPath(member.name)
+            name = PurePosixPath(_composed(member.name))
             if member.isfile() and name.suffix.lower() in self.suffixes:
                 place = Place(path, member)
                 if name.parent.name in self._known:
@@ -178,7 +180,7 @@ class ItemFiles:
 
     def places(self, item: str) -> list[Place]:
         """An item's files in order; [] if it has none."""
-        for name in dict.fromkeys((file_stem(item), item)):
+        for name in dict.fromkeys((file_stem(item), _composed(item))):
             if self._owner.get(name, item) != item:  # the item "a%2Fb" has not the file of the item "a/b"
                 continue
             inside = self._inside.get(name, {})
@@ -213,6 +215,10 @@ class ItemFiles:
         stream = self._tars[place.path].extractfile(place.member)
         assert stream is not None  # only plain files are indexed
         return stream.read()
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
 
 
 def _natural(name: str) -> tuple[list[int | str], str]:

@@ -299,7 +299,9 @@ def test_every_finetuning_of_the_repository_names_its_pretraining(repository, mo
 def test_what_would_push_is_refused(tmp_path, corpus):
     file = tmp_path / "pushed.yaml"
     write_yaml({"model": {"model_type": "bpr"}, "data": {"path": "x"}, "hub": {"push_to": "org/m"}}, file, "")
-    with pytest.raises(ValueError, match=r"pushed.yaml: hub.push_to org/m, but a benchmark trains several and pushes none"):
+    with pytest.raises(
+        ValueError, match=r"pushed.yaml: hub.push_to org/m, but a benchmark trains several and pushes none"
+    ):
         benchmark.plan([str(file)], (0, 1), tmp_path / "out", None)
 
 

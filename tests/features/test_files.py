@@ -1,5 +1,6 @@
 import io
 import tarfile
+import unicodedata
 from pathlib import Path
 from urllib.parse import quote
 
@@ -92,6 +93,18 @@ def test_any_id_is_found_percent_encoded(tmp_path: Path, item: str) -> None:
     write(tmp_path, f"{file_stem(item)}_3.jpg")
     assert len(names(Pictures([tmp_path], items=[item]), item)) == 1
     assert len(names(Pictures([tmp_path]), item)) == 1
+
+
+@pytest.mark.parametrize("written, asked", [("NFD", "NFC"), ("NFC", "NFD")])
+def test_an_accent_may_be_a_character_of_its_own(tmp_path: Path, written: str, asked: str) -> None:
+    """File systems of macOS take names apart."""
+    item, name = (unicodedata.normalize(form, "café 1") for form in (asked, written))
+    assert item != name
+    write(tmp_path, f"{name}.png", f"{name}_2.png", f"{name}/3.png")
+    tar_of(tmp_path / "t.tar", f"{name}/4.png")
+    expected = [f"{name}.png", f"{name}_2.png", f"{name}/3.png", f"{name}/4.png"]
+    assert names(Pictures([tmp_path], items=[item]), item) == expected
+    assert names(Pictures([tmp_path]), item) == expected[:3]  # whose folder a tar's is, the ids tell
 
 
 def test_an_id_that_looks_encoded_has_not_the_file_of_another(tmp_path: Path) -> None:
