@@ -346,7 +346,7 @@ class Adversarial(BPR):
     def __init__(self, config):
         super().__init__(config)
         self.critic = nn.Linear(config.hidden_size, 1)
-        self.calls = []
+        self.calls, self.losses = [], {"main": [], "critic": []}
 
     def parameter_groups(self, phase):
         critic = list(self.critic.parameters())
@@ -357,9 +357,13 @@ class Adversarial(BPR):
         rows = self.item(batch["positive"])
         if phase == "critic":
             self.calls.append((phase, rows.requires_grad, self.critic.weight.requires_grad))
-            return {"loss": mean_over_ranks(self.critic(rows)[:, 0].square())}
+            loss = mean_over_ranks(self.critic(rows)[:, 0].square())
+            self.losses[phase].append(float(loss.detach()))
+            return {"loss": loss}
         self.calls.append((phase, rows.requires_grad, self.critic.weight.requires_grad))
-        return super().forward(batch) | {"adversary": mean_over_ranks(self.critic(rows)[:, 0])}
+        parts = super().forward(batch)
+        self.losses[phase].append(float(parts["loss"].detach()))
+        return parts | {"adversary": mean_over_ranks(self.critic(rows)[:, 0])}
 
     def on_stage_start(self, stage, epoch, generator):
         self.set_state(f"drawn {stage}", torch.rand(3, generator=generator))
@@ -393,6 +397,8 @@ def test_stages_phases_and_hooks_run_in_turn(tmp_path):
     assert (group["lr"], group["weight_decay"], group["decoupled_weight_decay"]) == (0.02, 0.1, True)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert {"train/loss", "train/critic/loss", "train/adversary"} <= set(lines[0])
+    for key, phase, of_epoch in (("train/loss", "main", batches), ("train/critic/loss", "critic", 2 * batches)):
+        assert lines[0][key] == pytest.approx(np.mean(model.losses[phase][:of_epoch]), rel=1e-5)
 
 
 def test_what_a_hook_made_is_state(tmp_path):

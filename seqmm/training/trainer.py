@@ -11,6 +11,7 @@ import sys
 import time
 import warnings
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
@@ -105,7 +106,7 @@ class Trainer:
         ]
         self._opened = self._interrupted = False
         self._sums: dict[str, Tensor] = {}
-        self._count = 0
+        self._counts: Counter[str] = Counter()
 
     # -- the loop -----------------------------------------------------------------------------------------------------
 
@@ -474,7 +475,7 @@ class Trainer:
         for name, value in losses.items():
             value = value.detach().float()
             self._sums[prefix + name] = self._sums.get(prefix + name, torch.zeros_like(value)) + value
-        self._count += 1
+            self._counts[prefix + name] += 1  # a phase has its own steps
 
     def _check_finite(self) -> None:
         for name, total in self._sums.items():
@@ -486,10 +487,10 @@ class Trainer:
 
     def _log_losses(self, epoch: int, more: dict[str, Any]) -> None:
         self._check_finite()
-        means = {f"train/{name}": float(total) / max(self._count, 1) for name, total in self._sums.items()}
+        means = {f"train/{name}": float(total) / self._counts[name] for name, total in self._sums.items()}
         rate = next(iter(self.optimizers.values())).param_groups[0]["lr"]
         self._log({"epoch": epoch + 1, "step": self.state.step, **means, "learning_rate": rate, **more})
-        self._sums, self._count = {}, 0
+        self._sums, self._counts = {}, Counter()
 
     def _log(self, values: dict[str, Any]) -> None:
         if self.accelerator.is_main_process:

@@ -213,10 +213,31 @@ def test_an_ablation_drops_its_part(options):
     assert parts["loss"] != whole["loss"]
 
 
-@pytest.mark.parametrize("field", ["num_neighbors", "num_discriminated"])
-def test_more_items_than_there_are_is_an_error(field):
+def test_alignment_keeps_its_digits_under_autocast():
+    """Two views that all but agree: the difference of their logits is below what bf16 can tell."""
+    generator = torch.Generator().manual_seed(0)
+    users, items, more = torch.randn(3, 30, 8, generator=generator)
+    gradients = []
+    for enabled in (False, True):
+        rows = users.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            loss = alignment(rows, items, items + 0.01 * more, torch.arange(30), torch.arange(30))
+        loss.mean().backward()
+        gradients.append(rows.grad)
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "field, count, message",
+    [
+        ("num_neighbors", 7, "is 7, but the corpus has 6 items; choose 1 to 6"),
+        ("num_discriminated", 4, "is 4: so many items near in all views .* are taken out of 6; choose 1 to 3"),
+        ("num_discriminated", 0, "is 0: .* choose 1 to 3"),
+    ],
+)
+def test_more_items_than_there_are_is_an_error(field, count, message):
     corpus = train_only_corpus(np.arange(6), np.arange(6), 6, 6, {"image": np.eye(6)})
-    with pytest.raises(ValueError, match=f"model.{field} is 7, but the corpus has 6 items; choose 1 to 6"):
-        DAMRS.for_corpus(DAMRSConfig(**{"num_neighbors": 3, "num_discriminated": 3, field: 7}), corpus)
+    with pytest.raises(ValueError, match=f"model.{field} {message}"):
+        DAMRS.for_corpus(DAMRSConfig(**{"num_neighbors": 3, "num_discriminated": 3, field: count}), corpus)
     with pytest.raises(ValueError, match="k=7 nearest neighbours of 6 rows"):
         denoised_knn_graphs([torch.eye(6)], 7)

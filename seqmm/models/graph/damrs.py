@@ -71,7 +71,12 @@ class DAMRS(ContentGraphRecommender):
     def bind(self, corpus: Corpus) -> Self:
         super().bind(corpus)
         check_count("num_neighbors", self.config.num_neighbors, corpus.num_items)
-        check_count("num_discriminated", self.config.num_discriminated, corpus.num_items)
+        k, most = self.config.num_discriminated, corpus.num_items // 2
+        if not 1 <= k <= most:
+            raise ValueError(
+                f"model.num_discriminated is {k}: so many items near in all views and as many others near in one alone "
+                f"are taken out of {corpus.num_items}; choose 1 to {most}"
+            )
         raw = [self.raw_features(name, CPU) for name in self.modalities]
         train, sizes = corpus.splits["train"], (corpus.num_users, corpus.num_items)
         common = (self.config.num_behavior_neighbors, self.config.min_common_users)
@@ -139,9 +144,11 @@ def confidence(user: Tensor, positive: Tensor, negative: Tensor, views: list[Ten
 def alignment(users: Tensor, items: Tensor, content: Tensor, user: Tensor, item: Tensor) -> Tensor:
     """Mean over ``user [u]`` x ``item [n]`` of the symmetric KL between two Bernoullis, by items and by content."""
     rows = F.embedding(rank_share(user), users)  # [u, d]: the pairs are divided by users
-    by_items, by_content = (rows @ F.normalize(F.embedding(item, x), dim=1).T for x in (items, content))  # [u, n]
-    # KL(p || q) + KL(q || p) = (p - q) (logit p - logit q)
-    return mean_over_ranks((torch.sigmoid(by_items) - torch.sigmoid(by_content)) * (by_items - by_content))
+    with torch.autocast(rows.device.type, enabled=False):  # the better they agree, the more bf16 would lose
+        units = [F.normalize(F.embedding(item, x), dim=1) for x in (items, content)]  # [n, d]
+        by_items, by_content = (rows @ unit.T for unit in units)  # [u, n]
+        # KL(p || q) + KL(q || p) = (p - q) (logit p - logit q)
+        return mean_over_ranks((torch.sigmoid(by_items) - torch.sigmoid(by_content)) * (by_items - by_content))
 
 
 def discrimination(views: list[Tensor], item: Tensor, k: int, temperature: float) -> Tensor:
