@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from seqmm.distributed import gather_rows, mean_over_ranks, rank_share, rows_before, sum_over_ranks
+from seqmm.nn.noise import dropout_rows
 
 PLAIN_ELEMENTS = 1 << 16
 """Up to this many logits (256 kB) one matmul and autograd do; above it streaming is faster, too (measured, d = 64)."""
@@ -60,6 +61,11 @@ def bpr(positive: Tensor, negative: Tensor, gamma: float = 0.0) -> Tensor:
     """
     margin = positive - negative
     return mean_over_ranks(F.softplus(-margin) if gamma == 0 else -torch.log(gamma + torch.sigmoid(margin)))
+
+
+def bpr_of_rows(user: Tensor, positive: Tensor, negative: Tensor, gamma: float = 0.0) -> Tensor:
+    """:func:`bpr` of the dot products of users ``[B, d]`` with observed and sampled items ``[B, d]``."""
+    return bpr((user * positive).sum(-1), (user * negative).sum(-1), gamma)
 
 
 def hinge(positive: Tensor, negative: Tensor, margin: float = 1.0) -> Tensor:
@@ -183,6 +189,35 @@ def info_nce(
         a, b = unit(a), unit(b)
         rows = gather_rows(b) if candidates is None else unit(candidates)
         return mean_over_ranks(log_sum_exp(a, rows, 1 / temperature) - (a * b).sum(-1) / temperature)
+
+
+def info_nce_of_tables(
+    rows: Tensor, a: Tensor, b: Tensor, temperature: float, candidates: Tensor | None = None
+) -> Tensor:
+    """:func:`info_nce` of the same ``rows [B]`` of two tables ``[n, d]``."""
+    return info_nce(F.embedding(rows, a), F.embedding(rows, b), temperature, candidates)
+
+
+def dropout_info_nce(
+    rows: dict[str, Tensor], p: float, temperature: float, row_seed: Tensor, copies: tuple[str, str]
+) -> dict[str, Tensor]:
+    """InfoNCE between two dropouts of the batch's rows; equal rows are each other's negatives, too (PGL, USERec).
+
+    Args:
+        rows: by name, ``[B, d]``.
+        p: share of the entries that a copy lacks.
+        temperature: of the InfoNCE.
+        row_seed: ``[B]``.
+        copies: names of the two draws.
+
+    Returns:
+        ``contrast_<name>`` of each.
+    """
+    losses = {}
+    for name, x in rows.items():
+        first, second = (dropout_rows(x, p, row_seed, f"{name} {copy}") for copy in copies)
+        losses[f"contrast_{name}"] = info_nce(first, second, temperature)
+    return losses
 
 
 def log_sum_exp(

@@ -102,6 +102,7 @@ CASES = {
     "mentor": Case("mentor", _MENTOR, _DENSE),
     "mentor-attention": Case("mentor", _MENTOR | {"item_fusion": "attention"}, _DENSE),
     "mentor-one": Case("mentor", _MENTOR, ("text",), slow=False),
+    "mentor-attention-one": Case("mentor", _MENTOR | {"item_fusion": "attention"}, ("text",), slow=False),
     "mentor-three": Case("mentor", _MENTOR | {"item_fusion": "attention"}, (*_DENSE, "audio"), slow=False),
     "mentor-three-weighted": Case("mentor", _MENTOR, (*_DENSE, "audio"), slow=False),
     "mentor-printed": Case(

@@ -20,6 +20,7 @@ from seqmm.models.graph.base import PairRecommender
 from tests.cases import CASES, SLOW
 from tests.test_contract import _first_batch
 
+# MMSSL's critic phase, which cannot run here, waits as well: for how many items the batch's users have
 WAITS = {
     "hccf": "the distinct users and items of a batch: how many there are must be known",
     "damrs": "the same",

@@ -253,7 +253,17 @@ def check_feature(name: str, made: dict[str, Any], corpus: Corpus) -> None:
 
 
 def fill(config: RecommenderConfig, corpus: Corpus) -> RecommenderConfig:
-    """Writes what a corpus decides into a config, and returns it."""
+    """Writes what a corpus decides into a config, and returns it.
+
+    Raises:
+        ValueError: a feature set has a name that a model's modules cannot have.
+    """
+    for name in corpus.features:
+        if hasattr(nn.ModuleDict(), name):
+            raise ValueError(
+                f"a model cannot read a feature set called {name!r}, which is a name of torch's own (nn.ModuleDict."
+                f"{name}); make it again under another name, such as {name}_vectors"
+            )
     config.num_users, config.num_items = corpus.num_users, corpus.num_items
     config.features = {name: describe(feature) for name, feature in corpus.features.items()}
     config.feature_order = list(corpus.features)

@@ -115,8 +115,8 @@ def test_matches_the_released_code(file, monkeypatch):
             "noise": [golden["loss_infonce_users"], golden["loss_infonce_items"]],
             "align": golden["loss_align_levels"],
         }
-        assert_near(torch.stack(masking), np.array(expected["masking"]), 1e-5)
-        assert_near(torch.stack(perturbation), np.array(expected["noise"]), 1e-5)
+        assert_near(torch.stack(list(masking.values())), np.array(expected["masking"]), 1e-5)
+        assert_near(torch.stack(list(perturbation.values())), np.array(expected["noise"]), 1e-5)
         assert_near(norm, golden["loss_reg_terms"].sum(), 1e-5)
         model.config.graph_perturbation = 0.0  # the noisy views are not the model's own: added here
         parts = model(batch | {"step_seed": torch.tensor(0)})
@@ -216,7 +216,7 @@ def test_masking_sends_its_gradient_through_the_predicted_view_only(model):
     seed = torch.tensor(5)
     losses = model.masking(view, seed)
     weight, bias = model.predictor.weight, model.predictor.bias
-    for loss, table in zip(losses, view, strict=True):
+    for loss, table in zip(losses.values(), view, strict=True):
         predicted = [weight @ row + bias for row in table]
         name = "users" if table is view.users else "items"
         fixed = dropout_table(table.detach(), 0.5, seed, f"mask {name}")
@@ -238,7 +238,7 @@ def test_perturbation_contrasts_every_row_with_all_rows(model, views):
     model.config.perturbation_views = views
     d, tau = model.config.hidden_size, model.config.temperature
     first, second = (View(*(table[:7].detach().requires_grad_() for table in view)) for view in _views(model, 2))
-    for found, a, b in zip(model.perturbation(first, second), first, second, strict=True):
+    for found, a, b in zip(model.perturbation(first, second).values(), first, second, strict=True):
         expected = 0.0
         parts = [slice(None)] if views == "fused" else [slice(m * d, m * d + d) for m in range(len(model.modalities))]
         for part in parts:
@@ -277,16 +277,21 @@ def test_noise_is_added_after_each_hop_in_its_orthant(model):
 def test_attention_is_the_multi_head_attention_of_the_textbook(model):
     """Against torch's own, and with one modality: attention over one token is its value."""
     torch.manual_seed(0)
-    ours, theirs = ItemAttention(16, 4).double(), nn.MultiheadAttention(16, 4, batch_first=True).double()
+    count = len(model.modalities)
+    ours, theirs = ItemAttention(count, 16, 4).double(), nn.MultiheadAttention(16, 4, batch_first=True).double()
+    assert (ours.query is None) == (ours.key is None) == (count == 1)
     with torch.no_grad():
-        theirs.in_proj_weight.copy_(torch.cat([ours.query.weight, ours.key.weight, ours.value.weight]))
-        theirs.in_proj_bias.copy_(torch.cat([ours.query.bias, torch.ones(16), ours.value.bias]))  # keys': no effect
+        theirs.in_proj_bias[16:32] = 1  # of the keys: no effect
+        theirs.in_proj_weight[32:], theirs.in_proj_bias[32:] = ours.value.weight, ours.value.bias
+        if count > 1:  # else whatever they are
+            theirs.in_proj_weight[:32] = torch.cat([ours.query.weight, ours.key.weight])
+            theirs.in_proj_bias[:16] = ours.query.bias
         theirs.out_proj.load_state_dict(ours.output.state_dict())
-        tokens = torch.randn(5, len(model.modalities), 16, dtype=torch.float64)
+        tokens = torch.randn(5, count, 16, dtype=torch.float64)
         expected = ours.norm(tokens + theirs(tokens, tokens, tokens)[0]).mean(1)
         torch.testing.assert_close(ours(tokens), expected)
     with pytest.raises(ValueError, match="multiple of 3 heads"):
-        ItemAttention(16, 3)
+        ItemAttention(3, 16, 3)
 
 
 @pytest.mark.parametrize(

@@ -50,3 +50,11 @@ def test_matches_mmrec(file):
 def test_without_content_it_is_refused():
     with pytest.raises(ValueError, match=r"vbpr needs at least 1 .* --data\.features"):
         VBPR.for_corpus(VBPRConfig(), replace(synthetic_corpus(num_users=30, num_items=20), features={}))
+
+
+@pytest.mark.parametrize("name", ["type", "keys", "training"])
+def test_a_feature_set_named_as_a_part_of_torch_is_refused(name):
+    corpus = synthetic_corpus(20, 15)
+    corpus = replace(corpus, features={name: corpus.features["text_vector"]})
+    with pytest.raises(ValueError, match=f"feature set called '{name}', .* such as {name}_vectors"):
+        VBPR.for_corpus(VBPRConfig(), corpus)

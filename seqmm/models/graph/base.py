@@ -12,7 +12,16 @@ from torch import Tensor, nn
 
 from seqmm.data.collators import PairCollator
 from seqmm.data.corpus import Corpus
-from seqmm.graph import Graph, cooccurrence, knn_graph, mix_graphs, neighbour_softmax, sample_neighbours, softmax_rows
+from seqmm.graph import (
+    Graph,
+    cooccurrence,
+    knn_graph,
+    mix_graphs,
+    neighbour_softmax,
+    propagate_layers,
+    sample_neighbours,
+    softmax_rows,
+)
 from seqmm.models.base import Recommender, RecommenderConfig, Stage
 from seqmm.nn.features import FeatureTable
 from seqmm.random import step_generator
@@ -102,8 +111,8 @@ class GraphRecommender(PairRecommender):
 
     def bind(self, corpus: Corpus) -> Self:
         super().bind(corpus)
-        check_edge_keep(self.config.edge_keep)
         self.interactions = corpus.graph()  # unnormalised: what edges are drawn from
+        check_edge_keep(self.config.edge_keep, self.interactions.num_edges)
         self.graph = self.training_graph = self.interactions.normalised(self.normalisation)
         self._both_ways: tuple[Graph | None, Graph] = (None, self.graph)
         return self
@@ -157,16 +166,13 @@ class ContentConfig(RecommenderConfig):
 
     train_features: bool = False
     """Whether the raw feature tables are parameters that start as the features (MMRec's ``freeze=False``)."""
-    modality_weights: dict[str, float] = field(default_factory=dict)
-    """Name value pairs, where a model mixes modalities by fixed weights (item graphs); {} = equal.
-    MMRec's mm_image_weight 0.1 is: image 0.1 text 0.9."""
 
 
 class ContentRecommender(PairRecommender):
     """Adds item content by modality; ragged sets are read as their means.
 
     Raises:
-        ValueError: for fewer feature sets than :attr:`min_modalities`.
+        ValueError: for fewer feature sets than :attr:`min_modalities`, and for tags.
     """
 
     config_class = ContentConfig
@@ -181,7 +187,12 @@ class ContentRecommender(PairRecommender):
                 f"{config.model_type} needs at least {self.min_modalities} feature set(s) of the items, the corpus was "
                 f"loaded with {len(config.features)}; name them with --data.features"
             )
-        self.mixing_weights()  # names of other modalities are refused, whether or not the model mixes
+        for name, made in config.features.items():
+            if made["kind"] == "tags":
+                raise ValueError(
+                    f"{config.model_type} reads vectors, but feature set {name!r} holds tags, which are ids; leave "
+                    "it out of --data.features, or name a set of vectors instead"
+                )
         trained = config.features if config.train_features and self.reads_content else {}
         self.trained_features = nn.ParameterDict(
             {name: nn.Parameter(torch.empty(config.num_items, made["dim"])) for name, made in trained.items()}
@@ -228,6 +239,49 @@ class ContentRecommender(PairRecommender):
         read = self.modalities if self.reads_content else ()
         return nn.ModuleDict({name: nn.Linear(self.feature_dim(name), width, bias=bias) for name in read})
 
+    def knn(self, name: str, k: int, weight: Literal["binary", "cosine"] = "binary") -> Graph:
+        """The items' k nearest by raw content in one modality, D^-1/2 S D^-1/2 (1/k everywhere if binary).
+
+        Raises:
+            ValueError: unless k, the model's ``num_neighbors``, is 1 to the number of items.
+        """
+        check_count("num_neighbors", k, self.config.num_items)
+        return knn_graph(self.raw_features(name, CPU), k, weight).normalised()
+
+
+class ContentGraphConfig(ContentConfig, GraphConfig):
+    """Of a model that propagates over the user-item graph and reads item content."""
+
+
+class ContentGraphRecommender(ContentRecommender, GraphRecommender):
+    """Both: the user-item graph and item content."""
+
+    config_class = ContentGraphConfig
+    config: ContentGraphConfig
+
+
+class MixingConfig(ContentConfig):
+    """Of a model that mixes what modalities bring by fixed weights."""
+
+    modality_weights: dict[str, float] = field(default_factory=dict)
+    """Name value pairs by which modalities are mixed; {} = equal. MMRec's mm_image_weight 0.1 is: image 0.1 text
+    0.9."""
+
+
+class MixingRecommender(ContentRecommender):
+    """Adds fixed weights of the modalities.
+
+    Raises:
+        ValueError: if ``modality_weights`` names other modalities than the corpus has.
+    """
+
+    config_class = MixingConfig
+    config: MixingConfig
+
+    def __init__(self, config: MixingConfig):
+        super().__init__(config)
+        self.mixing_weights()  # wrong names are refused at once
+
     def mixing_weights(self) -> list[float]:
         """``modality_weights`` in the order of :attr:`modalities`; equal if none are given.
 
@@ -244,24 +298,43 @@ class ContentRecommender(PairRecommender):
             )
         return [given[name] for name in self.modalities]
 
-    def knn(self, name: str, k: int, weight: Literal["binary", "cosine"] = "binary") -> Graph:
-        """The items' k nearest by raw content in one modality, D^-1/2 S D^-1/2 (1/k everywhere if binary)."""
-        return knn_graph(self.raw_features(name, CPU), k, weight).normalised()
-
     def frozen_item_graph(self, k: int) -> Graph:
         """FREEDOM's item graph ``[I, I]``: binary kNN graphs of all modalities, mixed by ``modality_weights``."""
         return mix_graphs([self.knn(name, k) for name in self.modalities], self.mixing_weights())
 
 
-class ContentGraphConfig(ContentConfig, GraphConfig):
-    """Of a model that propagates over the user-item graph and reads item content."""
+class ItemGraphConfig(MixingConfig, ContentGraphConfig):
+    """Of a model that also propagates over FREEDOM's item graph."""
+
+    num_item_layers: int = 1
+    """Item-item propagation steps (released codes); 0 = no item graph."""
+    num_neighbors: int = 10
+    """k of the item-item graphs (released codes)."""
 
 
-class ContentGraphRecommender(ContentRecommender, GraphRecommender):
-    """Both: the user-item graph and item content."""
+class ItemGraphRecommender(MixingRecommender, ContentGraphRecommender):
+    """Adds FREEDOM's item-item graph ``[I, I]``, built once from raw content."""
 
-    config_class = ContentGraphConfig
-    config: ContentGraphConfig
+    config_class = ItemGraphConfig
+    config: ItemGraphConfig
+
+    def __init__(self, config: ItemGraphConfig):
+        super().__init__(config)
+        check_least(0, num_item_layers=config.num_item_layers)
+        if config.num_item_layers == 0:
+            check_idle("num_item_layers 0 builds no item graph", modality_weights=(config.modality_weights, {}))
+
+    def bind(self, corpus: Corpus) -> Self:
+        super().bind(corpus)
+        built = self.modalities and self.config.num_item_layers
+        self.item_graph = self.frozen_item_graph(self.config.num_neighbors) if built else None
+        return self
+
+    def with_similar(self, items: Tensor, sent: Tensor) -> Tensor:
+        """``items [I, D]``, plus what ``sent [I, D]`` becomes over the item graph if there is one."""
+        if self.item_graph is None:
+            return items
+        return items + propagate_layers(self.item_graph, sent, self.config.num_item_layers, "last")
 
 
 class UserGraphConfig(ContentGraphConfig):
@@ -283,6 +356,10 @@ class UserGraphRecommender(ContentGraphRecommender):
 
     config_class = UserGraphConfig
     config: UserGraphConfig
+
+    def __init__(self, config: UserGraphConfig):
+        super().__init__(config)
+        check_least(1, num_user_neighbors=config.num_user_neighbors)
 
     def bind(self, corpus: Corpus) -> Self:
         super().bind(corpus)
@@ -306,18 +383,56 @@ class UserGraphRecommender(ContentGraphRecommender):
             self.training_user_graph = neighbour_softmax(self.shared_items, tensor.cpu())
 
 
-def check_count(field: str, count: int, num_items: int) -> None:
-    """Raises ValueError unless ``count``, the value of a model's ``field``, is 1 to the number of items."""
+def check_count(field: str, count: int, num_items: int, kind: str = "items") -> None:
+    """Raises ValueError unless ``count``, the value of a model's ``field``, is 1 to the number of items (or users)."""
     if not 1 <= count <= num_items:
-        raise ValueError(f"model.{field} is {count}, but the corpus has {num_items} items; choose 1 to {num_items}")
+        raise ValueError(f"model.{field} is {count}, but the corpus has {num_items} {kind}; choose 1 to {num_items}")
 
 
-def check_edge_keep(share: float) -> None:
-    """Raises ValueError unless ``share`` is above 0 and at most 1."""
+def check_edge_keep(share: float, num_edges: int) -> None:
+    """Raises ValueError unless ``share`` is above 0 and at most 1, and at least one of the edges."""
     if not 0 < share <= 1:
         raise ValueError(
             f"model.edge_keep is {share}, a share of the edges; choose above 0 and at most 1 (all of them)"
         )
+    if int(share * num_edges) == 0:
+        raise ValueError(
+            f"model.edge_keep is {share}, which keeps none of the {num_edges} edges; choose a larger share"
+        )
+
+
+def check_share(*, whole: bool = False, **shares: float) -> None:
+    """Raises ValueError unless the options, given by name, are at least 0 and below 1 (or at most 1, if ``whole``)."""
+    for option, share in shares.items():
+        if not (0 <= share <= 1 if whole else 0 <= share < 1):
+            most = "at most 1" if whole else "below 1"
+            raise ValueError(f"model.{option} is {share}, a share; choose at least 0 and {most}")
+
+
+def check_least(least: int, **counts: int) -> None:
+    """Raises ValueError unless the options, given by name, are at least ``least``."""
+    for option, count in counts.items():
+        if count < least:
+            raise ValueError(f"model.{option} is {count}; choose {least} or more")
+
+
+def check_positive(**values: float) -> None:
+    """Raises ValueError unless the options, given by name, are above 0."""
+    for option, value in values.items():
+        if not value > 0:
+            raise ValueError(f"model.{option} is {value}; choose a number above 0")
+
+
+def check_idle(because: str, **options: tuple[Any, Any]) -> None:
+    """Raises ValueError if an option is set although it does nothing ``because`` of another one.
+
+    Args:
+        because: the other option and what it does.
+        options: by name, the value and that of a config where it is not set.
+    """
+    for option, (value, unset) in options.items():
+        if value != unset:
+            raise ValueError(f"model.{option} is {value}, but does nothing: {because}; leave {option} out")
 
 
 def initialise_with(module: nn.Module, table: Initialiser | None = None, linear: Initialiser | None = None) -> None:

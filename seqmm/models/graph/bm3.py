@@ -14,14 +14,15 @@ Each modality adds its two terms; without content the graph reconstruction is wh
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqmm.graph import propagate_layers
-from seqmm.losses import cosine_loss
-from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender
+from seqmm.losses import Terms, cosine_loss, weighted_sum
+from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender, check_least, check_share
 from seqmm.nn.noise import dropout_rows
 from seqmm.random import torch_hash
 
@@ -51,6 +52,8 @@ class BM3(ContentGraphRecommender):
 
     def __init__(self, config: BM3Config):
         super().__init__(config)
+        check_least(1, num_layers=config.num_layers)  # without a step an item would be its embedding twice
+        check_share(dropout=config.dropout)
         self.make_ids()
         self.predict = nn.Linear(config.hidden_size, config.hidden_size)
         self.project = self.linear_maps(config.hidden_size)
@@ -81,16 +84,20 @@ class BM3(ContentGraphRecommender):
             return dropout_rows(rows.detach(), self.config.dropout, seed, stream)
 
         item_target = target(item, batch["positive"], "item")
-        losses = {
-            "user": cosine_loss(self.predict(user), item_target),
-            "item": cosine_loss(self.predict(item), target(user, batch["user"], "user")),
-            "norm": (users.norm() + items.norm()) / self.config.num_items,
-        }
-        loss = losses["user"] + losses["item"] + self.config.regularization * losses["norm"]
-        for name in self.project:
+
+        def by_content(name: str) -> dict[str, Tensor]:
             content = self.project[name](F.embedding(batch["positive"], self.features(name)))  # [B, d]
-            predicted = self.predict(content)
-            losses[f"align_{name}"] = cosine_loss(predicted, item_target)
-            losses[f"mask_{name}"] = cosine_loss(predicted, target(content, batch["positive"], f"content {name}"))
-            loss = loss + self.config.modal_weight * (losses[f"align_{name}"] + losses[f"mask_{name}"])
-        return {"loss": loss, **losses}
+            predicted, masked = self.predict(content), target(content, batch["positive"], f"content {name}")
+            return {
+                f"align_{name}": cosine_loss(predicted, item_target),
+                f"mask_{name}": cosine_loss(predicted, masked),
+            }
+
+        terms: Terms = {
+            "user": (1.0, lambda: cosine_loss(self.predict(user), item_target)),
+            "item": (1.0, lambda: cosine_loss(self.predict(item), target(user, batch["user"], "user"))),
+            "norm": (self.config.regularization, lambda: (users.norm() + items.norm()) / self.config.num_items),
+        }
+        return weighted_sum(
+            terms | {name: (self.config.modal_weight, partial(by_content, name)) for name in self.project}
+        )

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from seqmm.losses import bpr, embedding_norm
+from seqmm.losses import bpr_of_rows, embedding_norm, weighted_sum
 from seqmm.models.base import RecommenderConfig
 from seqmm.models.graph.base import PairRecommender
 
@@ -39,7 +39,10 @@ class BPR(PairRecommender):
         return self.user.weight, self.item.weight
 
     def forward(self, batch: Mapping[str, Tensor], phase: str = "main") -> dict[str, Tensor]:
-        user, positive, negative = self.rows(batch, *self.encode())  # [B, d]
-        ranking = bpr((user * positive).sum(-1), (user * negative).sum(-1), gamma=1e-10)
-        norm = embedding_norm(user, positive, negative)
-        return {"loss": ranking + self.config.regularization * norm, "bpr": ranking, "norm": norm}
+        rows = self.rows(batch, *self.encode())  # [B, d] each
+        return weighted_sum(
+            {
+                "bpr": (1.0, lambda: bpr_of_rows(*rows, gamma=1e-10)),
+                "norm": (self.config.regularization, lambda: embedding_norm(*rows)),
+            }
+        )

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from seqmm.data.corpus import Corpus
 from seqmm.graph import propagate_layers
 from seqmm.losses import cosine_loss
-from seqmm.models.graph.base import GraphConfig, GraphRecommender, initialise_with
+from seqmm.models.graph.base import GraphConfig, GraphRecommender, check_idle, check_least, check_share, initialise_with
 
 
 class BUIRConfig(GraphConfig):
@@ -48,6 +48,10 @@ class BUIR(GraphRecommender):
 
     def __init__(self, config: BUIRConfig):
         super().__init__(config)
+        check_least(0, num_layers=config.num_layers)
+        check_share(whole=True, momentum=config.momentum, edge_dropout=config.edge_dropout)
+        if not config.neighbors:
+            check_idle("neighbors False looks rows up, over no graph", edge_keep=(config.edge_keep, 1.0))
         self.make_ids()
         self.target_user = nn.Embedding(config.num_users, config.hidden_size)
         self.target_item = nn.Embedding(config.num_items, config.hidden_size)

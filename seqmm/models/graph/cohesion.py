@@ -20,20 +20,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqmm.data.corpus import Corpus
 from seqmm.graph import propagate, propagate_layers
-from seqmm.losses import bpr
-from seqmm.models.graph.base import UserGraphConfig, UserGraphRecommender
+from seqmm.losses import bpr, weighted_sum
+from seqmm.models.graph.base import (
+    ItemGraphConfig,
+    ItemGraphRecommender,
+    UserGraphConfig,
+    UserGraphRecommender,
+    check_least,
+)
 from seqmm.nn.modality import PreferenceEncoder
 
 
-class COHESIONConfig(UserGraphConfig):
+class COHESIONConfig(ItemGraphConfig, UserGraphConfig):
     """The authors' grid: 1 to 4 layers, lambda and learning rate 0.1 to 1e-4, all edges."""
 
     model_type = "cohesion"
@@ -42,15 +47,11 @@ class COHESIONConfig(UserGraphConfig):
     """Width of the projectors' hidden layer (released code)."""
     num_layers: int = 1
     """User-item propagation steps (L)."""
-    num_item_layers: int = 1
-    """Item-item propagation steps (released code)."""
-    num_neighbors: int = 10
-    """k of the item-item graphs (released code)."""
     regularization: float = 1e-3
     """Weight of the mean squares of the preferences (lambda)."""
 
 
-class COHESION(UserGraphRecommender):
+class COHESION(ItemGraphRecommender, UserGraphRecommender):
     config_class = COHESIONConfig
     config: COHESIONConfig
     table_init = staticmethod(nn.init.xavier_normal_)
@@ -58,6 +59,8 @@ class COHESION(UserGraphRecommender):
 
     def __init__(self, config: COHESIONConfig):
         super().__init__(config)
+        check_least(0, num_layers=config.num_layers)
+        check_least(1, inner_size=config.inner_size)
         users, sizes = config.num_users, (config.inner_size, config.hidden_size)
         self.item = nn.Embedding(config.num_items, config.hidden_size)
         self.identity = PreferenceEncoder(users, config.hidden_size, *sizes)
@@ -65,11 +68,6 @@ class COHESION(UserGraphRecommender):
             {name: PreferenceEncoder(users, self.feature_dim(name), *sizes) for name in self.modalities}
         )
         self.post_init()
-
-    def bind(self, corpus: Corpus) -> Self:
-        super().bind(corpus)
-        self.item_graph = self.frozen_item_graph(self.config.num_neighbors)
-        return self
 
     def convolve(self, encoder: PreferenceEncoder, content: Tensor) -> Tensor:
         """Early fusion of the id with ``[I, dim]`` content, then composite graph convolution: ``[U + I, d]``."""
@@ -88,14 +86,20 @@ class COHESION(UserGraphRecommender):
 
     def encode(self) -> tuple[Tensor, Tensor]:
         users, items = self.split(torch.cat(self.branches(), dim=1))  # [U, (1 + M) d], [I, (1 + M) d]
-        similar = propagate_layers(self.item_graph, items, self.config.num_item_layers, "last")
-        return users + propagate(self.current_user_graph(), users), items + similar
+        return users + propagate(self.current_user_graph(), users), self.with_similar(items, items)
 
     def forward(self, batch: Mapping[str, Tensor], phase: str = "main") -> dict[str, Tensor]:
         user, *items = self.rows(batch, *self.encode())  # [B, (1 + M) d]
         blocks = (len(self.modalities) + 1, -1)
         positive, negative = ((user * item).unflatten(1, blocks).sum(2) for item in items)  # [B, 1 + M]
         weight = 1 - (positive - negative).detach().softmax(1)
-        ranking = bpr((weight * positive).sum(1), (weight * negative).sum(1)) / math.log(2)
-        penalty = torch.stack([encoder.penalty(batch["user"]) for encoder in self.content.values()]).sum()
-        return {"loss": ranking + self.config.regularization * penalty, "bpr": ranking, "penalty": penalty}
+        scores = (weight * positive).sum(1), (weight * negative).sum(1)
+        return weighted_sum(
+            {
+                "bpr": (1.0, lambda: bpr(*scores) / math.log(2)),
+                "penalty": (self.config.regularization, lambda: self.penalty(batch["user"])),
+            }
+        )
+
+    def penalty(self, user: Tensor) -> Tensor:
+        return torch.stack([encoder.penalty(user) for encoder in self.content.values()]).sum()

@@ -28,7 +28,16 @@ from torch import Tensor, nn
 from seqmm.data.corpus import Corpus
 from seqmm.graph import Graph, cooccurrence, propagate_layers
 from seqmm.losses import bpr, cross_entropy, half_squares, hinge, info_nce, jensen_shannon, squared_error, weighted_sum
-from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender
+from seqmm.models.graph.base import (
+    ContentGraphConfig,
+    ContentGraphRecommender,
+    MixingConfig,
+    MixingRecommender,
+    check_idle,
+    check_least,
+    check_positive,
+    check_share,
+)
 from seqmm.nn.modality import ModalAttention
 from seqmm.nn.noise import dropout_rows, moved, noisy_rows
 from seqmm.random import step_generator
@@ -37,7 +46,7 @@ LOSSES = {"mse": squared_error, "ce": cross_entropy, "bpr": bpr, "hinge": hinge}
 ESTIMATORS = {"info_nce": info_nce, "js": jensen_shannon}
 
 
-class CompositeConfig(ContentGraphConfig):
+class CompositeConfig(MixingConfig, ContentGraphConfig):
     """Each field is an axis of the taxonomy; recipes/configs/composite/ has a grid."""
 
     model_type = "composite"
@@ -78,7 +87,7 @@ class CompositeConfig(ContentGraphConfig):
     """Weight of half the squares of the batch's final vectors."""
 
 
-class Composite(ContentGraphRecommender):
+class Composite(MixingRecommender, ContentGraphRecommender):
     config_class = CompositeConfig
     config: CompositeConfig
     min_modalities: ClassVar[int] = 0
@@ -93,6 +102,16 @@ class Composite(ContentGraphRecommender):
             )
         if config.encoder == "mf" and config.auxiliary in ("node_drop", "edge_drop", "graph_noise"):
             raise ValueError(f"auxiliary {config.auxiliary!r} perturbs a graph; encoder mf has none")
+        check_least(0, num_layers=config.num_layers, user_layers=config.user_layers, item_layers=config.item_layers)
+        check_least(1, num_neighbors=config.num_neighbors)
+        check_positive(temperature=config.temperature)
+        if config.auxiliary in ("dropout", "node_drop", "edge_drop"):
+            check_share(strength=config.strength)
+        mixed = (config.modality_weights, {})
+        if config.encoder == "mf":
+            check_idle("encoder mf has no graphs", edge_keep=(config.edge_keep, 1.0), modality_weights=mixed)
+        if config.item_layers == 0:
+            check_idle("item_layers 0 builds no item graph", modality_weights=mixed)
         width, late = config.hidden_size, config.timing == "late"
         fused = width * (sources if config.strategy == "concat" else 1)
         self.user = nn.ParameterList(
@@ -116,7 +135,7 @@ class Composite(ContentGraphRecommender):
         graph = config.encoder == "graph"
         self.item_graph = self.user_graph = None
         if graph and config.item_layers and self.modalities:
-            self.item_graph = self.frozen_item_graph(min(config.num_neighbors, corpus.num_items))
+            self.item_graph = self.frozen_item_graph(config.num_neighbors)
         if graph and config.user_layers:
             shared = cooccurrence(train.user, train.item, (corpus.num_users, corpus.num_items), config.num_neighbors)
             self.user_graph = shared.normalised("rw")

@@ -25,7 +25,15 @@ from seqmm.data.corpus import Corpus
 from seqmm.distributed import mean_over_ranks, rank_share, unique_over_ranks
 from seqmm.graph import BLOCK_ELEMENTS, behaviour_graph, denoised_knn_graphs, propagate_layers
 from seqmm.losses import log_sum_exp, weighted_sum
-from seqmm.models.graph.base import CPU, ContentGraphConfig, ContentGraphRecommender, check_count
+from seqmm.models.graph.base import (
+    CPU,
+    ContentGraphConfig,
+    ContentGraphRecommender,
+    check_count,
+    check_idle,
+    check_least,
+    check_positive,
+)
 
 
 class DAMRSConfig(ContentGraphConfig):
@@ -61,6 +69,11 @@ class DAMRS(ContentGraphRecommender):
 
     def __init__(self, config: DAMRSConfig):
         super().__init__(config)
+        check_least(0, num_layers=config.num_layers)
+        check_least(1, num_item_layers=config.num_item_layers)  # without a step an item would be its embedding twice
+        check_least(1, num_behavior_neighbors=config.num_behavior_neighbors, min_common_users=config.min_common_users)
+        check_positive(temperature=config.temperature)
+        check_idle("content only builds graphs here", train_features=(config.train_features, False))
         self.make_ids()
         self.post_init()
 

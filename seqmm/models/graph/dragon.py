@@ -10,37 +10,24 @@ Differences: as DualGNN's from the code it descends from (scoring, neighbour lis
 
 from __future__ import annotations
 
-from typing import Self
-
 import torch
 from torch import Tensor
 
-from seqmm.data.corpus import Corpus
-from seqmm.graph import propagate, propagate_layers
+from seqmm.graph import propagate
+from seqmm.models.graph.base import ItemGraphConfig, ItemGraphRecommender
 from seqmm.models.graph.dualgnn import DualGNN, DualGNNConfig
 
 
-class DRAGONConfig(DualGNNConfig):
+class DRAGONConfig(ItemGraphConfig, DualGNNConfig):
     """MMRec's yaml; lambda 1e-3 on Baby and Sports, 0.1 on Clothing; learning rate 1e-4."""
 
     model_type = "dragon"
 
-    num_item_layers: int = 1
-    """Item-item propagation steps."""
-    num_neighbors: int = 10
-    """k of the item-item graphs."""
 
-
-class DRAGON(DualGNN):
+class DRAGON(ItemGraphRecommender, DualGNN):
     config_class = DRAGONConfig
     config: DRAGONConfig
 
-    def bind(self, corpus: Corpus) -> Self:
-        super().bind(corpus)
-        self.item_graph = self.frozen_item_graph(self.config.num_neighbors)
-        return self
-
     def encode(self) -> tuple[Tensor, Tensor]:
         users, items = (torch.cat(parts, dim=1) for parts in self.branches())  # [U, M d], [I, M d]
-        similar = propagate_layers(self.item_graph, items, self.config.num_item_layers, "last")
-        return users + propagate(self.current_user_graph(), users), items + similar
+        return users + propagate(self.current_user_graph(), users), self.with_similar(items, items)

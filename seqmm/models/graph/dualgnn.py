@@ -24,8 +24,8 @@ import torch
 from torch import Tensor, nn
 
 from seqmm.graph import propagate, propagate_layers
-from seqmm.losses import bpr
-from seqmm.models.graph.base import UserGraphConfig, UserGraphRecommender, initialise_with
+from seqmm.losses import bpr_of_rows, weighted_sum
+from seqmm.models.graph.base import UserGraphConfig, UserGraphRecommender, check_least, initialise_with
 from seqmm.nn.modality import PreferenceEncoder
 
 
@@ -49,6 +49,8 @@ class DualGNN(UserGraphRecommender):
 
     def __init__(self, config: DualGNNConfig):
         super().__init__(config)
+        check_least(0, num_layers=config.num_layers)
+        check_least(1, inner_size=config.inner_size)
         sizes = config.inner_size, config.hidden_size
         self.encoders = nn.ModuleDict(
             {name: PreferenceEncoder(config.num_users, self.feature_dim(name), *sizes) for name in self.modalities}
@@ -78,9 +80,16 @@ class DualGNN(UserGraphRecommender):
         return users + propagate(self.current_user_graph(), users), items
 
     def forward(self, batch: Mapping[str, Tensor], phase: str = "main") -> dict[str, Tensor]:
-        user, positive, negative = self.rows(batch, *self.encode())  # [B, d]
-        ranking = bpr((user * positive).sum(-1), (user * negative).sum(-1)) / math.log(2)
+        rows = self.rows(batch, *self.encode())  # [B, d] each
+        return weighted_sum(
+            {
+                "bpr": (1.0, lambda: bpr_of_rows(*rows) / math.log(2)),
+                "penalty": (self.config.regularization, lambda: self.penalty(batch["user"])),
+            }
+        )
+
+    def penalty(self, user: Tensor) -> Tensor:
         penalty = self.weight.weight.square().mean()
         for encoder in self.encoders.values():
-            penalty = penalty + encoder.penalty(batch["user"])
-        return {"loss": ranking + self.config.regularization * penalty, "bpr": ranking, "penalty": penalty}
+            penalty = penalty + encoder.penalty(user)
+        return penalty

@@ -14,27 +14,25 @@ model is LightGCN with pruned edges.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Self
+from functools import partial
+from typing import ClassVar
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from seqmm.data.corpus import Corpus
 from seqmm.graph import propagate_layers
-from seqmm.losses import bpr
-from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender
+from seqmm.losses import Terms, bpr_of_rows, weighted_sum
+from seqmm.models.graph.base import ItemGraphConfig, ItemGraphRecommender, check_least
 
 
-class FREEDOMConfig(ContentGraphConfig):
+class FREEDOMConfig(ItemGraphConfig):
     """MMRec's yaml; its grid: edge_keep 0.2, 0.1; modal_weight 0, 1e-5, 1e-4, 1e-3."""
 
     model_type = "freedom"
 
     num_layers: int = 2
     """User-item propagation steps."""
-    num_item_layers: int = 1
-    """Item-item propagation steps."""
-    num_neighbors: int = 10
-    """k of the item-item graphs."""
     modal_weight: float = 1e-3
     """Weight of the modalities' BPR (lambda)."""
     edge_keep: float = 0.2
@@ -43,13 +41,14 @@ class FREEDOMConfig(ContentGraphConfig):
     """Whether the raw feature tables are parameters that start as the features (released code)."""
 
 
-class FREEDOM(ContentGraphRecommender):
+class FREEDOM(ItemGraphRecommender):
     config_class = FREEDOMConfig
     config: FREEDOMConfig
     min_modalities: ClassVar[int] = 0
 
     def __init__(self, config: FREEDOMConfig):
         super().__init__(config)
+        check_least(0, num_layers=config.num_layers)
         self.make_ids()
         self.project = self.linear_maps(config.hidden_size, bias=False)
         self.post_init()
@@ -58,28 +57,20 @@ class FREEDOM(ContentGraphRecommender):
     def reads_content(self) -> bool:
         return self.config.modal_weight != 0
 
-    def bind(self, corpus: Corpus) -> Self:
-        super().bind(corpus)
-        self.item_graph = self.frozen_item_graph(self.config.num_neighbors) if self.modalities else None
-        return self
-
     def encode(self) -> tuple[Tensor, Tensor]:
         layer0 = self.ids()  # [U + I, d]
         users, items = self.split(propagate_layers(self.current_graph(), layer0, self.config.num_layers))
-        if self.item_graph is None:
-            return users, items
-        return users, items + propagate_layers(
-            self.item_graph, self.item.weight, self.config.num_item_layers, combine="last"
-        )
+        return users, self.with_similar(items, self.item.weight)
 
     def forward(self, batch: Mapping[str, Tensor], phase: str = "main") -> dict[str, Tensor]:
         users, items = self.encode()
-        user, positive, negative = self.rows(batch, users, items)  # [B, d]
-        losses = {"bpr": bpr((user * positive).sum(-1), (user * negative).sum(-1))}
-        loss = losses["bpr"]
+        rows = self.rows(batch, users, items)  # [B, d] each
+        terms: Terms = {"bpr": (1.0, lambda: bpr_of_rows(*rows))}
         for name in self.project:
-            _, positive, negative = self.rows(batch, users, self.features(name))  # [B, dim]: only these are projected
-            positive, negative = self.project[name](positive), self.project[name](negative)
-            losses[f"bpr_{name}"] = bpr((user * positive).sum(-1), (user * negative).sum(-1))
-            loss = loss + self.config.modal_weight * losses[f"bpr_{name}"]
-        return {"loss": loss, **losses}
+            terms[f"bpr_{name}"] = self.config.modal_weight, partial(self.bpr_by_content, batch, name, rows[0])
+        return weighted_sum(terms)
+
+    def bpr_by_content(self, batch: Mapping[str, Tensor], name: str, user: Tensor) -> Tensor:
+        """BPR of users ``[B, d]`` against one modality's projection; only the batch's content is projected."""
+        items = F.embedding(torch.cat([batch["positive"], batch["negative"]]), self.features(name))  # [2 B, dim]
+        return bpr_of_rows(user, *(self.project[name](part) for part in items.chunk(2)))

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 from seqmm.data.corpus import Corpus
 from seqmm.graph import Graph, edge_products, propagate, propagate_layers, softmax_rows
-from seqmm.losses import bpr, half_squares
-from seqmm.models.graph.base import ContentConfig, ContentRecommender
+from seqmm.losses import bpr_of_rows, half_squares, weighted_sum
+from seqmm.models.graph.base import ContentConfig, ContentRecommender, check_least
 
 
 class GRCNConfig(ContentConfig):
@@ -48,6 +48,8 @@ class GRCN(ContentRecommender):
 
     def __init__(self, config: GRCNConfig):
         super().__init__(config)
+        check_least(1, num_layers=config.num_layers)  # without a step nothing trains the confidences
+        check_least(0, num_routing=config.num_routing)
         d, names = config.hidden_size, self.modalities
         self.make_ids()
         self.preference = nn.ParameterDict({name: torch.empty(config.num_users, d) for name in names})
@@ -87,12 +89,18 @@ class GRCN(ContentRecommender):
         return self.split(torch.cat([ids, *content], 1))  # [n, (1 + M) d]
 
     def forward(self, batch: Mapping[str, Tensor], phase: str = "main") -> dict[str, Tensor]:
-        user, positive, negative = self.rows(batch, *self.encode())  # [B, (1 + M) d]
-        ranking = bpr((user * positive).sum(-1), (user * negative).sum(-1))
+        rows = self.rows(batch, *self.encode())  # [B, (1 + M) d] each
+        return weighted_sum(
+            {
+                "bpr": (1.0, lambda: bpr_of_rows(*rows)),
+                "norm": (self.config.regularization, lambda: self.norm(batch)),
+            }
+        )
+
+    def norm(self, batch: Mapping[str, Tensor]) -> Tensor:
         user, positive, negative = self.rows(batch, self.user.weight, self.item.weight)  # [B, d]
         norm = half_squares(user, user, positive, negative)  # the user counts once for each of its two items
         for table in self.preference.values():
             preference = F.embedding(batch["user"], table)
             norm = norm + half_squares(preference, preference)
-        norm = norm / self.config.hidden_size
-        return {"loss": ranking + self.config.regularization * norm, "bpr": ranking, "norm": norm}
+        return norm / self.config.hidden_size

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from seqmm.distributed import unique_over_ranks
 from seqmm.graph import propagate
-from seqmm.losses import bpr, info_nce, weighted_sum
-from seqmm.models.graph.base import GraphConfig, GraphRecommender
+from seqmm.losses import bpr_of_rows, info_nce, weighted_sum
+from seqmm.models.graph.base import GraphConfig, GraphRecommender, check_least, check_positive, check_share
 from seqmm.nn.noise import dropout_table
 from seqmm.random import step_generator
 
@@ -55,6 +55,9 @@ class HCCF(GraphRecommender):
 
     def __init__(self, config: HCCFConfig):
         super().__init__(config)
+        check_least(1, num_layers=config.num_layers, num_hyperedges=config.num_hyperedges)
+        check_share(dropout=config.dropout)
+        check_positive(temperature=config.temperature)
         self.make_ids()
         self.user_hyperedges = nn.Linear(config.hidden_size, config.num_hyperedges, bias=False)
         self.item_hyperedges = nn.Linear(config.hidden_size, config.num_hyperedges, bias=False)
@@ -94,10 +97,10 @@ class HCCF(GraphRecommender):
 
     def forward(self, batch: Mapping[str, Tensor], phase: str = "main") -> dict[str, Tensor]:
         nodes, views = self.views(batch["step_seed"] if self.training else None)
-        user, positive, negative = self.rows(batch, *self.split(nodes))  # [B, d]
+        rows = self.rows(batch, *self.split(nodes))  # [B, d] each
         return weighted_sum(
             {
-                "bpr": (1.0, lambda: bpr((user * positive).sum(-1), (user * negative).sum(-1))),
+                "bpr": (1.0, lambda: bpr_of_rows(*rows)),
                 "contrast": (self.config.contrast_weight, lambda: self.contrast(batch, views)),
                 "norm": (self.config.regularization, self.norm),
             }

@@ -37,14 +37,22 @@ from torch import Tensor, nn
 from seqmm.data.corpus import Corpus
 from seqmm.distributed import gather_rows
 from seqmm.graph import BLOCK_ELEMENTS, Graph, knn_graph, mix_graphs, propagate, propagate_layers
-from seqmm.losses import Terms, info_nce, weighted_sum
-from seqmm.models.graph.base import CPU, ContentConfig, ContentRecommender, check_edge_keep
+from seqmm.losses import Terms, info_nce, info_nce_of_tables, weighted_sum
+from seqmm.models.graph.base import (
+    CPU,
+    MixingConfig,
+    MixingRecommender,
+    check_count,
+    check_edge_keep,
+    check_least,
+    check_positive,
+)
 from seqmm.nn.features import Constant
 from seqmm.nn.positions import index_codes
 from seqmm.random import step_generator
 
 
-class IDFREEConfig(ContentConfig):
+class IDFREEConfig(MixingConfig):
     """The paper's settings for Baby; Sports: 4 layers, 5 neighbours; Clothing: 3 layers, 5 neighbours."""
 
     model_type = "idfree"
@@ -87,12 +95,14 @@ class SimilarityWeight(nn.Module):
         return torch.sigmoid(total / len(self.pairs))
 
 
-class IDFREE(ContentRecommender):
+class IDFREE(MixingRecommender):
     config_class = IDFREEConfig
     config: IDFREEConfig
 
     def __init__(self, config: IDFREEConfig):
         super().__init__(config)
+        check_least(1, num_layers=config.num_layers)  # without a step nothing trains the similarities
+        check_positive(temperature=config.temperature)
         d = config.hidden_size
         self.project = self.linear_maps(d)
         self.norm = nn.ModuleDict({name: nn.LayerNorm(d) for name in self.modalities})
@@ -104,7 +114,8 @@ class IDFREE(ContentRecommender):
     def bind(self, corpus: Corpus) -> Self:
         super().bind(corpus)
         c = self.config
-        check_edge_keep(c.edge_keep)
+        check_count("num_neighbors", c.num_neighbors, corpus.num_items)
+        check_count("num_neighbors", c.num_neighbors, corpus.num_users, "users")
         self.history_mean = corpus.interaction_matrix().normalised("rw")  # [U, I]
         self.observed = corpus.graph().directed()  # [N, N]
         items = {name: self.raw_features(name, CPU) for name in self.modalities}
@@ -112,6 +123,7 @@ class IDFREE(ContentRecommender):
         nearest_items = [knn_graph(x, c.num_neighbors, "cosine") for x in items.values()]
         ones = [1.0] * len(items)
         self.augmented, self.ends = self.augment(mix_graphs(nearest_users, ones), mix_graphs(nearest_items, ones))
+        check_edge_keep(c.edge_keep, self.augmented.num_edges)
         sizes = ((c.num_users, "users"), (c.num_items, "items"))
         self.codes = Constant(torch.cat([index_codes(n, c.hidden_size, c.pe, stream) for n, stream in sizes]))  # [N, d]
         return self
@@ -188,5 +200,4 @@ class IDFREE(ContentRecommender):
     def contrast(self, batch: Mapping[str, Tensor], a: Tensor, b: Tensor) -> Tensor:
         """InfoNCE between two views ``[N, d]`` of the batch's users, and of its positives."""
         nodes = (batch["user"], batch["positive"] + self.config.num_users)
-        terms = [info_nce(F.embedding(row, a), F.embedding(row, b), self.config.temperature) for row in nodes]
-        return torch.stack(terms).sum()
+        return torch.stack([info_nce_of_tables(rows, a, b, self.config.temperature) for rows in nodes]).sum()

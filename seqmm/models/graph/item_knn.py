@@ -17,7 +17,7 @@ from torch import Tensor
 from seqmm.data.corpus import Corpus
 from seqmm.graph import cooccurrence
 from seqmm.models.base import RecommenderConfig
-from seqmm.models.graph.base import CountingRecommender
+from seqmm.models.graph.base import CountingRecommender, check_least
 
 
 class ItemKNNConfig(RecommenderConfig):
@@ -39,6 +39,11 @@ class ItemKNN(CountingRecommender):
     config_class = ItemKNNConfig
     config: ItemKNNConfig
     dot_product: ClassVar[bool] = False
+
+    def __init__(self, config: ItemKNNConfig):
+        super().__init__(config)
+        check_least(1, num_neighbors=config.num_neighbors)
+        check_least(0, recent=config.recent)
 
     def bind(self, corpus: Corpus) -> Self:
         super().bind(corpus)

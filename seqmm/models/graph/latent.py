@@ -11,8 +11,15 @@ from torch import Tensor
 
 from seqmm.data.corpus import Corpus
 from seqmm.graph import Graph, join_graphs, knn_graph, propagate_layers
-from seqmm.losses import Terms, bpr, half_squares
-from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender
+from seqmm.losses import Terms, bpr_of_rows, half_squares
+from seqmm.models.graph.base import (
+    ContentGraphConfig,
+    ContentGraphRecommender,
+    check_count,
+    check_idle,
+    check_least,
+    check_share,
+)
 from seqmm.nn.bi_interaction import BiInteraction
 
 
@@ -52,6 +59,11 @@ class LatentGraphRecommender(ContentGraphRecommender):
 
     def __init__(self, config: LatentGraphConfig):
         super().__init__(config)
+        check_least(0, num_layers=config.num_layers)
+        check_least(1, num_item_layers=config.num_item_layers)  # without a step nothing trains the graphs
+        check_share(whole=True, frozen_weight=config.frozen_weight)
+        if config.cf_model == "mf":
+            check_idle("cf_model mf propagates over no user-item graph", edge_keep=(config.edge_keep, 1.0))
         self.make_ids()
         self.project = self.linear_maps(config.hidden_size)
         if config.cf_model == "ngcf":
@@ -63,6 +75,7 @@ class LatentGraphRecommender(ContentGraphRecommender):
 
     def bind(self, corpus: Corpus) -> Self:
         super().bind(corpus)
+        check_count("num_neighbors", self.config.num_neighbors, corpus.num_items)
         frozen = self.modalities if self.config.frozen_weight else ()
         self.frozen_graphs = [self.knn(name, self.config.num_neighbors, "cosine") for name in frozen]
         self.epoch_graphs: list[Graph] | None = None
@@ -154,8 +167,8 @@ class LatentGraphRecommender(ContentGraphRecommender):
 
     def ranking(self, batch: Mapping[str, Tensor], users: Tensor, items: Tensor) -> Terms:
         """BPR and L2 of the batch's final rows, divided by their number (released code: the configured batch size)."""
-        user, positive, negative = rows = self.rows(batch, users, items)  # [B, d]
+        rows = self.rows(batch, users, items)  # [B, d] each
         return {
-            "bpr": (1.0, lambda: bpr((user * positive).sum(-1), (user * negative).sum(-1))),
+            "bpr": (1.0, lambda: bpr_of_rows(*rows)),
             "squares": (self.config.regularization, lambda: half_squares(*rows)),
         }

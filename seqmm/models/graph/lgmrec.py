@@ -26,8 +26,14 @@ from torch import Tensor, nn
 
 from seqmm.data.corpus import Corpus
 from seqmm.graph import propagate, propagate_layers
-from seqmm.losses import Terms, bpr, embedding_norm, info_nce, weighted_sum
-from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender
+from seqmm.losses import Terms, bpr_of_rows, embedding_norm, info_nce_of_tables, weighted_sum
+from seqmm.models.graph.base import (
+    ContentGraphConfig,
+    ContentGraphRecommender,
+    check_least,
+    check_positive,
+    check_share,
+)
 from seqmm.nn.noise import dropout_table
 from seqmm.random import step_generator
 
@@ -64,6 +70,10 @@ class LGMRec(ContentGraphRecommender):
 
     def __init__(self, config: LGMRecConfig):
         super().__init__(config)
+        check_least(0, num_layers=config.num_layers, num_content_layers=config.num_content_layers)
+        check_least(1, num_hyper_layers=config.num_hyper_layers, num_hyperedges=config.num_hyperedges)
+        check_share(dropout=config.dropout)
+        check_positive(temperature=config.temperature)
         self.make_ids()
         self.project = self.linear_maps(config.hidden_size, bias=False)
         self.hyper = nn.ModuleDict()
@@ -123,17 +133,13 @@ class LGMRec(ContentGraphRecommender):
 
     def forward(self, batch: Mapping[str, Tensor], phase: str = "main") -> dict[str, Tensor]:
         final, hyper = self.views(batch)
-        user, positive, negative = self.rows(batch, *self.split(final))  # [B, d]
+        rows = self.rows(batch, *self.split(final))  # [B, d] each
         terms: Terms = {
-            "bpr": (1.0, lambda: bpr((user * positive).sum(-1), (user * negative).sum(-1))),
-            "norm": (self.config.regularization, lambda: embedding_norm(user, positive, negative)),
+            "bpr": (1.0, lambda: bpr_of_rows(*rows)),
+            "norm": (self.config.regularization, lambda: embedding_norm(*rows)),
         }
         for one, other in combinations(hyper, 2):
             for kind, key, a, b in zip(("users", "items"), ("user", "positive"), hyper[one], hyper[other], strict=True):
-                contrast = partial(self.contrast, batch[key], a, b)
+                contrast = partial(info_nce_of_tables, batch[key], a, b, self.config.temperature, candidates=b)
                 terms[f"contrast_{kind}_{one}_{other}"] = self.config.contrast_weight, contrast
         return weighted_sum(terms)
-
-    def contrast(self, rows: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        """InfoNCE of the batch's rows ``[B]`` between two tables ``[n, d]``, against all of the second."""
-        return info_nce(F.embedding(rows, a), F.embedding(rows, b), self.config.temperature, b)

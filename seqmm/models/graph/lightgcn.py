@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from seqmm.graph import propagate_layers
-from seqmm.losses import bpr, embedding_norm
-from seqmm.models.graph.base import GraphConfig, GraphRecommender
+from seqmm.losses import bpr_of_rows, embedding_norm, weighted_sum
+from seqmm.models.graph.base import GraphConfig, GraphRecommender, check_least
 
 
 class LightGCNConfig(GraphConfig):
@@ -35,6 +35,7 @@ class LightGCN(GraphRecommender):
 
     def __init__(self, config: LightGCNConfig):
         super().__init__(config)
+        check_least(0, num_layers=config.num_layers)
         self.make_ids()
         self.post_init()
 
@@ -43,7 +44,11 @@ class LightGCN(GraphRecommender):
         return self.split(propagate_layers(self.current_graph(), layer0, self.config.num_layers))
 
     def forward(self, batch: Mapping[str, Tensor], phase: str = "main") -> dict[str, Tensor]:
-        user, positive, negative = self.rows(batch, *self.encode())  # [B, d]
-        ranking = bpr((user * positive).sum(-1), (user * negative).sum(-1), gamma=1e-10)
-        norm = embedding_norm(*self.rows(batch, self.user.weight, self.item.weight))
-        return {"loss": ranking + self.config.regularization * norm, "bpr": ranking, "norm": norm}
+        rows = self.rows(batch, *self.encode())  # [B, d] each
+        layer0 = self.user.weight, self.item.weight
+        return weighted_sum(
+            {
+                "bpr": (1.0, lambda: bpr_of_rows(*rows, gamma=1e-10)),
+                "norm": (self.config.regularization, lambda: embedding_norm(*self.rows(batch, *layer0))),
+            }
+        )

@@ -40,14 +40,24 @@ from torch import Tensor, nn
 from seqmm.data.corpus import Corpus
 from seqmm.distributed import rank_share
 from seqmm.graph import hops, propagate, propagate_layers
-from seqmm.losses import bpr, cosine_loss, info_nce
-from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender, initialise_with
+from seqmm.losses import bpr_of_rows, cosine_loss, info_nce, weighted_sum
+from seqmm.models.graph.base import (
+    ContentGraphConfig,
+    ContentGraphRecommender,
+    MixingConfig,
+    MixingRecommender,
+    check_idle,
+    check_least,
+    check_positive,
+    check_share,
+    initialise_with,
+)
 from seqmm.nn.modality import PreferenceEncoder
 from seqmm.nn.noise import dropout_table, moved
 from seqmm.random import step_generator
 
 
-class MENTORConfig(ContentGraphConfig):
+class MENTORConfig(MixingConfig, ContentGraphConfig):
     """Official yaml; its grid: graph_perturbation 1e-4, 1e-3 and temperature 0.2, 0.4, 0.6 (the winners are not told).
     The paper's: alignment 0.1 to 0.3, feature_masking 0.5 to 2.5, graph_perturbation 1e-4 to 1e-2, temperature 0.1 to
     0.8. Trained with learning rate 1e-4. A part of weight 0 is left out and builds nothing."""
@@ -101,35 +111,46 @@ class View(NamedTuple):
 
 
 class ItemAttention(nn.Module):
-    """Self-attention between M vectors of an item, residual, LayerNorm, mean; keys without a bias that cancels."""
+    """Self-attention between M vectors of an item, residual, LayerNorm, mean; keys without a bias that cancels, and one
+    vector without queries and keys, whose softmax over itself is 1."""
 
-    def __init__(self, width: int, num_heads: int):
+    def __init__(self, num_tokens: int, width: int, num_heads: int):
         super().__init__()
         if width % num_heads:
             raise ValueError(f"{width} columns (modalities times hidden_size) are not a multiple of {num_heads} heads")
         self.heads = (num_heads, width // num_heads)
-        self.query, self.value, self.output = (nn.Linear(width, width) for _ in range(3))
-        self.key = nn.Linear(width, width, bias=False)
+        self.value, self.output = nn.Linear(width, width), nn.Linear(width, width)
+        self.query = nn.Linear(width, width) if num_tokens > 1 else None
+        self.key = nn.Linear(width, width, bias=False) if num_tokens > 1 else None
         self.norm = nn.LayerNorm(width)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """``[I, M, w] -> [I, w]``."""
-        q, k, v = (
-            project(tokens).unflatten(-1, self.heads).transpose(1, 2)  # [I, heads, M, w / heads]
-            for project in (self.query, self.key, self.value)
-        )
-        mixed = self.output(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(-2))
-        return self.norm(tokens + mixed).mean(1)
+        mixed = self.value(tokens)  # [I, M, w]
+        if self.query is not None and self.key is not None:
+            q, k, v = (
+                x.unflatten(-1, self.heads).transpose(1, 2)  # [I, heads, M, w / heads]
+                for x in (self.query(tokens), self.key(tokens), mixed)
+            )
+            mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(-2)
+        return self.norm(tokens + self.output(mixed)).mean(1)
 
 
-class MENTOR(ContentGraphRecommender):
+class MENTOR(MixingRecommender, ContentGraphRecommender):
     config_class = MENTORConfig
     config: MENTORConfig
 
     def __init__(self, config: MENTORConfig):
         super().__init__(config)
         if not set(config.align_levels) <= {1, 2, 3, 4}:
-            raise ValueError(f"align_levels are among 1, 2, 3, 4, not {list(config.align_levels)}")
+            raise ValueError(f"model.align_levels is {list(config.align_levels)}; choose among 1, 2, 3, 4")
+        # without a step the noisy views are the clean ones, and an item's hop would be the item once more
+        check_least(1, num_layers=config.num_layers, num_item_layers=config.num_item_layers)
+        check_least(1, inner_size=config.inner_size, num_heads=config.num_heads)
+        check_share(mask_dropout=config.mask_dropout)
+        check_positive(temperature=config.temperature)
+        if config.item_fusion == "attention":
+            check_idle("item_fusion attention mixes no graphs", modality_weights=(config.modality_weights, {}))
         users, inner, d = config.num_users, config.inner_size, config.hidden_size
         self.width = d * len(self.modalities)
         self.branches = nn.ModuleDict(
@@ -142,13 +163,19 @@ class MENTOR(ContentGraphRecommender):
         if config.feature_masking:
             self.predictor = nn.Linear(self.width, self.width)
         if config.item_fusion == "attention":
-            self.item_attention = ItemAttention(self.width, config.num_heads)
+            self.item_attention = ItemAttention(len(self.modalities), self.width, config.num_heads)
         self.post_init()
 
     @property
     def has_ids(self) -> bool:
         """Levels 1 and 2 of the alignment are all that trains the id branch."""
-        return bool(self.config.alignment and {1, 2} & set(self.config.align_levels))
+        return bool({1, 2} & set(self.levels))
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Levels of the alignment that are computed: one modality has no other one (4)."""
+        several, levels = len(self.modalities) > 1, self.config.align_levels
+        return tuple(level for level in levels if several or level != 4) if self.config.alignment else ()
 
     def _init_weights(self, module: nn.Module) -> None:
         if module is self.modal_weight:
@@ -159,7 +186,8 @@ class MENTOR(ContentGraphRecommender):
             module.reset_parameters()  # torch's default
         elif isinstance(module, ItemAttention):
             for linear in (module.query, module.key, module.value, module.output):
-                initialise_with(linear, linear=nn.init.xavier_uniform_)
+                if linear is not None:
+                    initialise_with(linear, linear=nn.init.xavier_uniform_)
 
     def bind(self, corpus: Corpus) -> Self:
         super().bind(corpus)
@@ -238,25 +266,29 @@ class MENTOR(ContentGraphRecommender):
     def forward(self, batch: Mapping[str, Tensor], phase: str = "main") -> dict[str, Tensor]:
         config, seed, d = self.config, batch["step_seed"], self.config.hidden_size
         layers = self.layers(self.layer0(self.has_ids))
-        aligned = range(0, layers[0].shape[1], d) if config.alignment and config.align_levels else ()
+        aligned = range(0, layers[0].shape[1], d) if self.levels else ()
         whole, *single = self.views(
             reduce(torch.add, layers), slice(self.width), *(slice(start, start + d) for start in aligned)
         )
         fused = self.fused(whole)
-        user, positive, negative = self.rows(batch, *fused)  # [B, M d]
-        losses = {"bpr": bpr((user * positive).sum(-1), (user * negative).sum(-1)), "norm": self.norm(batch["user"])}
-        loss = config.bpr_weight * losses["bpr"] + config.regularization * losses["norm"]
-        for level, distance in self.alignment(fused, single).items() if single else ():
-            losses[f"align_{level}"] = distance
-            loss = loss + config.alignment * distance
-        if config.feature_masking:
-            losses["masking_users"], losses["masking_items"] = self.masking(fused, seed)
-            loss = loss + config.feature_masking * (losses["masking_users"] + losses["masking_items"])
-        if config.graph_perturbation:
+        rows = self.rows(batch, *fused)  # [B, M d] each
+
+        def alignment() -> dict[str, Tensor]:
+            return {f"align_{level}": distance for level, distance in self.alignment(fused, single).items()}
+
+        def noise() -> dict[str, Tensor]:
             two = self.views(self.noisy(layers, seed), slice(self.width), slice(self.width, None))
-            losses["noise_users"], losses["noise_items"] = self.perturbation(*(self.fused(view) for view in two))
-            loss = loss + config.graph_perturbation * (losses["noise_users"] + losses["noise_items"])
-        return {"loss": loss, **losses}
+            return self.perturbation(*(self.fused(view) for view in two))
+
+        return weighted_sum(
+            {
+                "bpr": (config.bpr_weight, lambda: bpr_of_rows(*rows)),
+                "norm": (config.regularization, lambda: self.norm(batch["user"])),
+                "alignment": (config.alignment if self.levels else 0.0, alignment),
+                "masking": (config.feature_masking, lambda: self.masking(fused, seed)),
+                "noise": (config.graph_perturbation, noise),
+            }
+        )
 
     def norm(self, user: Tensor) -> Tensor:
         """Mean squares of the batch's preferences in each modality, added up, and of all modality weights."""
@@ -274,8 +306,8 @@ class MENTOR(ContentGraphRecommender):
             3: [(whole, other) for other in modal],
             4: list(combinations(modal, 2)),
         }
-        levels = [level for level in self.config.align_levels if pairs[level]]
-        return {level: torch.stack([(a - b).abs().mean(1).sum() for a, b in pairs[level]]).sum() for level in levels}
+        distances = {level: [(a - b).abs().mean(1).sum() for a, b in pairs[level]] for level in self.levels}
+        return {level: torch.stack(parts).sum() for level, parts in distances.items()}
 
     def moments(self, view: View) -> Tensor:
         """Mean and spread ``[2, 1]`` of all entries, or ``[2, M d]`` of the columns."""
@@ -287,22 +319,24 @@ class MENTOR(ContentGraphRecommender):
             spread, mean = (x[None] for x in torch.var_mean(nodes, correction=1 / copies))
         return torch.stack([mean, spread.sqrt() if self.config.align_statistic == "std" else spread])
 
-    def masking(self, fused: View, step_seed: Tensor) -> list[Tensor]:
+    def masking(self, fused: View, step_seed: Tensor) -> dict[str, Tensor]:
         """1 - mean cosine of what is predicted from the whole view and the masked one, for users and for items."""
         p = self.config.mask_dropout
-        return [
-            cosine_loss(self.predictor(table), dropout_table(table.detach(), p, step_seed, f"mask {name}"))
+        return {
+            f"masking_{name}": cosine_loss(
+                self.predictor(table), dropout_table(table.detach(), p, step_seed, f"mask {name}")
+            )
             for name, table in fused._asdict().items()
-        ]
+        }
 
-    def perturbation(self, first: View, second: View) -> list[Tensor]:
+    def perturbation(self, first: View, second: View) -> dict[str, Tensor]:
         """InfoNCE of two noisy views, for users and for items."""
         width = self.width if self.config.perturbation_views == "fused" else self.config.hidden_size
-        losses = []
-        for tables in zip(first, second, strict=True):
+        losses = {}
+        for name, *tables in zip(View._fields, first, second, strict=True):
             blocks = zip(*(table.split(width, 1) for table in tables), strict=True)
             parts = [
                 info_nce(rank_share(a), rank_share(b), self.config.temperature, candidates=b) for a, b in blocks
             ]  # anchors are dealt out, each meets all rows
-            losses.append(torch.stack(parts).sum())
+            losses[f"noise_{name}"] = torch.stack(parts).sum()
         return losses

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from seqmm.data.corpus import Corpus
 from seqmm.graph import propagate, propagate_layers
-from seqmm.losses import bpr, half_squares, info_nce, weighted_sum
-from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender
+from seqmm.losses import bpr_of_rows, half_squares, info_nce_of_tables, weighted_sum
+from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender, check_least, check_positive
 from seqmm.nn.modality import Gate, ModalAttention
 
 
@@ -54,6 +54,8 @@ class MGCN(ContentGraphRecommender):
 
     def __init__(self, config: MGCNConfig):
         super().__init__(config)
+        check_least(0, num_layers=config.num_layers, num_item_layers=config.num_item_layers)
+        check_positive(temperature=config.temperature)
         d, several = config.hidden_size, len(self.modalities) > 1
         self.make_ids()
         self.project = self.linear_maps(d)
@@ -93,17 +95,17 @@ class MGCN(ContentGraphRecommender):
 
     def forward(self, batch: Mapping[str, Tensor], phase: str = "main") -> dict[str, Tensor]:
         behaviour, content = self.views()
-        user, positive, negative = self.rows(batch, *self.split(behaviour + content))  # [B, d]
+        rows = self.rows(batch, *self.split(behaviour + content))  # [B, d] each
         return weighted_sum(
             {
-                "bpr": (1.0, lambda: bpr((user * positive).sum(-1), (user * negative).sum(-1))),
-                "norm": (self.config.regularization, lambda: half_squares(user, positive, negative)),
+                "bpr": (1.0, lambda: bpr_of_rows(*rows)),
+                "norm": (self.config.regularization, lambda: half_squares(*rows)),
                 "contrast": (self.config.contrast_weight, lambda: self.contrast(batch, behaviour, content)),
             }
         )
 
     def contrast(self, batch: Mapping[str, Tensor], behaviour: Tensor, content: Tensor) -> Tensor:
-        b_user, b_item, _ = self.rows(batch, *self.split(behaviour))
-        c_user, c_item, _ = self.rows(batch, *self.split(content))
+        """InfoNCE between two views ``[U + I, d]`` of the batch's positives, and of its users."""
+        nodes = (batch["positive"] + self.config.num_users, batch["user"])
         tau = self.config.temperature
-        return info_nce(c_item, b_item, tau) + info_nce(c_user, b_user, tau)
+        return torch.stack([info_nce_of_tables(rows, content, behaviour, tau) for rows in nodes]).sum()

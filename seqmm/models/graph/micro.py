@@ -20,6 +20,7 @@ from torch import Tensor
 
 from seqmm.graph import Graph
 from seqmm.losses import Terms, two_view_info_nce, weighted_sum
+from seqmm.models.graph.base import check_positive
 from seqmm.models.graph.latent import LatentGraphConfig, LatentGraphRecommender
 from seqmm.nn.modality import ModalAttention
 
@@ -41,6 +42,7 @@ class MICRO(LatentGraphRecommender):
 
     def __init__(self, config: MICROConfig):
         super().__init__(config)
+        check_positive(temperature=config.temperature)
         if len(self.modalities) > 1:
             self.attention = ModalAttention(config.hidden_size)
         self.post_init()

@@ -26,8 +26,8 @@ from torch import Tensor, nn
 
 from seqmm.data.corpus import Corpus
 from seqmm.graph import Graph, propagate
-from seqmm.losses import bpr, half_squares
-from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender
+from seqmm.losses import bpr_of_rows, half_squares, weighted_sum
+from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender, check_least
 
 
 class MMGCNConfig(ContentGraphConfig):
@@ -106,6 +106,8 @@ class MMGCN(ContentGraphRecommender):
                 f"model.latent names {sorted(unknown)} but the feature sets are {sorted(self.modalities)}; "
                 "give widths of those only"
             )
+        check_least(1, num_layers=config.num_layers)
+        check_least(0, latent=min(config.latent.values(), default=0))
         d = config.hidden_size
         self.make_ids()
         self.preference = nn.ParameterDict()
@@ -132,11 +134,18 @@ class MMGCN(ContentGraphRecommender):
         return self.split(torch.stack(rows).mean(0))
 
     def forward(self, batch: Mapping[str, Tensor], phase: str = "main") -> dict[str, Tensor]:
-        user, positive, negative = self.rows(batch, *self.encode())  # [B, d]
-        ranking = bpr((user * positive).sum(-1), (user * negative).sum(-1))
-        user, positive, negative = self.rows(batch, self.user.weight, self.item.weight)
+        rows = self.rows(batch, *self.encode())  # [B, d] each
+        return weighted_sum(
+            {
+                "bpr": (1.0, lambda: bpr_of_rows(*rows)),
+                "norm": (self.config.regularization, lambda: self.norm(batch)),
+            }
+        )
+
+    def norm(self, batch: Mapping[str, Tensor]) -> Tensor:
+        user, positive, negative = self.rows(batch, self.user.weight, self.item.weight)  # [B, d]
         # the user counts once for each of its two items
         norm = half_squares(user, user, positive, negative) / self.config.hidden_size
         for table in self.preference.values():
             norm = norm + table.square().mean()
-        return {"loss": ranking + self.config.regularization * norm, "bpr": ranking, "norm": norm}
+        return norm

@@ -15,7 +15,8 @@ Known differences from the released code, whose constants are the defaults:
   that map; so does one modality, or G_m = R, which is the same for all. Here queries attend; values are not projected.
 - G_m: there k = int(I / 10,000), 0 on Baby and TikTok, and the graphs are empty from the third batch on, in evaluation,
   too: no gathering, a contrast without gradient. ``modality_graphs`` none trains that and builds nothing for it. Here
-  G_m is R in a new model and made anew at the start of each epoch; k = 10 is ours.
+  G_m is R in a new model and made anew at the start of each epoch, the first one (of random projections) included;
+  k = 10 is ours.
 - Critic: there LeakyReLU has slope 1, rows are normalised over the batch, and scores are 100 sigmoid(x)
   (``critic_slope``, ``critic_norm`` batch, ``critic_output`` sigmoid). Here nothing is normalised; ``critic_norm``
   layer has no affine map, which the next layer absorbs; batch mixes the rows of one process, so it alone depends on
@@ -35,6 +36,7 @@ as the adversarial term. Any number of modalities: sums and means over them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import torch
@@ -45,9 +47,17 @@ from seqmm.data.collators import UserCollator
 from seqmm.data.corpus import Corpus, Features
 from seqmm.distributed import mean_over_ranks
 from seqmm.graph import BLOCK_ELEMENTS, Graph, propagate
-from seqmm.losses import bpr, cross_entropy, half_squares, two_view_info_nce
+from seqmm.losses import Terms, bpr_of_rows, cross_entropy, half_squares, two_view_info_nce, weighted_sum
 from seqmm.models.base import Stage
-from seqmm.models.graph.base import ContentConfig, ContentRecommender, check_count, initialise_with
+from seqmm.models.graph.base import (
+    ContentConfig,
+    ContentRecommender,
+    check_count,
+    check_least,
+    check_positive,
+    check_share,
+    initialise_with,
+)
 from seqmm.nn.critic import Critic
 from seqmm.nn.features import Constant, FeatureTable
 from seqmm.nn.modality import CrossModalAttention
@@ -139,6 +149,11 @@ class MMSSL(ContentRecommender):
     def __init__(self, config: MMSSLConfig):
         super().__init__(config)
         size, count = config.hidden_size, len(self.modalities)
+        check_least(0, num_layers=config.num_layers, critic_dim=config.critic_dim)
+        check_least(1, num_heads=config.num_heads)
+        for share in (config.feature_dropout, *config.critic_dropout):
+            check_share(dropout=share)
+        check_positive(temperature=config.temperature, gumbel_temperature=config.gumbel_temperature)
         if size % config.num_heads:
             raise ValueError(f"hidden_size {size} must be a multiple of num_heads {config.num_heads}")
         self.make_ids()
@@ -151,6 +166,11 @@ class MMSSL(ContentRecommender):
             self.attention = (
                 CrossModalAttention(size, config.num_heads) if attends else nn.Linear(size, size, bias=False)
             )
+        if self.graphs == "learned" and not self.reads_content:
+            raise ValueError(
+                "model.modality_graphs is 'learned' from the content, whose maps nothing trains: model_cat_rate, "
+                "feature_regularization and adversarial weigh 0; raise one of them, or choose modality_graphs observed"
+            )
         if self.graphs == "learned":  # a checkpoint scores with the graphs it was saved with; -1 = R
             check_count("num_neighbors", config.num_neighbors, config.num_items)
             self.register_buffer("learned", torch.full((count, config.num_users, config.num_neighbors), -1))
@@ -161,6 +181,12 @@ class MMSSL(ContentRecommender):
         if self.critic is None:
             self.stages = (Stage(UserCollator),)  # type: ignore[misc]  # nothing for a critic's phase
         self.post_init()
+
+    @property
+    def reads_content(self) -> bool:
+        c = self.config
+        trains = c.adversarial != "none" and c.adversarial_weight
+        return bool(c.model_cat_rate or c.feature_regularization or trains)
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, Critic):  # after its own layers
@@ -225,8 +251,8 @@ class MMSSL(ContentRecommender):
     def content_views(self, step_seed: Tensor | None = None, stream: str = "") -> dict[str, tuple[Tensor, Tensor]]:
         """``f_u [U, d], f_i [I, d]`` of every modality; with dropout if ``step_seed`` is given."""
         views = {}
-        for name in self.modalities:
-            x = self.project[name](self.features(name))  # [I, d]
+        for name, project in self.project.items():
+            x = project(self.features(name))  # [I, d]
             if step_seed is not None:
                 x = dropout_table(x, self.config.feature_dropout, step_seed, f"{stream} {name}")
             users = propagate(self.to_users, x)
@@ -326,27 +352,38 @@ class MMSSL(ContentRecommender):
         config = self.config
         views = self.views(batch["step_seed"], phase)
         user, positive, negative = self.rows(batch, views.users, views.items)  # [B, d]
-        content = [table for pair in views.content.values() for table in pair]
-        losses = {
-            "bpr": bpr((user * positive).sum(-1), (user * negative).sum(-1)),
-            "norm": half_squares(user, positive, negative),
-            "content_norm": torch.stack([0.5 * table.square().sum() for table in content]).sum() / config.num_items,
+        terms: Terms = {
+            "bpr": (1.0, lambda: bpr_of_rows(user, positive, negative)),
+            "norm": (config.regularization, lambda: half_squares(user, positive, negative)),
+            "content_norm": (config.feature_regularization, lambda: self.content_norm(views)),
         }
-        weights = {"bpr": 1.0, "norm": config.regularization, "content_norm": config.feature_regularization}
-        if config.contrast_weight:
-            for name, gathered in views.gathered.items():
-                anchor = F.embedding(batch["user"], gathered)
-                losses[f"contrast_{name}"] = two_view_info_nce(anchor, user, config.temperature)
-                weights[f"contrast_{name}"] = config.contrast_weight
-        if self.critic is not None:
-            losses["adversarial"] = -mean_over_ranks(self.critic(*self.fake(views, batch), "generator"))
-            weights["adversarial"] = config.adversarial_weight
-        elif config.adversarial == "gae" and config.adversarial_weight:
-            for name, pair in views.content.items():
-                user, positive, negative = self.rows(batch, *pair)
-                losses[f"edges_{name}"] = cross_entropy((user * positive).sum(-1), (user * negative).sum(-1))
-                weights[f"edges_{name}"] = config.adversarial_weight
-        return {"loss": torch.stack([weights[name] * losses[name] for name in losses]).sum(), **losses}
+        for name, gathered in views.gathered.items():
+            contrast = partial(self.contrast, batch["user"], gathered, user)
+            terms[f"contrast_{name}"] = config.contrast_weight, contrast
+        if config.adversarial != "none":
+            tell_apart = self.adversarial if config.adversarial == "wgan" else self.edges
+            terms["adversarial"] = config.adversarial_weight, partial(tell_apart, views, batch)
+        return weighted_sum(terms)
+
+    def content_norm(self, views: Views) -> Tensor:
+        tables = [table for pair in views.content.values() for table in pair]
+        return torch.stack([0.5 * table.square().sum() for table in tables]).sum() / self.config.num_items
+
+    def contrast(self, rows: Tensor, gathered: Tensor, user: Tensor) -> Tensor:
+        """Of the batch's users ``rows [B]`` in one modality with their final rows ``[B, d]``."""
+        return two_view_info_nce(F.embedding(rows, gathered), user, self.config.temperature)
+
+    def adversarial(self, views: Views, batch: Mapping[str, Tensor]) -> Tensor:
+        assert self.critic is not None
+        return -mean_over_ranks(self.critic(*self.fake(views, batch), "generator"))
+
+    def edges(self, views: Views, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Negative log-likelihood of the batch's pairs, by modality."""
+        losses = {}
+        for name, pair in views.content.items():
+            user, positive, negative = self.rows(batch, *pair)
+            losses[f"edges_{name}"] = cross_entropy((user * positive).sum(-1), (user * negative).sum(-1))
+        return losses
 
     def criticise(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         with torch.no_grad():  # the generator stands still

@@ -24,8 +24,8 @@ from torch import Tensor
 
 from seqmm.data.corpus import Corpus
 from seqmm.graph import hops
-from seqmm.losses import bpr, embedding_norm, info_nce, weighted_sum
-from seqmm.models.graph.base import GraphConfig, GraphRecommender
+from seqmm.losses import bpr_of_rows, embedding_norm, info_nce_of_tables, weighted_sum
+from seqmm.models.graph.base import GraphConfig, GraphRecommender, check_least, check_positive
 from seqmm.nn.clustering import kmeans
 
 Pair = tuple[Tensor, Tensor]
@@ -65,6 +65,10 @@ class NCL(GraphRecommender):
 
     def __init__(self, config: NCLConfig):
         super().__init__(config)
+        check_least(0, num_layers=config.num_layers, warmup_epochs=config.warmup_epochs)
+        check_least(1, structure_hops=config.structure_hops, cluster_every=config.cluster_every)
+        check_least(1, num_clusters=config.num_clusters)
+        check_positive(temperature=config.temperature)
         self.make_ids()
         self.post_init()
 
@@ -104,7 +108,7 @@ class NCL(GraphRecommender):
         """InfoNCE of the batch's users and of its items; arguments are (users, items) tables."""
         index = batch["user"], batch["positive"]
         return [
-            info_nce(F.embedding(rows, anchor), F.embedding(rows, positive), self.config.temperature, others)
+            info_nce_of_tables(rows, anchor, positive, self.config.temperature, others)
             for rows, anchor, positive, others in zip(index, anchors, positives, candidates, strict=True)
         ]
 
@@ -112,10 +116,10 @@ class NCL(GraphRecommender):
         config, layer0 = self.config, (self.user.weight, self.item.weight)
         own_kind = 2 * config.structure_hops if config.structure_weight else 0  # the layer that is contrasted
         layers = hops(self.current_graph(), self.ids(), max(config.num_layers, own_kind))
-        user, positive, negative = self.rows(batch, *self.combine(layers))  # [B, d]
+        rows = self.rows(batch, *self.combine(layers))  # [B, d] each
         return weighted_sum(
             {
-                "bpr": (1.0, lambda: bpr((user * positive).sum(-1), (user * negative).sum(-1), gamma=1e-10)),
+                "bpr": (1.0, lambda: bpr_of_rows(*rows, gamma=1e-10)),
                 "norm": (config.regularization, lambda: embedding_norm(*self.rows(batch, *layer0))),
                 "structure": (config.structure_weight, lambda: self.structure(batch, self.split(layers[own_kind]))),
                 "prototype": (config.prototype_weight if self.prototypes else 0.0, lambda: self.prototype(batch)),

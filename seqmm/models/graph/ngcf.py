@@ -21,8 +21,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from seqmm.losses import bpr, half_squares
-from seqmm.models.graph.base import GraphConfig, GraphRecommender
+from seqmm.losses import bpr_of_rows, half_squares, weighted_sum
+from seqmm.models.graph.base import GraphConfig, GraphRecommender, check_least, check_share
 from seqmm.nn.bi_interaction import BiInteraction
 from seqmm.random import step_generator
 
@@ -54,6 +54,8 @@ class NGCF(GraphRecommender):
 
     def __init__(self, config: NGCFConfig):
         super().__init__(config)
+        check_least(1, layer_sizes=min(config.layer_sizes, default=1))
+        check_share(message_dropout=config.message_dropout, node_dropout=config.node_dropout)
         self.make_ids()
         sizes = (config.hidden_size, *config.layer_sizes)
         self.layers = BiInteraction(sizes, config.slope, joint=config.activation == "joint")
@@ -72,7 +74,9 @@ class NGCF(GraphRecommender):
 
     def forward(self, batch: Mapping[str, Tensor], phase: str = "main") -> dict[str, Tensor]:
         rows = self.rows(batch, *self.encode(batch["step_seed"] if self.training else None))
-        user, positive, negative = rows  # [B, d + sum of layer_sizes]
-        ranking = bpr((user * positive).sum(-1), (user * negative).sum(-1))
-        squares = half_squares(*rows)
-        return {"loss": ranking + self.config.regularization * squares, "bpr": ranking, "squares": squares}
+        return weighted_sum(  # rows: [B, d + sum of layer_sizes] each
+            {
+                "bpr": (1.0, lambda: bpr_of_rows(*rows)),
+                "squares": (self.config.regularization, lambda: half_squares(*rows)),
+            }
+        )

@@ -27,22 +27,24 @@ from torch import Tensor, nn
 
 from seqmm.data.corpus import Corpus
 from seqmm.graph import BLOCK_ELEMENTS, Graph, propagate_layers
-from seqmm.losses import bpr, info_nce, weighted_sum
-from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender
-from seqmm.nn.noise import dropout_rows
+from seqmm.losses import bpr_of_rows, dropout_info_nce, weighted_sum
+from seqmm.models.graph.base import (
+    ItemGraphConfig,
+    ItemGraphRecommender,
+    check_idle,
+    check_least,
+    check_positive,
+    check_share,
+)
 
 
-class PGLConfig(ContentGraphConfig):
+class PGLConfig(ItemGraphConfig):
     """Of the released code and its logs."""
 
     model_type = "pgl"
 
     num_layers: int = 2
     """User-item propagation steps."""
-    num_item_layers: int = 1
-    """Item-item propagation steps."""
-    num_neighbors: int = 10
-    """k of the item-item graphs."""
     principal: Literal["local", "global"] = "local"
     """What of the user-item graph an epoch trains on: sampled edges, or its truncated decomposition."""
     edge_keep: float = 0.3
@@ -59,12 +61,17 @@ class PGLConfig(ContentGraphConfig):
     """Whether the raw feature tables are parameters that start as the features (released code)."""
 
 
-class PGL(ContentGraphRecommender):
+class PGL(ItemGraphRecommender):
     config_class = PGLConfig
     config: PGLConfig
 
     def __init__(self, config: PGLConfig):
         super().__init__(config)
+        check_least(0, num_layers=config.num_layers)
+        check_share(dropout=config.dropout)
+        check_positive(temperature=config.temperature)
+        if config.principal == "global":
+            check_idle("principal global samples no edges", edge_keep=(config.edge_keep, type(config).edge_keep))
         self.user = nn.ParameterDict(
             {name: nn.Parameter(torch.empty(config.num_users, config.hidden_size)) for name in self.modalities}
         )
@@ -73,7 +80,6 @@ class PGL(ContentGraphRecommender):
 
     def bind(self, corpus: Corpus) -> Self:
         super().bind(corpus)
-        self.item_graph = self.frozen_item_graph(self.config.num_neighbors)
         if self.config.principal == "global":
             self.training_graph = principal_graph(self.graph, self.config.num_users, self.config.rank)
         return self
@@ -86,28 +92,22 @@ class PGL(ContentGraphRecommender):
         users = torch.cat([self.user[name] for name in self.modalities], -1)  # [U, M d]
         content = [F.normalize(self.project[name](self.features(name)), dim=-1) for name in self.modalities]
         items = torch.cat(content, -1)  # [I, M d]
-        similar = propagate_layers(self.item_graph, items, self.config.num_item_layers, combine="last")
-        users, items = self.split(
-            propagate_layers(self.current_graph(), torch.cat([users, items]), self.config.num_layers)
-        )
-        return users, items + similar
+        nodes = propagate_layers(self.current_graph(), torch.cat([users, items]), self.config.num_layers)
+        users, graph_items = self.split(nodes)
+        return users, self.with_similar(graph_items, items)
 
     def forward(self, batch: Mapping[str, Tensor], phase: str = "main") -> dict[str, Tensor]:
-        user, positive, negative = self.rows(batch, *self.encode())  # [B, M d]
+        c, rows = self.config, self.rows(batch, *self.encode())  # [B, M d] each
+        contrasted = {"user": rows[0], "item": rows[1]}
         return weighted_sum(
             {
-                "bpr": (1.0, lambda: bpr((user * positive).sum(-1), (user * negative).sum(-1))),
-                "contrast": (self.config.contrast_weight / 2, lambda: self.contrast(user, positive, batch["row_seed"])),
+                "bpr": (1.0, lambda: bpr_of_rows(*rows)),
+                "contrast": (
+                    c.contrast_weight / 2,
+                    lambda: dropout_info_nce(contrasted, c.dropout, c.temperature, batch["row_seed"], ("a", "b")),
+                ),
             }
         )
-
-    def contrast(self, user: Tensor, item: Tensor, row_seed: Tensor) -> dict[str, Tensor]:
-        """InfoNCE between two dropouts of rows ``[B, M d]``, of users and of items."""
-        losses = {}
-        for name, rows in (("user", user), ("item", item)):
-            a, b = (dropout_rows(rows, self.config.dropout, row_seed, f"{name} {view}") for view in "ab")
-            losses[f"contrast_{name}"] = info_nce(a, b, self.config.temperature)
-        return losses
 
 
 def principal_graph(graph: Graph, num_users: int, rank: int, threshold: float = 1e-3) -> Graph:

@@ -28,8 +28,8 @@ from torch import Tensor, nn
 from seqmm.data.corpus import Corpus
 from seqmm.distributed import gather_rows
 from seqmm.graph import propagate, propagate_layers
-from seqmm.losses import cosine_loss, half_squares
-from seqmm.models.graph.base import GraphConfig, GraphRecommender, initialise_with
+from seqmm.losses import cosine_loss, half_squares, weighted_sum
+from seqmm.models.graph.base import GraphConfig, GraphRecommender, check_least, check_share, initialise_with
 from seqmm.nn.noise import dropout_rows
 from seqmm.random import step_generator
 
@@ -59,6 +59,9 @@ class SelfCF(GraphRecommender):
 
     def __init__(self, config: SelfCFConfig):
         super().__init__(config)
+        check_least(0, num_layers=config.num_layers)
+        check_share(dropout=config.dropout)
+        check_share(whole=True, momentum=config.momentum, edge_dropout=config.edge_dropout)
         self.make_ids()
         self.predictor = nn.Linear(config.hidden_size, config.hidden_size)
         self.unwritten: list[tuple[Tensor, ...]] = []  # user ids, their rows, item ids, their rows of this step
@@ -118,11 +121,13 @@ class SelfCF(GraphRecommender):
         users, items = self.split(nodes)
         user, item = F.embedding(batch["user"], users), F.embedding(batch["positive"], items)  # [B, d]
         target_user, target_item = self.targets(batch, nodes, user, item)
-        user_loss = cosine_loss(self.predictor(user), target_item)
-        item_loss = cosine_loss(self.predictor(item), target_user)
-        norm = half_squares(user, item)
-        loss = 0.5 * user_loss + 0.5 * item_loss + self.config.regularization * norm
-        return {"loss": loss, "user_agreement": user_loss, "item_agreement": item_loss, "norm": norm}
+        return weighted_sum(
+            {
+                "user_agreement": (0.5, lambda: cosine_loss(self.predictor(user), target_item)),
+                "item_agreement": (0.5, lambda: cosine_loss(self.predictor(item), target_user)),
+                "norm": (self.config.regularization, lambda: half_squares(user, item)),
+            }
+        )
 
     @torch.no_grad()
     def on_step_end(self, step: int) -> None:

@@ -16,13 +16,12 @@ from collections.abc import Mapping
 from typing import Literal, Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from seqmm.data.corpus import Corpus
 from seqmm.graph import Graph, propagate, propagate_layers
-from seqmm.losses import bpr, half_squares, info_nce, weighted_sum
-from seqmm.models.graph.base import GraphConfig, GraphRecommender
+from seqmm.losses import bpr_of_rows, half_squares, info_nce_of_tables, weighted_sum
+from seqmm.models.graph.base import GraphConfig, GraphRecommender, check_least, check_positive, check_share
 
 
 class SGLConfig(GraphConfig):
@@ -50,6 +49,9 @@ class SGL(GraphRecommender):
 
     def __init__(self, config: SGLConfig):
         super().__init__(config)
+        check_least(1, num_layers=config.num_layers)
+        check_share(drop=config.drop)
+        check_positive(temperature=config.temperature)
         self.make_ids()
         self.post_init()
 
@@ -87,11 +89,11 @@ class SGL(GraphRecommender):
         return self.split(total / (len(names) + 1))
 
     def forward(self, batch: Mapping[str, Tensor], phase: str = "main") -> dict[str, Tensor]:
-        user, positive, negative = self.rows(batch, *self.encode())  # [B, d]
+        final = self.rows(batch, *self.encode())  # [B, d] each
         layer0 = self.user.weight, self.item.weight
         return weighted_sum(
             {
-                "bpr": (1.0, lambda: bpr((user * positive).sum(-1), (user * negative).sum(-1))),
+                "bpr": (1.0, lambda: bpr_of_rows(*final)),
                 "contrast": (self.config.contrast_weight, lambda: self.contrast(batch)),
                 "norm": (self.config.regularization, lambda: half_squares(*self.rows(batch, *layer0))),
             }
@@ -101,6 +103,5 @@ class SGL(GraphRecommender):
         views = zip(*(self.encode_view(names) for names in self.view_names), strict=True)  # of users, of items
         total = self.user.weight.new_zeros(())
         for rows, (one, other) in zip((batch["user"], batch["positive"]), views, strict=True):
-            anchors, positives = F.embedding(rows, one), F.embedding(rows, other)  # [B, d]
-            total = total + info_nce(anchors, positives, self.config.temperature, candidates=other)
+            total = total + info_nce_of_tables(rows, one, other, self.config.temperature, candidates=other)
         return total

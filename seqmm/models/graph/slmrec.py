@@ -29,7 +29,14 @@ from torch import Tensor, nn
 
 from seqmm.graph import propagate_layers
 from seqmm.losses import info_nce, weighted_sum
-from seqmm.models.graph.base import CPU, ContentGraphConfig, ContentGraphRecommender
+from seqmm.models.graph.base import (
+    CPU,
+    ContentGraphConfig,
+    ContentGraphRecommender,
+    check_least,
+    check_positive,
+    check_share,
+)
 from seqmm.nn.noise import dropout_table
 from seqmm.random import step_generator
 
@@ -60,6 +67,9 @@ class SLMRec(ContentGraphRecommender):
 
     def __init__(self, config: SLMRecConfig):
         super().__init__(config)
+        check_least(0, num_layers=config.num_layers)
+        check_share(dropout=config.dropout)
+        check_positive(temperature=config.temperature, ssl_temperature=config.ssl_temperature)
         d, links = config.hidden_size, len(self.modalities) if config.ssl_task == "fac" and config.ssl_weight else 0
         self.make_ids()
         self.project = self.linear_maps(d)

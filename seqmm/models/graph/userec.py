@@ -45,15 +45,21 @@ from torch import Tensor, nn
 
 from seqmm.data.corpus import Corpus
 from seqmm.graph import behaviour_graph, propagate, propagate_layers
-from seqmm.losses import bpr, half_squares, info_nce, weighted_sum
-from seqmm.models.graph.base import CPU, ContentGraphConfig, ContentGraphRecommender
+from seqmm.losses import bpr_of_rows, dropout_info_nce, half_squares, weighted_sum
+from seqmm.models.graph.base import (
+    CPU,
+    ItemGraphConfig,
+    ItemGraphRecommender,
+    check_least,
+    check_positive,
+    check_share,
+)
 from seqmm.nn.features import Constant
-from seqmm.nn.noise import dropout_rows
 from seqmm.nn.positions import index_codes
 from seqmm.random import torch_hash
 
 
-class USERecConfig(ContentGraphConfig):
+class USERecConfig(ItemGraphConfig):
     """The paper's settings for Baby; for Sports and Clothing see the YAML files."""
 
     model_type = "userec"
@@ -62,10 +68,6 @@ class USERecConfig(ContentGraphConfig):
     """Width of EACH modality; users and items have that times the number of modalities (R2, as PGL's 64 + 64)."""
     num_layers: int = 2
     """User-item propagation steps (paper)."""
-    num_item_layers: int = 1
-    """Item-item propagation steps (paper)."""
-    num_neighbors: int = 10
-    """k of the item-item graphs (FREEDOM)."""
     edge_keep: float = 0.1
     """Share of the user-item edges an epoch trains on (rho_p, best on all corpora); 1 = w/o Prun."""
     behaviour: bool = True
@@ -92,12 +94,16 @@ class USERecConfig(ContentGraphConfig):
     """Weight of the L2 of the batch's user rows (lambda_reg; its value is lost)."""
 
 
-class USERec(ContentGraphRecommender):
+class USERec(ItemGraphRecommender):
     config_class = USERecConfig
     config: USERecConfig
 
     def __init__(self, config: USERecConfig):
         super().__init__(config)
+        check_least(0, num_layers=config.num_layers, num_samples=config.num_samples)
+        check_share(dropout=config.dropout)
+        check_share(whole=True, attention_weight=config.attention_weight)
+        check_positive(temperature=config.temperature)
         self.width = len(self.modalities) * config.hidden_size  # D
         self.user = nn.Embedding(config.num_users, self.width)
         self.project = self.linear_maps(config.hidden_size)
@@ -111,7 +117,6 @@ class USERec(ContentGraphRecommender):
     def bind(self, corpus: Corpus) -> Self:
         super().bind(corpus)
         c, train = self.config, corpus.splits["train"]
-        self.item_graph = self.frozen_item_graph(c.num_neighbors)
         sizes = corpus.num_users, corpus.num_items
         self.behaviour = behaviour_graph(train.user, train.item, *sizes) if c.behaviour else None
         users = c.pe_scale * index_codes(corpus.num_users, self.width, c.pe, "users")
@@ -145,8 +150,7 @@ class USERec(ContentGraphRecommender):
         users, items = self.user.weight + self.user_code.on(self.device), self.item_inputs()
         nodes = propagate_layers(self.current_graph(), torch.cat([users, items]), self.config.num_layers)
         users, graph_items = self.split(nodes)
-        similar = propagate_layers(self.item_graph, items, self.config.num_item_layers, combine="last")
-        return users, graph_items + similar
+        return users, self.with_similar(graph_items, items)
 
     def attend(self, user: Tensor, sampled: Tensor) -> Tensor:
         """Row 0 of the attention over ``G = [user [B, D]; sampled [B, C, D]]``, mixed with the user: ``c_u [B, D]``."""
@@ -178,20 +182,14 @@ class USERec(ContentGraphRecommender):
         users, items = self.encode()
         user, positive, negative = self.rows(batch, users, items)  # [B, D]
         user = self.with_attention(user, items, seed, "attention")
-
-        def contrasts() -> dict[str, Tensor]:
-            pairs = (("user", user), ("item", positive))
-            return {f"contrast_{name}": self.contrast(rows, seed, name) for name, rows in pairs}
-
+        contrasted = {"user": user, "item": positive}
         return weighted_sum(
             {
-                "bpr": (1.0, lambda: bpr((user * positive).sum(-1), (user * negative).sum(-1))),
-                "contrast": (c.contrast_weight / 2, contrasts),
+                "bpr": (1.0, lambda: bpr_of_rows(user, positive, negative)),
+                "contrast": (
+                    c.contrast_weight / 2,
+                    lambda: dropout_info_nce(contrasted, c.dropout, c.temperature, seed, ("1", "2")),
+                ),
                 "norm": (c.regularization, lambda: half_squares(F.embedding(batch["user"], self.user.weight))),
             }
         )
-
-    def contrast(self, x: Tensor, row_seed: Tensor, stream: str) -> Tensor:
-        """InfoNCE between two dropouts of rows ``[B, D]``; equal rows of a batch are each other's negatives, too."""
-        first, second = (dropout_rows(x, self.config.dropout, row_seed, f"{stream} {copy}") for copy in (1, 2))
-        return info_nce(first, second, self.config.temperature)

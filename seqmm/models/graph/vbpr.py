@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqmm.losses import bpr, embedding_norm
+from seqmm.losses import bpr_of_rows, embedding_norm, weighted_sum
 from seqmm.models.graph.base import ContentConfig, ContentRecommender
 
 
@@ -53,6 +53,9 @@ class VBPR(ContentRecommender):
     def forward(self, batch: Mapping[str, Tensor], phase: str = "main") -> dict[str, Tensor]:
         user = self.user(batch["user"])  # [B, 2 d]
         positive, negative = self.represent_items(torch.cat([batch["positive"], batch["negative"]])).chunk(2)
-        ranking = bpr((user * positive).sum(-1), (user * negative).sum(-1), gamma=1e-10)
-        norm = embedding_norm(user, positive, negative)
-        return {"loss": ranking + self.config.regularization * norm, "bpr": ranking, "norm": norm}
+        return weighted_sum(
+            {
+                "bpr": (1.0, lambda: bpr_of_rows(user, positive, negative, gamma=1e-10)),
+                "norm": (self.config.regularization, lambda: embedding_norm(user, positive, negative)),
+            }
+        )
