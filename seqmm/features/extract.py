@@ -284,7 +284,10 @@ def _another_plan(work: Path, old: dict[str, Any], plan: dict[str, Any]) -> Valu
 
 
 def _clear(work: Path) -> None:
+    """The set is whole: its shards go, and what a run that was killed in the last step left beside it."""
     shutil.rmtree(work)
+    for left in work.parents[1].glob(f".{work.name}.*.tmp"):
+        shutil.rmtree(left)
     if not any(work.parent.iterdir()):
         work.parent.rmdir()
 

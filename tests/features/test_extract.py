@@ -185,8 +185,10 @@ def test_stopped_between_the_set_and_the_card(corpus, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             extract(folder, "letters", Letters())
     assert "letters" not in (folder / "README.md").read_text()
+    (folder / ".letters.1.tmp").mkdir()  # what is left of a run that was killed while it wrote the set
     assert extract(folder, "letters", Letters()).skipped
     assert "letters" in (folder / "README.md").read_text() and not (folder / ".extract").exists()
+    assert not (folder / ".letters.1.tmp").exists()
 
 
 def test_what_is_finished_is_skipped_and_what_was_made_otherwise_is_refused(corpus):
