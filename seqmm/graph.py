@@ -447,8 +447,14 @@ def knn_graph(x: Tensor, k: int, weight: Literal["binary", "cosine"] = "binary")
             top = block.topk(k, dim=1)
             values.append(top.values.clamp_max(1.0).cpu())
             neighbours.append(top.indices.cpu())
-    edges = torch.stack([torch.arange(num).repeat_interleave(k), torch.cat(neighbours).flatten()])
+    edges = neighbour_edges(torch.cat(neighbours))
     return Graph(edges, torch.cat(values).flatten() if weight == "cosine" else None, (num, num))
+
+
+def neighbour_edges(neighbours: Tensor) -> Tensor:
+    """``[2, n k]`` edges from every row to its ``neighbours [n, k]``, row after row; on the CPU."""
+    rows = torch.arange(len(neighbours)).repeat_interleave(neighbours.shape[1])
+    return torch.stack([rows, neighbours.flatten().cpu()])
 
 
 def denoised_knn_graphs(features: Sequence[Tensor], k: int) -> list[Graph]:

@@ -37,6 +37,7 @@ class Case:
 
 _SMALL = {"hidden_size": 16}
 _SEQUENCE = _SMALL | {"max_length": 8, "num_layers": 1, "num_heads": 2, "inner_size": 32, "dropout": 0.0}
+_PLAIN = _SMALL | {"regularization": 0.0}
 _MENTOR = _SMALL | {"num_neighbors": 4, "inner_size": 24}
 _VIEWS = ("text", "image")
 _DENSE = ("text_vector", "image_vector")
@@ -49,6 +50,12 @@ _MMSSL_RELEASED = _SMALL | {  # but for the critic's slope of 1, with which batc
     "critic_norm": "batch",
     "critic_output": "sigmoid",
     "num_neighbors": 4,
+}
+_MMSSL_ALONE = _PLAIN | {
+    "feature_regularization": 0.0,
+    "id_cat_rate": 0.0,
+    "contrast_weight": 0.0,
+    "adversarial_weight": 0.0,
 }
 _PGL = _SMALL | {"edge_keep": 0.6, "num_neighbors": 4}
 _COMPOSITE = _SMALL | {"num_neighbors": 4, "user_layers": 1}
@@ -123,7 +130,7 @@ CASES = {
     "bm3-none": Case("bm3", _SMALL, slow=False),
     "bm3-raw-features": Case("bm3", _SMALL | {"train_features": False}, _DENSE, slow=False),
     "pgl": Case("pgl", _PGL, _DENSE),
-    "pgl-global": Case("pgl", _PGL | {"principal": "global", "rank": 32}, _DENSE),
+    "pgl-global": Case("pgl", _SMALL | {"num_neighbors": 4, "principal": "global", "rank": 32}, _DENSE),
     "pgl-one": Case("pgl", _PGL, ("text",), slow=False),
     "pgl-three": Case("pgl", _PGL, (*_DENSE, "audio"), slow=False),
     "pgl-raw-features": Case("pgl", _PGL | {"train_features": False, "edge_keep": 1.0}, _DENSE, slow=False),
@@ -204,39 +211,55 @@ CASES = {
     # a weight of 0: what it weighs is neither built nor computed ("-alone": the main loss is left)
     "lattice-frozen": Case("lattice", _SMALL | {"num_neighbors": 4, "frozen_weight": 1.0}, _DENSE, slow=False),
     "lattice-learned": Case("lattice", _SMALL | {"num_neighbors": 4, "frozen_weight": 0.0}, _DENSE, slow=False),
-    "micro-alone": Case("micro", _SMALL | {"num_neighbors": 4, "contrast_weight": 0.0}, _DENSE, slow=False),
+    "bpr-alone": Case("bpr", _PLAIN, slow=False),
+    "lightgcn-alone": Case("lightgcn", _PLAIN, slow=False),
+    "vbpr-alone": Case("vbpr", _PLAIN, _DENSE, slow=False),
+    "ngcf-alone": Case("ngcf", _PLAIN | {"layer_sizes": (16,)}, slow=False),
+    "mmgcn-alone": Case("mmgcn", _PLAIN, _DENSE, slow=False),
+    "grcn-alone": Case("grcn", _PLAIN, _DENSE, slow=False),
+    "dualgnn-alone": Case("dualgnn", _USERS | _PLAIN, _DENSE, slow=False),
+    "dragon-alone": Case("dragon", _USERS | _PLAIN | {"num_neighbors": 4}, _DENSE, slow=False),
+    "cohesion-alone": Case("cohesion", _USERS | _PLAIN | {"num_neighbors": 4}, _DENSE, slow=False),
+    "selfcf-alone": Case("selfcf", _PLAIN, slow=False),
+    "lattice-alone": Case("lattice", _PLAIN | {"num_neighbors": 4}, _DENSE, slow=False),
+    "micro-alone": Case("micro", _PLAIN | {"num_neighbors": 4, "contrast_weight": 0.0}, _DENSE, slow=False),
     "micro-frozen": Case("micro", _SMALL | {"num_neighbors": 4, "frozen_weight": 1.0}, _DENSE, slow=False),
     "micro-learned": Case("micro", _SMALL | {"num_neighbors": 4, "frozen_weight": 0.0}, _DENSE, slow=False),
     "damrs-alone": Case("damrs", _DAMRS | {"alignment_weight": 0.0, "discrimination_weight": 0.0}, _DENSE, slow=False),
     "freedom-alone": Case("freedom", _SMALL | {"modal_weight": 0.0, "num_neighbors": 4}, _DENSE, slow=False),
-    "bm3-without-content": Case("bm3", _SMALL | {"modal_weight": 0.0}, _DENSE, slow=False),
+    "bm3-alone": Case("bm3", _PLAIN | {"modal_weight": 0.0}, _DENSE, slow=False),
     "mentor-alone": Case(
-        "mentor", _MENTOR | {"alignment": 0.0, "feature_masking": 0.0, "graph_perturbation": 0.0}, _DENSE, slow=False
+        "mentor",
+        _MENTOR | _PLAIN | {"alignment": 0.0, "feature_masking": 0.0, "graph_perturbation": 0.0},
+        _DENSE,
+        slow=False,
     ),
     "idfree-alone": Case("idfree", _IDFREE | {"modal_weight": 0.0}, _DENSE, slow=False),
     "pgl-alone": Case("pgl", _PGL | {"contrast_weight": 0.0}, _DENSE, slow=False),
     "userec-alone": Case(
-        "userec", _USEREC | {"contrast_weight": 0.0, "attention_weight": 0.0, "behaviour": False}, _DENSE, slow=False
+        "userec",
+        _USEREC | _PLAIN | {"contrast_weight": 0.0, "attention_weight": 0.0, "behaviour": False},
+        _DENSE,
+        slow=False,
     ),
-    "sgl-alone": Case("sgl", _SMALL | {"contrast_weight": 0.0}, slow=False),
-    "ncl-alone": Case("ncl", _SMALL | {"num_layers": 1, "structure_weight": 0.0, "prototype_weight": 0.0}, slow=False),
-    "hccf-alone": Case("hccf", _SMALL | {"num_hyperedges": 4, "contrast_weight": 0.0}, slow=False),
+    "sgl-alone": Case("sgl", _PLAIN | {"contrast_weight": 0.0}, slow=False),
+    "ncl-alone": Case("ncl", _PLAIN | {"num_layers": 1, "structure_weight": 0.0, "prototype_weight": 0.0}, slow=False),
+    "hccf-alone": Case("hccf", _PLAIN | {"num_hyperedges": 4, "contrast_weight": 0.0}, slow=False),
     "slmrec-alone": Case("slmrec", _SMALL | {"ssl_weight": 0.0}, _DENSE, slow=False),
     "slmrec-fd-alone": Case("slmrec", _SMALL | {"ssl_task": "fd", "ssl_weight": 0.0}, _DENSE, slow=False),
-    "lgmrec-alone": Case("lgmrec", _SMALL | {"contrast_weight": 0.0}, _DENSE, slow=False),
-    "lgmrec-local-alone": Case("lgmrec", _SMALL | {"contrast_weight": 0.0, "alpha": 0.0}, _DENSE, slow=False),
+    "lgmrec-alone": Case("lgmrec", _PLAIN | {"contrast_weight": 0.0}, _DENSE, slow=False),
+    "lgmrec-local-alone": Case("lgmrec", _PLAIN | {"contrast_weight": 0.0, "alpha": 0.0}, _DENSE, slow=False),
     "lgmrec-contrast": Case("lgmrec", _SMALL | {"alpha": 0.0}, _DENSE, slow=False),
-    "mgcn-alone": Case("mgcn", _SMALL | {"num_neighbors": 4, "contrast_weight": 0.0}, _DENSE, slow=False),
+    "mgcn-alone": Case("mgcn", _PLAIN | {"num_neighbors": 4, "contrast_weight": 0.0}, _DENSE, slow=False),
     "composite-alone": Case(
-        "composite", _COMPOSITE | {"auxiliary": "edge_drop", "auxiliary_weight": 0.0}, _DENSE, slow=False
+        "composite", _COMPOSITE | _PLAIN | {"auxiliary": "edge_drop", "auxiliary_weight": 0.0}, _DENSE, slow=False
     ),
     "composite-mlp-alone": Case(
-        "composite", _COMPOSITE | {"auxiliary": "mlp", "auxiliary_weight": 0.0}, _DENSE, slow=False
+        "composite", _COMPOSITE | _PLAIN | {"auxiliary": "mlp", "auxiliary_weight": 0.0}, _DENSE, slow=False
     ),
     "mmssl-without-attention": Case("mmssl", _SMALL | {"num_neighbors": 4, "id_cat_rate": 0.0}, _DENSE, slow=False),
-    "mmssl-alone": Case(
-        "mmssl", _SMALL | {"id_cat_rate": 0.0, "contrast_weight": 0.0, "adversarial_weight": 0.0}, _DENSE, slow=False
-    ),
+    "mmssl-alone": Case("mmssl", _MMSSL_ALONE, _DENSE, slow=False),
+    "mmssl-without-content-alone": Case("mmssl", _MMSSL_ALONE | {"model_cat_rate": 0.0}, _DENSE, slow=False),
     "sasrec": Case("sasrec", _SEQUENCE),
     "sasrec-prefix": Case("sasrec", _SEQUENCE | {"targets": "prefix"}),
     "sasrec-sampled": Case("sasrec", _SEQUENCE | {"loss": "bce"}),

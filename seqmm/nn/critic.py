@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqmm.distributed import mean_over_ranks
 from seqmm.nn.noise import dropout_rows
 
 
@@ -47,6 +48,32 @@ class Critic(nn.Module):
                 x = dropout_rows(x, p, row_seed, f"{stream} {number}")
             score = self.outer(x).squeeze(-1)
             return 100 * torch.sigmoid(score) if self.output == "sigmoid" else score
+
+    def losses(
+        self, fake: Tensor, real: Tensor, seed: Tensor, real_seed: Tensor, mix: Tensor, penalty_weight: float
+    ) -> dict[str, Tensor]:
+        """WGAN-GP: ``mean D(fake) - mean D(real) + penalty_weight * mean (|g_k| - 1)^2``.
+
+        ``g_k`` is row k of the gradient of ``sum_j D(x_j)`` by all x, ``x = mix * real + (1 - mix) * fake``.
+
+        Args:
+            fake: ``[M B, width]``, with seeds ``[M B]``.
+            real: ``[B, width]``, with seeds ``[B]``; each B of the fake rows are mixed with the same.
+            mix: ``[M B]`` in [0, 1].
+            penalty_weight: of the gradient penalty.
+
+        Returns:
+            ``loss`` and its parts ``fake``, ``real``, ``penalty``.
+        """
+        repeated = real.repeat(len(fake) // max(1, len(real)), 1)  # [M B, width]
+        between = torch.lerp(fake, repeated, mix[:, None].to(fake.dtype)).requires_grad_()
+        scores = self(between, seed, "between")
+        (gradient,) = torch.autograd.grad(scores.sum(), between, create_graph=True)
+        penalty = mean_over_ranks((torch.linalg.vector_norm(gradient, dim=-1) - 1).square())
+        of_fake = mean_over_ranks(self(fake, seed, "fake"))
+        of_real = mean_over_ranks(self(real, real_seed, "real"))
+        loss = of_fake - of_real + penalty_weight * penalty
+        return {"loss": loss, "fake": of_fake, "real": of_real, "penalty": penalty}
 
 
 def _norm(kind: str, size: int) -> nn.Module:

@@ -41,6 +41,8 @@ class CrossModalAttention(nn.Module):
 
     def __init__(self, hidden_size: int, num_heads: int):
         super().__init__()
+        if hidden_size % num_heads:
+            raise ValueError(f"hidden_size {hidden_size} must be a multiple of num_heads {num_heads}")
         self.num_heads = num_heads
         self.query = nn.Linear(hidden_size, hidden_size, bias=False)
         self.key = nn.Linear(hidden_size, hidden_size, bias=False)
@@ -52,6 +54,21 @@ class CrossModalAttention(nn.Module):
         query, key = (map(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for map in (self.query, self.key))
         weight = (query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5).softmax(-1)  # [n, heads, M, M]
         return self.outer((weight.mean(2) @ x).flatten(1))  # the mean over queries first: the rest is linear in it
+
+
+class MeanLinear(nn.Linear):
+    """A linear map of modalities' mean: what :class:`CrossModalAttention` is where all vectors of a node are the same.
+
+    Args:
+        hidden_size: width of the vectors.
+    """
+
+    def __init__(self, hidden_size: int):
+        super().__init__(hidden_size, hidden_size, bias=False)
+
+    def forward(self, vectors: Sequence[Tensor]) -> Tensor:  # type: ignore[override]
+        """``[n, d]`` of each modality ``-> [n, d]``."""
+        return super().forward(torch.stack(list(vectors)).mean(0))
 
 
 class Gate(nn.Module):

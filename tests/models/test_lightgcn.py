@@ -90,12 +90,6 @@ def test_pruning_changes_training_only_and_differs_by_epoch():
     assert float(model(batch)["loss"].detach()) == pruned
 
 
-@pytest.mark.parametrize("share", [0.0, 1.5, -0.1])
-def test_a_share_of_edges_out_of_range_is_an_error(share):
-    with pytest.raises(ValueError, match=rf"model.edge_keep is {share}, .* choose above 0 and at most 1"):
-        LightGCN.for_corpus(LightGCNConfig(edge_keep=share), synthetic_corpus(num_users=30, num_items=20))
-
-
 def test_starts_xavier_uniform():
     corpus = train_only_corpus(np.arange(400) % 50, np.arange(400) // 8, 3000, 50)
     torch.manual_seed(0)

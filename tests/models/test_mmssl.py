@@ -143,7 +143,7 @@ def test_matches_the_released_code(file):
             weight, z = degenerate_attention(vectors, golden)
             assert_near(weight, golden[f"fwd.attn_{side}_weights"], 1e-5)
             assert_near(z, golden[f"fwd.attn_{side}_Z"], 1e-5)
-            assert_near(model.attend(vectors), z.mean(0).detach().numpy(), 1e-5)
+            assert_near(model.attention(vectors), z.mean(0).detach().numpy(), 1e-5)
 
         with torch.no_grad():
             user = F.embedding(batch["user"], views.users)
@@ -160,7 +160,7 @@ def test_matches_the_released_code(file):
             assert_near(between, golden["D_input.interp"], 1e-5)
             for rows, name in ((fake, "fake"), (real.repeat(2, 1), "real"), (between, "interp")):
                 assert_near(model.critic(rows, seed, name), golden[f"D_output.{name}"], 1e-3)
-        losses = model.critic_losses(fake, real, seed, batch["row_seed"], mix[:, 0])
+        losses = model.critic.losses(fake, real, seed, batch["row_seed"], mix[:, 0], 0.3)
         assert float(0.3 * losses["penalty"].detach()) == pytest.approx(golden.number("loss_gp"), rel=1e-4)
         assert float(losses["loss"].detach()) == pytest.approx(golden.number("loss_D_total"), rel=1e-4)
         losses["loss"].backward()
@@ -314,7 +314,7 @@ def test_gradient_penalty(norm):
     seed, own, mix = torch.arange(8), torch.arange(4), torch.rand(8).double()
 
     def losses():
-        return model.critic_losses(fake, real, seed, own, mix)
+        return model.critic.losses(fake, real, seed, own, mix, 0.3)
 
     x = torch.stack([mix[k] * real[k % 4] + (1 - mix[k]) * fake[k] for k in range(8)])
     gradient = torch.zeros(8, 40).double()

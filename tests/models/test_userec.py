@@ -159,8 +159,11 @@ def test_attention_of_weight_zero_is_the_limit_and_has_no_parameters():
 
 
 def test_equal_users_of_different_rows_are_negatives():
-    x = torch.randn(2, 32).repeat(2, 1)  # [4, D]: rows 0 and 2 are one user
-    model = CASES["userec"].model(CASES["userec"].corpus(), dropout=0.0)
-    loss = model.contrast(x, torch.arange(4), "user")
-    logits = F.normalize(x) @ F.normalize(x).T / 0.2
-    torch.testing.assert_close(loss, F.cross_entropy(logits, torch.arange(4)))
+    model = CASES["userec"].model(CASES["userec"].corpus(), dropout=0.0, regularization=0.0)
+    batch = {"user": torch.tensor([0, 1, 0, 1]), "positive": torch.arange(4), "negative": torch.arange(4, 8)}
+    seed = torch.tensor([3, 5, 3, 5])  # users 0 and 1 attend to the same items each time
+    losses = model(batch | {"row_seed": seed})
+    users, items = model.encode()
+    x = F.normalize(model.with_attention(users[batch["user"]], items, seed, "attention"), dim=-1)  # [4, D]
+    assert torch.equal(x[:2], x[2:])
+    torch.testing.assert_close(losses["contrast_user"], F.cross_entropy(x @ x.T / 0.2, torch.arange(4)))

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from seqmm.graph import propagate_layers
 from seqmm.losses import Terms, cosine_loss, weighted_sum
-from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender, check_least, check_share
+from seqmm.models.checks import check_least, check_share
+from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender
 from seqmm.nn.noise import dropout_rows
 from seqmm.random import torch_hash
 

@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from seqmm.data.corpus import Corpus
 from seqmm.graph import propagate_layers
 from seqmm.losses import cosine_loss
-from seqmm.models.graph.base import GraphConfig, GraphRecommender, check_idle, check_least, check_share, initialise_with
+from seqmm.models.checks import check_idle, check_least, check_share
+from seqmm.models.graph.base import GraphConfig, GraphRecommender, initialise_with
 
 
 class BUIRConfig(GraphConfig):

@@ -28,13 +28,8 @@ from torch import Tensor, nn
 
 from seqmm.graph import propagate, propagate_layers
 from seqmm.losses import bpr, weighted_sum
-from seqmm.models.graph.base import (
-    ItemGraphConfig,
-    ItemGraphRecommender,
-    UserGraphConfig,
-    UserGraphRecommender,
-    check_least,
-)
+from seqmm.models.checks import check_least
+from seqmm.models.graph.base import ItemGraphConfig, ItemGraphRecommender, UserGraphConfig, UserGraphRecommender
 from seqmm.nn.modality import PreferenceEncoder
 
 

@@ -3,14 +3,14 @@
 Encoder x fusion timing x fusion strategy x loss x auxiliary task, built from the parts of the named models:
 
 - encoder: matrix factorisation, or propagation over the user-item graph (LightGCN's, mean of layers) and, optionally, a
-  user-user graph (shared items) and an item-item graph (kNN by content), whose messages are added;
+  user-user graph (shared items) and an item-item graph (kNN by content), both D^-1/2 S D^-1/2, whose messages are added;
 - timing: early = Enc(Aggr_m(X_m)), late = Aggr_m(Enc(X_m)), where the sources X_m are the item ids and each modality's
-  projection; late gives each source a user table of its own;
+  projection; late gives each source a user table of its own (all it changes without attention: the encoder is linear);
 - strategy: element-wise (fixed mean or attention-weighted sum) or concatenation (plain or attention-weighted);
 - loss: MSE, cross-entropy, BPR or hinge on observed and sampled pairs;
 - auxiliary: none; feature-based, two views of the final vectors (an MLP of them, dropout, noise) or two modalities as
-  views of an item; structure-based, the encoder over two perturbed graphs (nodes or edges dropped anew each epoch, or
-  noise added at each propagation). Views are compared by InfoNCE in the batch or by the Jensen-Shannon estimator.
+  views of an item; structure-based, the encoder over two perturbed user-item graphs (nodes or edges dropped anew each
+  epoch, or noise added at each propagation over it). Views are compared by InfoNCE in the batch or by the Jensen-Shannon estimator.
 
 The survey gives no equations for most of these; the definitions are the field's usual ones.
 """
@@ -28,16 +28,8 @@ from torch import Tensor, nn
 from seqmm.data.corpus import Corpus
 from seqmm.graph import Graph, cooccurrence, propagate_layers
 from seqmm.losses import bpr, cross_entropy, half_squares, hinge, info_nce, jensen_shannon, squared_error, weighted_sum
-from seqmm.models.graph.base import (
-    ContentGraphConfig,
-    ContentGraphRecommender,
-    MixingConfig,
-    MixingRecommender,
-    check_idle,
-    check_least,
-    check_positive,
-    check_share,
-)
+from seqmm.models.checks import check_idle, check_least, check_positive, check_share
+from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender, MixingConfig, MixingRecommender
 from seqmm.nn.modality import ModalAttention
 from seqmm.nn.noise import dropout_rows, moved, noisy_rows
 from seqmm.random import step_generator
@@ -107,11 +99,11 @@ class Composite(MixingRecommender, ContentGraphRecommender):
         check_positive(temperature=config.temperature)
         if config.auxiliary in ("dropout", "node_drop", "edge_drop"):
             check_share(strength=config.strength)
-        mixed = (config.modality_weights, {})
         if config.encoder == "mf":
-            check_idle("encoder mf has no graphs", edge_keep=(config.edge_keep, 1.0), modality_weights=mixed)
-        if config.item_layers == 0:
-            check_idle("item_layers 0 builds no item graph", modality_weights=mixed)
+            check_idle("encoder mf has no graphs", edge_keep=(config.edge_keep, 1.0))
+        if config.encoder == "mf" or config.item_layers == 0:
+            why = f"encoder {config.encoder} with item_layers {config.item_layers} builds no item graph"
+            check_idle(why, modality_weights=(config.modality_weights, {}))
         width, late = config.hidden_size, config.timing == "late"
         fused = width * (sources if config.strategy == "concat" else 1)
         self.user = nn.ParameterList(
@@ -138,7 +130,7 @@ class Composite(MixingRecommender, ContentGraphRecommender):
             self.item_graph = self.frozen_item_graph(config.num_neighbors)
         if graph and config.user_layers:
             shared = cooccurrence(train.user, train.item, (corpus.num_users, corpus.num_items), config.num_neighbors)
-            self.user_graph = shared.normalised("rw")
+            self.user_graph = shared.normalised()
         self.views: dict[str, Graph] = {}
         return self
 

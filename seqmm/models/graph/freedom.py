@@ -23,7 +23,8 @@ from torch import Tensor
 
 from seqmm.graph import propagate_layers
 from seqmm.losses import Terms, bpr_of_rows, weighted_sum
-from seqmm.models.graph.base import ItemGraphConfig, ItemGraphRecommender, check_least
+from seqmm.models.checks import check_least
+from seqmm.models.graph.base import ItemGraphConfig, ItemGraphRecommender
 
 
 class FREEDOMConfig(ItemGraphConfig):

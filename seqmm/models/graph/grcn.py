@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from seqmm.data.corpus import Corpus
 from seqmm.graph import Graph, edge_products, propagate, propagate_layers, softmax_rows
 from seqmm.losses import bpr_of_rows, half_squares, weighted_sum
-from seqmm.models.graph.base import ContentConfig, ContentRecommender, check_least
+from seqmm.models.checks import check_least
+from seqmm.models.graph.base import ContentConfig, ContentRecommender
 
 
 class GRCNConfig(ContentConfig):

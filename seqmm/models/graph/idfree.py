@@ -38,15 +38,8 @@ from seqmm.data.corpus import Corpus
 from seqmm.distributed import gather_rows
 from seqmm.graph import BLOCK_ELEMENTS, Graph, knn_graph, mix_graphs, propagate, propagate_layers
 from seqmm.losses import Terms, info_nce, info_nce_of_tables, weighted_sum
-from seqmm.models.graph.base import (
-    CPU,
-    MixingConfig,
-    MixingRecommender,
-    check_count,
-    check_edge_keep,
-    check_least,
-    check_positive,
-)
+from seqmm.models.checks import check_count, check_edge_keep, check_least, check_positive
+from seqmm.models.graph.base import CPU, MixingConfig, MixingRecommender
 from seqmm.nn.features import Constant
 from seqmm.nn.positions import index_codes
 from seqmm.random import step_generator
@@ -118,12 +111,12 @@ class IDFREE(MixingRecommender):
         check_count("num_neighbors", c.num_neighbors, corpus.num_users, "users")
         self.history_mean = corpus.interaction_matrix().normalised("rw")  # [U, I]
         self.observed = corpus.graph().directed()  # [N, N]
+        check_edge_keep(c.edge_keep, self.observed.num_edges)  # of more edges it keeps more
         items = {name: self.raw_features(name, CPU) for name in self.modalities}
         nearest_users = [knn_graph(propagate(self.history_mean, x), c.num_neighbors, "cosine") for x in items.values()]
         nearest_items = [knn_graph(x, c.num_neighbors, "cosine") for x in items.values()]
         ones = [1.0] * len(items)
         self.augmented, self.ends = self.augment(mix_graphs(nearest_users, ones), mix_graphs(nearest_items, ones))
-        check_edge_keep(c.edge_keep, self.augmented.num_edges)
         sizes = ((c.num_users, "users"), (c.num_items, "items"))
         self.codes = Constant(torch.cat([index_codes(n, c.hidden_size, c.pe, stream) for n, stream in sizes]))  # [N, d]
         return self

@@ -17,7 +17,8 @@ from torch import Tensor
 from seqmm.data.corpus import Corpus
 from seqmm.graph import cooccurrence
 from seqmm.models.base import RecommenderConfig
-from seqmm.models.graph.base import CountingRecommender, check_least
+from seqmm.models.checks import check_least
+from seqmm.models.graph.base import CountingRecommender
 
 
 class ItemKNNConfig(RecommenderConfig):

@@ -10,16 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seqmm.data.corpus import Corpus
-from seqmm.graph import Graph, join_graphs, knn_graph, propagate_layers
+from seqmm.graph import Graph, join_graphs, knn_graph, neighbour_edges, propagate_layers
 from seqmm.losses import Terms, bpr_of_rows, half_squares
-from seqmm.models.graph.base import (
-    ContentGraphConfig,
-    ContentGraphRecommender,
-    check_count,
-    check_idle,
-    check_least,
-    check_share,
-)
+from seqmm.models.checks import check_count, check_idle, check_least, check_share
+from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender
 from seqmm.nn.bi_interaction import BiInteraction
 
 
@@ -99,9 +93,7 @@ class LatentGraphRecommender(ContentGraphRecommender):
         for columns, unit in zip(neighbours, self.projected(), strict=True):
             near = F.embedding(columns.to(unit.device), unit)  # [I, k, d]
             cosine = (unit[:, None] * near).sum(-1)  # [I, k]
-            rows = torch.arange(len(columns)).repeat_interleave(columns.shape[1])
-            edges = torch.stack([rows, columns.flatten().cpu()])
-            graphs.append(Graph(edges, cosine.flatten(), (len(columns), len(columns))))
+            graphs.append(Graph(neighbour_edges(columns), cosine.flatten(), (len(columns), len(columns))))
         return graphs
 
     def mix(self, learned: list[Graph]) -> list[Graph]:

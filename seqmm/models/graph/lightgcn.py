@@ -15,7 +15,8 @@ from torch import Tensor
 
 from seqmm.graph import propagate_layers
 from seqmm.losses import bpr_of_rows, embedding_norm, weighted_sum
-from seqmm.models.graph.base import GraphConfig, GraphRecommender, check_least
+from seqmm.models.checks import check_least
+from seqmm.models.graph.base import GraphConfig, GraphRecommender
 
 
 class LightGCNConfig(GraphConfig):

@@ -20,7 +20,7 @@ the loss never reaches the recommender); masking sends a gradient through the pr
 BPR (``bpr_weight`` 1.4427); scores come from the current parameters, not from those before an epoch's last step; the
 users' modality weights start at exactly 1 / M, not at the softmax of small noise.
 
-InfoNCE is most of a step (84 % of 8 CPU seconds on Baby), and ``graph_perturbation = 0`` saves it.
+InfoNCE is most of a step (82 % of 8 CPU seconds on Baby), and ``graph_perturbation = 0`` saves it.
 
 Two variants of a reproduction: other ``modality_weights`` in the item graph; and ``item_fusion = "attention"``, where
 the modalities' item graphs stay apart and self-attention weighs what comes over them.
@@ -41,15 +41,12 @@ from seqmm.data.corpus import Corpus
 from seqmm.distributed import rank_share
 from seqmm.graph import hops, propagate, propagate_layers
 from seqmm.losses import bpr_of_rows, cosine_loss, info_nce, weighted_sum
+from seqmm.models.checks import check_idle, check_least, check_positive, check_share
 from seqmm.models.graph.base import (
     ContentGraphConfig,
     ContentGraphRecommender,
     MixingConfig,
     MixingRecommender,
-    check_idle,
-    check_least,
-    check_positive,
-    check_share,
     initialise_with,
 )
 from seqmm.nn.modality import PreferenceEncoder

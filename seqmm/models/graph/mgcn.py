@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from seqmm.data.corpus import Corpus
 from seqmm.graph import propagate, propagate_layers
 from seqmm.losses import bpr_of_rows, half_squares, info_nce_of_tables, weighted_sum
-from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender, check_least, check_positive
+from seqmm.models.checks import check_least, check_positive
+from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender
 from seqmm.nn.modality import Gate, ModalAttention
 
 

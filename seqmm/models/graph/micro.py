@@ -20,7 +20,7 @@ from torch import Tensor
 
 from seqmm.graph import Graph
 from seqmm.losses import Terms, two_view_info_nce, weighted_sum
-from seqmm.models.graph.base import check_positive
+from seqmm.models.checks import check_positive
 from seqmm.models.graph.latent import LatentGraphConfig, LatentGraphRecommender
 from seqmm.nn.modality import ModalAttention
 

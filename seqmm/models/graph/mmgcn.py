@@ -27,7 +27,8 @@ from torch import Tensor, nn
 from seqmm.data.corpus import Corpus
 from seqmm.graph import Graph, propagate
 from seqmm.losses import bpr_of_rows, half_squares, weighted_sum
-from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender, check_least
+from seqmm.models.checks import check_least
+from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender
 
 
 class MMGCNConfig(ContentGraphConfig):

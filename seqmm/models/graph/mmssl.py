@@ -35,7 +35,7 @@ as the adversarial term. Any number of modalities: sums and means over them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
@@ -46,21 +46,14 @@ from torch import Tensor, nn
 from seqmm.data.collators import UserCollator
 from seqmm.data.corpus import Corpus, Features
 from seqmm.distributed import mean_over_ranks
-from seqmm.graph import BLOCK_ELEMENTS, Graph, propagate
+from seqmm.graph import BLOCK_ELEMENTS, Graph, neighbour_edges, propagate
 from seqmm.losses import Terms, bpr_of_rows, cross_entropy, half_squares, two_view_info_nce, weighted_sum
 from seqmm.models.base import Stage
-from seqmm.models.graph.base import (
-    ContentConfig,
-    ContentRecommender,
-    check_count,
-    check_least,
-    check_positive,
-    check_share,
-    initialise_with,
-)
+from seqmm.models.checks import check_count, check_least, check_positive, check_share
+from seqmm.models.graph.base import ContentConfig, ContentRecommender, initialise_with
 from seqmm.nn.critic import Critic
 from seqmm.nn.features import Constant, FeatureTable
-from seqmm.nn.modality import CrossModalAttention
+from seqmm.nn.modality import CrossModalAttention, MeanLinear
 from seqmm.nn.noise import dropout_table, uniform_rows
 from seqmm.random import derive_seed, torch_hash, torch_uniform
 
@@ -151,27 +144,25 @@ class MMSSL(ContentRecommender):
         size, count = config.hidden_size, len(self.modalities)
         check_least(0, num_layers=config.num_layers, critic_dim=config.critic_dim)
         check_least(1, num_heads=config.num_heads)
-        for share in (config.feature_dropout, *config.critic_dropout):
-            check_share(dropout=share)
+        check_share(feature_dropout=config.feature_dropout)
+        for share in config.critic_dropout:
+            check_share(critic_dropout=share)
         check_positive(temperature=config.temperature, gumbel_temperature=config.gumbel_temperature)
-        if size % config.num_heads:
-            raise ValueError(f"hidden_size {size} must be a multiple of num_heads {config.num_heads}")
         self.make_ids()
         self.project = self.linear_maps(size)
         # what reads them: the attention and the contrast
         self.graphs = config.modality_graphs if config.id_cat_rate or config.contrast_weight else "none"
-        self.attention: nn.Module | None = None
+        self.attention: CrossModalAttention | MeanLinear | None = None
         if self.graphs != "none" and config.id_cat_rate:
             attends = config.cross_attention and config.modality_graphs == "learned" and count > 1
-            self.attention = (
-                CrossModalAttention(size, config.num_heads) if attends else nn.Linear(size, size, bias=False)
-            )
-        if self.graphs == "learned" and not self.reads_content:
-            raise ValueError(
-                "model.modality_graphs is 'learned' from the content, whose maps nothing trains: model_cat_rate, "
-                "feature_regularization and adversarial weigh 0; raise one of them, or choose modality_graphs observed"
-            )
-        if self.graphs == "learned":  # a checkpoint scores with the graphs it was saved with; -1 = R
+            self.attention = CrossModalAttention(size, config.num_heads) if attends else MeanLinear(size)
+        if self.graphs == "learned":
+            if not self.reads_content:
+                raise ValueError(
+                    "model.modality_graphs is learned from content whose maps nothing trains: model_cat_rate, "
+                    "feature_regularization and adversarial_weight are 0; raise one, or choose modality_graphs observed"
+                )
+            # a checkpoint scores with the graphs it was saved with; -1 = R
             check_count("num_neighbors", config.num_neighbors, config.num_items)
             self.register_buffer("learned", torch.full((count, config.num_users, config.num_neighbors), -1))
         self.critic: Critic | None = None
@@ -184,9 +175,11 @@ class MMSSL(ContentRecommender):
 
     @property
     def reads_content(self) -> bool:
-        c = self.config
-        trains = c.adversarial != "none" and c.adversarial_weight
-        return bool(c.model_cat_rate or c.feature_regularization or trains)
+        return bool(self.config.model_cat_rate or self.config.feature_regularization or self.adversarial_weight)
+
+    @property
+    def adversarial_weight(self) -> float:
+        return self.config.adversarial_weight if self.config.adversarial != "none" else 0.0
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, Critic):  # after its own layers
@@ -224,9 +217,7 @@ class MMSSL(ContentRecommender):
         for number, name in enumerate(self.modalities if self.graphs != "none" else ()):
             self.modality_graphs[name] = self.to_users, self.to_items
             if self.graphs == "learned" and self.learned[number, 0, 0] >= 0:
-                items = self.learned[number].cpu()  # [U, k]
-                users = torch.arange(len(items))[:, None].expand_as(items)
-                edges = torch.stack([users.flatten(), items.flatten()])
+                edges = neighbour_edges(self.learned[number])
                 self.modality_graphs[name] = both_ways(Graph(edges, None, self.to_users.shape))
 
     @torch.no_grad()
@@ -268,8 +259,8 @@ class MMSSL(ContentRecommender):
         }
         if self.attention is not None:
             of_users, of_items = zip(*gathered.values(), strict=True)
-            users = users + self.config.id_cat_rate * F.normalize(self.attend(of_users), dim=-1)
-            items = items + self.config.id_cat_rate * F.normalize(self.attend(of_items), dim=-1)
+            users = users + self.config.id_cat_rate * F.normalize(self.attention(of_users), dim=-1)
+            items = items + self.config.id_cat_rate * F.normalize(self.attention(of_items), dim=-1)
         user_layers, item_layers = [users], [items]
         for layer in range(self.config.num_layers):
             squash = self.config.softmax_last_layer and layer == self.config.num_layers - 1
@@ -284,12 +275,6 @@ class MMSSL(ContentRecommender):
             users = users + self.config.model_cat_rate * F.normalize(of_user, dim=-1)
             items = items + self.config.model_cat_rate * F.normalize(of_item, dim=-1)
         return Views(users, items, content, {name: of_user for name, (of_user, _) in gathered.items()})
-
-    def attend(self, vectors: Sequence[Tensor]) -> Tensor:
-        """``[n, d]`` of each modality ``->`` one ``[n, d]``."""
-        assert self.attention is not None
-        whole = isinstance(self.attention, CrossModalAttention)
-        return self.attention(vectors if whole else torch.stack(list(vectors)).mean(0))
 
     def encode(self) -> tuple[Tensor, Tensor]:
         return self.views()[:2]
@@ -351,18 +336,16 @@ class MMSSL(ContentRecommender):
             return self.criticise(batch)
         config = self.config
         views = self.views(batch["step_seed"], phase)
-        user, positive, negative = self.rows(batch, views.users, views.items)  # [B, d]
+        rows = self.rows(batch, views.users, views.items)  # [B, d] each
         terms: Terms = {
-            "bpr": (1.0, lambda: bpr_of_rows(user, positive, negative)),
-            "norm": (config.regularization, lambda: half_squares(user, positive, negative)),
+            "bpr": (1.0, lambda: bpr_of_rows(*rows)),
+            "norm": (config.regularization, lambda: half_squares(*rows)),
             "content_norm": (config.feature_regularization, lambda: self.content_norm(views)),
         }
         for name, gathered in views.gathered.items():
-            contrast = partial(self.contrast, batch["user"], gathered, user)
+            contrast = partial(self.contrast, batch["user"], gathered, rows[0])
             terms[f"contrast_{name}"] = config.contrast_weight, contrast
-        if config.adversarial != "none":
-            tell_apart = self.adversarial if config.adversarial == "wgan" else self.edges
-            terms["adversarial"] = config.adversarial_weight, partial(tell_apart, views, batch)
+        terms["adversarial"] = self.adversarial_weight, partial(self.adversarial, views, batch)
         return weighted_sum(terms)
 
     def content_norm(self, views: Views) -> Tensor:
@@ -373,46 +356,21 @@ class MMSSL(ContentRecommender):
         """Of the batch's users ``rows [B]`` in one modality with their final rows ``[B, d]``."""
         return two_view_info_nce(F.embedding(rows, gathered), user, self.config.temperature)
 
-    def adversarial(self, views: Views, batch: Mapping[str, Tensor]) -> Tensor:
-        assert self.critic is not None
-        return -mean_over_ranks(self.critic(*self.fake(views, batch), "generator"))
-
-    def edges(self, views: Views, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Negative log-likelihood of the batch's pairs, by modality."""
-        losses = {}
-        for name, pair in views.content.items():
-            user, positive, negative = self.rows(batch, *pair)
-            losses[f"edges_{name}"] = cross_entropy((user * positive).sum(-1), (user * negative).sum(-1))
-        return losses
+    def adversarial(self, views: Views, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The generator's loss, or the negative log-likelihood of the batch's pairs in each modality (GAE)."""
+        if self.critic is not None:
+            return {"adversarial": -mean_over_ranks(self.critic(*self.fake(views, batch), "generator"))}
+        rows = {name: self.rows(batch, *pair) for name, pair in views.content.items()}  # [B, d] each
+        return {f"edges_{name}": cross_entropy((u * p).sum(-1), (u * n).sum(-1)) for name, (u, p, n) in rows.items()}
 
     def criticise(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        assert self.critic is not None
         with torch.no_grad():  # the generator stands still
             views = self.views(batch["step_seed"], "critic")
             fake, seed = self.fake(views, batch)
             real = self.real(F.embedding(batch["user"], views.users), views.items, batch)
-        return self.critic_losses(fake, real, seed, batch["row_seed"], torch_uniform("between", seed))
-
-    def critic_losses(
-        self, fake: Tensor, real: Tensor, seed: Tensor, real_seed: Tensor, mix: Tensor
-    ) -> dict[str, Tensor]:
-        """WGAN-GP: ``mean D(fake) - mean D(real) + weight * mean (|g_k| - 1)^2``.
-
-        ``g_k`` is row k of the gradient of ``sum_j D(x_j)`` by all x, ``x = mix * real + (1 - mix) * fake``.
-
-        Args:
-            fake: ``[M B, width]``, with seeds ``[M B]``.
-            real: ``[B, width]``, with seeds ``[B]``; every modality's fake rows are mixed with the same.
-            mix: ``[M B]`` in [0, 1].
-        """
-        assert self.critic is not None
-        between = torch.lerp(fake, real.repeat(len(self.modalities), 1), mix[:, None].to(fake.dtype)).requires_grad_()
-        scores = self.critic(between, seed, "between")
-        (gradient,) = torch.autograd.grad(scores.sum(), between, create_graph=True)
-        penalty = mean_over_ranks((torch.linalg.vector_norm(gradient, dim=-1) - 1).square())
-        of_fake = mean_over_ranks(self.critic(fake, seed, "fake"))
-        of_real = mean_over_ranks(self.critic(real, real_seed, "real"))
-        loss = of_fake - of_real + self.config.penalty_weight * penalty
-        return {"loss": loss, "fake": of_fake, "real": of_real, "penalty": penalty}
+        mix = torch_uniform("between", seed)
+        return self.critic.losses(fake, real, seed, batch["row_seed"], mix, self.config.penalty_weight)
 
 
 def both_ways(matrix: Graph) -> tuple[Graph, Graph]:

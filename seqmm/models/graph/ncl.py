@@ -25,7 +25,8 @@ from torch import Tensor
 from seqmm.data.corpus import Corpus
 from seqmm.graph import hops
 from seqmm.losses import bpr_of_rows, embedding_norm, info_nce_of_tables, weighted_sum
-from seqmm.models.graph.base import GraphConfig, GraphRecommender, check_least, check_positive
+from seqmm.models.checks import check_least, check_positive
+from seqmm.models.graph.base import GraphConfig, GraphRecommender
 from seqmm.nn.clustering import kmeans
 
 Pair = tuple[Tensor, Tensor]

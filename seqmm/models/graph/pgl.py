@@ -28,14 +28,8 @@ from torch import Tensor, nn
 from seqmm.data.corpus import Corpus
 from seqmm.graph import BLOCK_ELEMENTS, Graph, propagate_layers
 from seqmm.losses import bpr_of_rows, dropout_info_nce, weighted_sum
-from seqmm.models.graph.base import (
-    ItemGraphConfig,
-    ItemGraphRecommender,
-    check_idle,
-    check_least,
-    check_positive,
-    check_share,
-)
+from seqmm.models.checks import check_idle, check_least, check_positive, check_share
+from seqmm.models.graph.base import ItemGraphConfig, ItemGraphRecommender
 
 
 class PGLConfig(ItemGraphConfig):
@@ -132,7 +126,7 @@ def principal_graph(graph: Graph, num_users: int, rank: int, threshold: float = 
     from scipy.sparse.linalg import svds
 
     if rank < 8 or rank % 8:
-        raise ValueError(f"rank={rank} triplets come in pairs and a quarter of them is kept; choose a multiple of 8")
+        raise ValueError(f"model.rank is {rank}; triplets come in pairs and a quarter is kept: choose a multiple of 8")
     shape = (num_users, graph.shape[0] - num_users)
     user, item = graph.edge_index.numpy()
     matrix = scipy.sparse.csr_array((graph.edge_weight.double().numpy(), (user, item - num_users)), shape=shape)

@@ -29,7 +29,8 @@ from seqmm.data.corpus import Corpus
 from seqmm.distributed import gather_rows
 from seqmm.graph import propagate, propagate_layers
 from seqmm.losses import cosine_loss, half_squares, weighted_sum
-from seqmm.models.graph.base import GraphConfig, GraphRecommender, check_least, check_share, initialise_with
+from seqmm.models.checks import check_least, check_share
+from seqmm.models.graph.base import GraphConfig, GraphRecommender, initialise_with
 from seqmm.nn.noise import dropout_rows
 from seqmm.random import step_generator
 

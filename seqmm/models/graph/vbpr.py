@@ -40,7 +40,8 @@ class VBPR(ContentRecommender):
         super().__init__(config)
         self.user = nn.Embedding(config.num_users, 2 * config.hidden_size)
         self.item = nn.Embedding(config.num_items, config.hidden_size)
-        self.project = nn.Linear(sum(map(self.feature_dim, self.modalities)), config.hidden_size)
+        width = sum(map(self.feature_dim, self.modalities))
+        self.project = nn.Linear(width, config.hidden_size, bias=config.regularization != 0)  # else nothing trains it
         self.post_init()
 
     def represent_items(self, items: Tensor) -> Tensor:
