@@ -81,6 +81,11 @@ RANGES = [  # case, options, what the message says
     ("mentor", {"temperature": 0.0}, "temperature is 0.0; choose a number above 0"),
     ("mentor-attention", {"num_heads": 0}, "num_heads is 0; choose 1 or more"),
     ("mentor-attention", {"num_neighbors": 100}, "num_neighbors is 100, but the corpus has 40 items"),
+    (
+        "mmssl",
+        {"model_cat_rate": 0.0, "feature_regularization": 0.0, "adversarial_weight": 0.0},
+        "modality_graphs is learned from content whose maps nothing trains",
+    ),
     ("mmssl", {"num_heads": 0}, "num_heads is 0; choose 1 or more"),
     ("mmssl", {"critic_dropout": (0.1, 1.0)}, "critic_dropout is 1.0, a share"),
     ("mmssl", {"gumbel_temperature": 0.0}, "gumbel_temperature is 0.0; choose a number above 0"),

@@ -316,6 +316,14 @@ def test_each_part_trains_the_recommender_and_builds_only_its_own(part, switched
     assert {name for name in dict(whole.named_parameters()) if name.startswith("branches.")} <= reached
 
 
+def test_two_modalities_level_of_one_modality_is_no_term():
+    case = CASES["mentor-one"]
+    corpus = case.corpus()
+    model = case.model(corpus, align_levels=(4,))
+    parts = model(_first_batch(model, corpus))
+    assert torch.isfinite(parts["loss"]) and not [name for name in parts if name.startswith("align")]
+
+
 def test_unknown_levels_are_refused():
     case = CASES["mentor"]
     with pytest.raises(ValueError, match="model.align_levels is .0, 1.; choose among"):

@@ -3,14 +3,16 @@
 Encoder x fusion timing x fusion strategy x loss x auxiliary task, built from the parts of the named models:
 
 - encoder: matrix factorisation, or propagation over the user-item graph (LightGCN's, mean of layers) and, optionally, a
-  user-user graph (shared items) and an item-item graph (kNN by content), both D^-1/2 S D^-1/2, whose messages are added;
+  user-user graph (shared items) and an item-item graph (kNN by content), both D^-1/2 S D^-1/2, whose messages are
+  added;
 - timing: early = Enc(Aggr_m(X_m)), late = Aggr_m(Enc(X_m)), where the sources X_m are the item ids and each modality's
   projection; late gives each source a user table of its own (all it changes without attention: the encoder is linear);
 - strategy: element-wise (fixed mean or attention-weighted sum) or concatenation (plain or attention-weighted);
 - loss: MSE, cross-entropy, BPR or hinge on observed and sampled pairs;
 - auxiliary: none; feature-based, two views of the final vectors (an MLP of them, dropout, noise) or two modalities as
   views of an item; structure-based, the encoder over two perturbed user-item graphs (nodes or edges dropped anew each
-  epoch, or noise added at each propagation over it). Views are compared by InfoNCE in the batch or by the Jensen-Shannon estimator.
+  epoch, or noise added at each propagation over it). Views are compared by InfoNCE in the batch or by the
+  Jensen-Shannon estimator.
 
 The survey gives no equations for most of these; the definitions are the field's usual ones.
 """

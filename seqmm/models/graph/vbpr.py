@@ -6,8 +6,9 @@ one user table of twice the width. With several modalities f_i is their concaten
 projected while training.
 
 Implemented in MMRec's form. Differences from the paper: no item bias ``beta_i`` and no visual bias ``beta' . f_i``; a
-bias b of the projection, which cancels in the ranking and acts through the norm alone; ``-log(1e-10 + sigmoid)``, and
-the un-squared norm of the batch's rows (user, and item with its content) instead of squared per-parameter L2.
+bias b of the projection, which cancels in the ranking and acts through the norm alone (none without a norm);
+``-log(1e-10 + sigmoid)``, and the un-squared norm of the batch's rows (user, and item with its content) instead of
+squared per-parameter L2.
 """
 
 from __future__ import annotations
