@@ -104,6 +104,13 @@ def prepare(
     if protocol not in PROTOCOLS:
         raise ValueError(f"unknown protocol {protocol!r}; known: {', '.join(PROTOCOLS)}")
     _check_order(log, protocol)
+    if k < 0:
+        raise ValueError(f"--k-core {k}: choose 0 (no core) or more")
+    if min(validation, test) <= 0 or validation + test >= 1:
+        raise ValueError(
+            f"--validation {validation} and --test {test} are shares of the whole: choose both above 0 and their sum "
+            "below 1"
+        )
     for feature, (file, _) in (features or {}).items():
         if not file.is_file():
             raise FileNotFoundError(f"no file {file} for feature set {feature!r}")
@@ -248,7 +255,10 @@ def _check_order(log: Log, protocol: str) -> None:
     if protocol == "given" and log.label is None:
         raise ValueError(f"{log.source}: protocol 'given' needs the split labels of the file: name their column")
     if protocol == "leave_one_out" and log.timestamp is None and log.position is None:
-        raise ValueError(f"{log.source}: protocol 'leave_one_out' needs an order: name a timestamp or position column")
+        raise ValueError(
+            f"{log.source}: protocol 'leave_one_out' needs an order: name a column with --timestamp or --position, or "
+            "choose another --protocol, such as ratio"
+        )
     if protocol == "temporal" and (log.timestamp is None or (log.timestamp == -1).any()):
         missing = "no row has one" if log.timestamp is None else f"{int((log.timestamp == -1).sum())} rows have none"
         raise ValueError(f"{log.source}: protocol 'temporal' needs a timestamp on every row; {missing}")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from seqmm.checks import check_least
 from seqmm.data.collators import Collator
 from seqmm.data.corpus import Corpus, Features
 
@@ -76,6 +77,7 @@ class Recommender(PreTrainedModel):
 
     def __init__(self, config: RecommenderConfig):
         super().__init__(config)
+        check_least(1, hidden_size=config.hidden_size)
         self.hook_state: dict[str, Tensor] = {}  # what set_state was given, by name
 
     # -- construction and binding -------------------------------------------------------------------------------------

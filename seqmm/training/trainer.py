@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from seqmm.checks import check_least, check_positive, check_share
 from seqmm.config import TrainArguments, own_fields
 from seqmm.data.collators import Collator
 from seqmm.data.corpus import Corpus
@@ -71,16 +72,14 @@ class Trainer:
         monitor: str = "ndcg@10",
         output_dir: str | Path | None = None,
     ):
-        if args.batch_size < 1 or args.gradient_accumulation_steps < 1 or args.epochs < 0:
-            raise ValueError(
-                f"train.batch-size ({args.batch_size}), train.gradient-accumulation-steps "
-                f"({args.gradient_accumulation_steps}) must be at least 1 and train.epochs ({args.epochs}) at least 0"
-            )
-        if args.eval_every < 1 or args.decay_epochs <= 0:
-            raise ValueError(
-                f"train.eval-every ({args.eval_every}) must be at least 1 "
-                f"and train.decay-epochs ({args.decay_epochs}) greater than 0"
-            )
+        sizes = ("batch_size", "gradient_accumulation_steps", "eval_every")
+        counts = ("epochs", "patience", "num_workers", "log_every", "save_every", "save_steps")
+        for least, options in ((1, sizes), (0, counts), (0, ("weight_decay", "max_grad_norm"))):
+            check_least(least, "train", **{option: getattr(args, option) for option in options})
+        check_positive(
+            "train", learning_rate=args.learning_rate, decay_rate=args.decay_rate, decay_epochs=args.decay_epochs
+        )
+        check_share(whole=True, section="train", warmup_ratio=args.warmup_ratio)
         if evaluator is not None and monitor not in (
             computed := [f"{m}@{k}" for m in evaluator.metrics for k in evaluator.ks]
         ):

@@ -72,6 +72,21 @@ def test_help_is_quick_and_imports_no_torch(repository):
     assert "python recipes/prepare.py --kind amazon2023" in done.stdout
 
 
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (("--k-core", -3), "--k-core -3: choose 0"),
+        (("--protocol", "temporal", "--validation", 1.5), "--validation 1.5 and --test 0.1 are shares"),
+        (("--protocol", "temporal", "--test", -0.2), "--validation 0.1 and --test -0.2 are shares"),
+    ],
+)
+def test_numbers_out_of_range(run, tmp_path, options, message):
+    code, _, errors = run(
+        "--interactions", table(tmp_path / "a.csv", taste_rows()), *options, "--output", tmp_path / "o"
+    )
+    assert code == 2 and errors.startswith("error: ") and message in errors and not (tmp_path / "o").exists()
+
+
 def test_movielens_to_corpus(run, tmp_path):
     """With genres as tags, which is what these files have."""
     source = tmp_path / "ml"

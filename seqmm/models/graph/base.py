@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqmm.checks import check_count, check_edge_keep, check_idle, check_least
 from seqmm.data.collators import PairCollator
 from seqmm.data.corpus import Corpus
 from seqmm.graph import (
@@ -23,7 +24,6 @@ from seqmm.graph import (
     softmax_rows,
 )
 from seqmm.models.base import Recommender, RecommenderConfig, Stage
-from seqmm.models.checks import check_count, check_edge_keep, check_idle, check_least
 from seqmm.nn.features import FeatureTable
 from seqmm.random import step_generator
 
@@ -295,7 +295,7 @@ class MixingRecommender(ContentRecommender):
         if set(given) != set(self.modalities):
             raise ValueError(
                 f"model.modality_weights names {sorted(given)} but the feature sets are {sorted(self.modalities)}; "
-                "give each a weight, or none at all"
+                "give each a weight, or none at all (--model.modality-weights with nothing after it; {} in a YAML file)"
             )
         return [given[name] for name in self.modalities]
 

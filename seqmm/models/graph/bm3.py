@@ -20,9 +20,9 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqmm.checks import check_least, check_share
 from seqmm.graph import propagate_layers
 from seqmm.losses import Terms, cosine_loss, weighted_sum
-from seqmm.models.checks import check_least, check_share
 from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender
 from seqmm.nn.noise import dropout_rows
 from seqmm.random import torch_hash

@@ -21,10 +21,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqmm.checks import check_idle, check_least, check_share
 from seqmm.data.corpus import Corpus
 from seqmm.graph import propagate_layers
 from seqmm.losses import cosine_loss
-from seqmm.models.checks import check_idle, check_least, check_share
 from seqmm.models.graph.base import GraphConfig, GraphRecommender, initialise_with
 
 

@@ -26,9 +26,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqmm.checks import check_least
 from seqmm.graph import propagate, propagate_layers
 from seqmm.losses import bpr, weighted_sum
-from seqmm.models.checks import check_least
 from seqmm.models.graph.base import ItemGraphConfig, ItemGraphRecommender, UserGraphConfig, UserGraphRecommender
 from seqmm.nn.modality import PreferenceEncoder
 

@@ -27,10 +27,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqmm.checks import check_idle, check_least, check_positive, check_share
 from seqmm.data.corpus import Corpus
 from seqmm.graph import Graph, cooccurrence, propagate_layers
 from seqmm.losses import bpr, cross_entropy, half_squares, hinge, info_nce, jensen_shannon, squared_error, weighted_sum
-from seqmm.models.checks import check_idle, check_least, check_positive, check_share
 from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender, MixingConfig, MixingRecommender
 from seqmm.nn.modality import ModalAttention
 from seqmm.nn.noise import dropout_rows, moved, noisy_rows

@@ -21,11 +21,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from seqmm.checks import check_count, check_idle, check_least, check_positive
 from seqmm.data.corpus import Corpus
 from seqmm.distributed import mean_over_ranks, rank_share, unique_over_ranks
 from seqmm.graph import BLOCK_ELEMENTS, behaviour_graph, denoised_knn_graphs, propagate_layers
 from seqmm.losses import log_sum_exp, weighted_sum
-from seqmm.models.checks import check_count, check_idle, check_least, check_positive
 from seqmm.models.graph.base import CPU, ContentGraphConfig, ContentGraphRecommender
 
 

@@ -23,9 +23,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from seqmm.checks import check_least
 from seqmm.graph import propagate, propagate_layers
 from seqmm.losses import bpr_of_rows, weighted_sum
-from seqmm.models.checks import check_least
 from seqmm.models.graph.base import UserGraphConfig, UserGraphRecommender, initialise_with
 from seqmm.nn.modality import PreferenceEncoder
 

@@ -21,9 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from seqmm.checks import check_least
 from seqmm.graph import propagate_layers
 from seqmm.losses import Terms, bpr_of_rows, weighted_sum
-from seqmm.models.checks import check_least
 from seqmm.models.graph.base import ItemGraphConfig, ItemGraphRecommender
 
 

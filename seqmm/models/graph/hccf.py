@@ -19,10 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqmm.checks import check_least, check_positive, check_share
 from seqmm.distributed import unique_over_ranks
 from seqmm.graph import propagate
 from seqmm.losses import bpr_of_rows, info_nce, weighted_sum
-from seqmm.models.checks import check_least, check_positive, check_share
 from seqmm.models.graph.base import GraphConfig, GraphRecommender
 from seqmm.nn.noise import dropout_table
 from seqmm.random import step_generator

@@ -34,11 +34,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqmm.checks import check_count, check_edge_keep, check_least, check_positive
 from seqmm.data.corpus import Corpus
 from seqmm.distributed import gather_rows
 from seqmm.graph import BLOCK_ELEMENTS, Graph, knn_graph, mix_graphs, propagate, propagate_layers
 from seqmm.losses import Terms, info_nce, info_nce_of_tables, weighted_sum
-from seqmm.models.checks import check_count, check_edge_keep, check_least, check_positive
 from seqmm.models.graph.base import CPU, MixingConfig, MixingRecommender
 from seqmm.nn.features import Constant
 from seqmm.nn.positions import index_codes

@@ -14,10 +14,10 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
+from seqmm.checks import check_least
 from seqmm.data.corpus import Corpus
 from seqmm.graph import cooccurrence
 from seqmm.models.base import RecommenderConfig
-from seqmm.models.checks import check_least
 from seqmm.models.graph.base import CountingRecommender
 
 

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from seqmm.checks import check_count, check_idle, check_least, check_share
 from seqmm.data.corpus import Corpus
 from seqmm.graph import Graph, join_graphs, knn_graph, neighbour_edges, propagate_layers
 from seqmm.losses import Terms, bpr_of_rows, half_squares
-from seqmm.models.checks import check_count, check_idle, check_least, check_share
 from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender
 from seqmm.nn.bi_interaction import BiInteraction
 

@@ -24,10 +24,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqmm.checks import check_least, check_positive, check_share
 from seqmm.data.corpus import Corpus
 from seqmm.graph import propagate, propagate_layers
 from seqmm.losses import Terms, bpr_of_rows, embedding_norm, info_nce_of_tables, weighted_sum
-from seqmm.models.checks import check_least, check_positive, check_share
 from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender
 from seqmm.nn.noise import dropout_table
 from seqmm.random import step_generator

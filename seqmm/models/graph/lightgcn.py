@@ -13,9 +13,9 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from seqmm.checks import check_least
 from seqmm.graph import propagate_layers
 from seqmm.losses import bpr_of_rows, embedding_norm, weighted_sum
-from seqmm.models.checks import check_least
 from seqmm.models.graph.base import GraphConfig, GraphRecommender
 
 

@@ -37,11 +37,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqmm.checks import check_idle, check_least, check_positive, check_share
 from seqmm.data.corpus import Corpus
 from seqmm.distributed import rank_share
 from seqmm.graph import hops, propagate, propagate_layers
 from seqmm.losses import bpr_of_rows, cosine_loss, info_nce, weighted_sum
-from seqmm.models.checks import check_idle, check_least, check_positive, check_share
 from seqmm.models.graph.base import (
     ContentGraphConfig,
     ContentGraphRecommender,

@@ -20,10 +20,10 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from seqmm.checks import check_least, check_positive
 from seqmm.data.corpus import Corpus
 from seqmm.graph import propagate, propagate_layers
 from seqmm.losses import bpr_of_rows, half_squares, info_nce_of_tables, weighted_sum
-from seqmm.models.checks import check_least, check_positive
 from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender
 from seqmm.nn.modality import Gate, ModalAttention
 

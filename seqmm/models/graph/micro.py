@@ -18,9 +18,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from seqmm.checks import check_positive
 from seqmm.graph import Graph
 from seqmm.losses import Terms, two_view_info_nce, weighted_sum
-from seqmm.models.checks import check_positive
 from seqmm.models.graph.latent import LatentGraphConfig, LatentGraphRecommender
 from seqmm.nn.modality import ModalAttention
 

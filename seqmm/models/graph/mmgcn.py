@@ -24,10 +24,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqmm.checks import check_least
 from seqmm.data.corpus import Corpus
 from seqmm.graph import Graph, propagate
 from seqmm.losses import bpr_of_rows, half_squares, weighted_sum
-from seqmm.models.checks import check_least
 from seqmm.models.graph.base import ContentGraphConfig, ContentGraphRecommender
 
 

@@ -43,13 +43,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqmm.checks import check_count, check_least, check_positive, check_share
 from seqmm.data.collators import UserCollator
 from seqmm.data.corpus import Corpus, Features
 from seqmm.distributed import mean_over_ranks
 from seqmm.graph import BLOCK_ELEMENTS, Graph, neighbour_edges, propagate
 from seqmm.losses import Terms, bpr_of_rows, cross_entropy, half_squares, two_view_info_nce, weighted_sum
 from seqmm.models.base import Stage
-from seqmm.models.checks import check_count, check_least, check_positive, check_share
 from seqmm.models.graph.base import ContentConfig, ContentRecommender, initialise_with
 from seqmm.nn.critic import Critic
 from seqmm.nn.features import Constant, FeatureTable

@@ -22,10 +22,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from seqmm.checks import check_least, check_positive
 from seqmm.data.corpus import Corpus
 from seqmm.graph import hops
 from seqmm.losses import bpr_of_rows, embedding_norm, info_nce_of_tables, weighted_sum
-from seqmm.models.checks import check_least, check_positive
 from seqmm.models.graph.base import GraphConfig, GraphRecommender
 from seqmm.nn.clustering import kmeans
 

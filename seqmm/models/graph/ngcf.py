@@ -21,8 +21,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from seqmm.checks import check_least, check_share
 from seqmm.losses import bpr_of_rows, half_squares, weighted_sum
-from seqmm.models.checks import check_least, check_share
 from seqmm.models.graph.base import GraphConfig, GraphRecommender
 from seqmm.nn.bi_interaction import BiInteraction
 from seqmm.random import step_generator

@@ -25,10 +25,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqmm.checks import check_idle, check_least, check_positive, check_share
 from seqmm.data.corpus import Corpus
 from seqmm.graph import BLOCK_ELEMENTS, Graph, propagate_layers
 from seqmm.losses import bpr_of_rows, dropout_info_nce, weighted_sum
-from seqmm.models.checks import check_idle, check_least, check_positive, check_share
 from seqmm.models.graph.base import ItemGraphConfig, ItemGraphRecommender
 
 

@@ -25,11 +25,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqmm.checks import check_least, check_share
 from seqmm.data.corpus import Corpus
 from seqmm.distributed import gather_rows
 from seqmm.graph import propagate, propagate_layers
 from seqmm.losses import cosine_loss, half_squares, weighted_sum
-from seqmm.models.checks import check_least, check_share
 from seqmm.models.graph.base import GraphConfig, GraphRecommender, initialise_with
 from seqmm.nn.noise import dropout_rows
 from seqmm.random import step_generator

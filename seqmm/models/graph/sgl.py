@@ -18,10 +18,10 @@ from typing import Literal, Self
 import torch
 from torch import Tensor
 
+from seqmm.checks import check_least, check_positive, check_share
 from seqmm.data.corpus import Corpus
 from seqmm.graph import Graph, propagate, propagate_layers
 from seqmm.losses import bpr_of_rows, half_squares, info_nce_of_tables, weighted_sum
-from seqmm.models.checks import check_least, check_positive, check_share
 from seqmm.models.graph.base import GraphConfig, GraphRecommender
 
 

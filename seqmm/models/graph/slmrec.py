@@ -27,9 +27,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqmm.checks import check_least, check_positive, check_share
 from seqmm.graph import propagate_layers
 from seqmm.losses import info_nce, weighted_sum
-from seqmm.models.checks import check_least, check_positive, check_share
 from seqmm.models.graph.base import CPU, ContentGraphConfig, ContentGraphRecommender
 from seqmm.nn.noise import dropout_table
 from seqmm.random import step_generator

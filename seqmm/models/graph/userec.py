@@ -43,10 +43,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqmm.checks import check_least, check_positive, check_share
 from seqmm.data.corpus import Corpus
 from seqmm.graph import behaviour_graph, propagate, propagate_layers
 from seqmm.losses import bpr_of_rows, dropout_info_nce, half_squares, weighted_sum
-from seqmm.models.checks import check_least, check_positive, check_share
 from seqmm.models.graph.base import CPU, ItemGraphConfig, ItemGraphRecommender
 from seqmm.nn.features import Constant
 from seqmm.nn.positions import index_codes

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 from torch.nn import init
 
+from seqmm.checks import check_least, check_share
 from seqmm.data.collators import SequenceCollator
 from seqmm.models.base import Recommender, RecommenderConfig, Stage
 from seqmm.nn.transformer import CausalTransformer
@@ -38,6 +39,12 @@ class SequenceRecommender(Recommender):
     config_class = SequenceConfig
     config: SequenceConfig
     stages = (Stage(SequenceCollator),)
+
+    def __init__(self, config: SequenceConfig):
+        super().__init__(config)
+        sizes = {name: getattr(config, name) for name in ("max_length", "num_layers", "num_heads", "inner_size")}
+        check_least(1, **sizes)
+        check_share(dropout=config.dropout)
 
     def collator_options(self, stage: int) -> dict[str, object]:
         return {"max_length": self.config.max_length, "targets": self.config.targets}

@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from seqmm.config import load_run
-from seqmm.models.checks import check_count, check_edge_keep, check_idle, check_least, check_positive, check_share
+from seqmm.checks import check_count, check_edge_keep, check_idle, check_least, check_positive, check_share
+from seqmm.config import TrainArguments, load_run
+from seqmm.training.trainer import Trainer
 from tests.cases import CASES
 
 RANGES = [  # case, options, what the message says
@@ -17,6 +18,10 @@ RANGES = [  # case, options, what the message says
     ("lightgcn", {"edge_keep": 1e-4}, "edge_keep is 0.0001, which keeps none of the"),
     ("idfree", {"edge_keep": 1e-5}, "edge_keep is 1e-05, which keeps none of the"),
     ("lightgcn", {"num_layers": -1}, "num_layers is -1; choose 0 or more"),
+    ("lightgcn", {"hidden_size": -8}, "hidden_size is -8; choose 1 or more"),
+    ("sasrec", {"num_layers": -2}, "num_layers is -2; choose 1 or more"),
+    ("sasrec", {"max_length": 0}, "max_length is 0; choose 1 or more"),
+    ("sasrec", {"dropout": 1.5}, "dropout is 1.5, a share; choose at least 0 and below 1"),
     ("sgl-node", {"drop": -0.1}, "drop is -0.1, a share; choose at least 0 and below 1"),
     ("sgl-node", {"drop": 1.5}, "drop is 1.5, a share"),
     ("sgl", {"drop": 1.0}, "drop is 1.0, a share"),
@@ -158,6 +163,22 @@ def test_no_step_over_the_item_graph_adds_nothing(name):
     zeroed.item_graph = zeroed.item_graph.reweighted(torch.zeros_like(zeroed.item_graph.edge_weight))
     for ours, theirs in zip(without.encode(), zeroed.encode(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"learning_rate": -1.0}, "train.learning_rate is -1.0; choose a number above 0"),
+        ({"patience": -1}, "train.patience is -1; choose 0 or more"),
+        ({"batch_size": 0}, "train.batch_size is 0; choose 1 or more"),
+        ({"warmup_ratio": 2.0}, "train.warmup_ratio is 2.0, a share; choose at least 0 and at most 1"),
+        ({"decay_epochs": 0.0}, "train.decay_epochs is 0.0; choose a number above 0"),
+    ],
+)
+def test_training_options_out_of_range(options, message, tmp_path):
+    corpus = CASES["bpr"].corpus()
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Trainer(CASES["bpr"].model(corpus), corpus, TrainArguments(**options), output_dir=tmp_path)
 
 
 def test_bounds_belong_to_the_range_or_not():

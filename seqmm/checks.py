@@ -1,4 +1,4 @@
-"""Refusals of model options that are out of range or do nothing; a model calls them where it reads its options."""
+"""Refusals of options that are out of range or do nothing, called where the options are read."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ def check_edge_keep(share: float, num_edges: int) -> None:
         )
 
 
-def check_share(*, whole: bool = False, **shares: float) -> None:
+def check_share(*, whole: bool = False, section: str = "model", **shares: float) -> None:
     """Raises ValueError unless the options, given by name, are at least 0 and below 1 (or at most 1, if ``whole``)."""
     for option, share in shares.items():
         if not (0 <= share <= 1 if whole else 0 <= share < 1):
             most = "at most 1" if whole else "below 1"
-            raise ValueError(f"model.{option} is {share}, a share; choose at least 0 and {most}")
+            raise ValueError(f"{section}.{option} is {share}, a share; choose at least 0 and {most}")
 
 
-def check_least(least: int, **counts: int) -> None:
+def check_least(least: float, section: str = "model", **counts: float) -> None:
     """Raises ValueError unless the options, given by name, are at least ``least``."""
     for option, count in counts.items():
         if count < least:
-            raise ValueError(f"model.{option} is {count}; choose {least} or more")
+            raise ValueError(f"{section}.{option} is {count}; choose {least} or more")
 
 
-def check_positive(**values: float) -> None:
+def check_positive(section: str = "model", **values: float) -> None:
     """Raises ValueError unless the options, given by name, are above 0."""
     for option, value in values.items():
         if not value > 0:
-            raise ValueError(f"model.{option} is {value}; choose a number above 0")
+            raise ValueError(f"{section}.{option} is {value}; choose a number above 0")
 
 
 def check_idle(because: str, **options: tuple[Any, Any]) -> None:
