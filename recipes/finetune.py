@@ -28,11 +28,11 @@ def main() -> None:
     from seqmm.models import model_class
     from seqmm.training.run import fit, load_corpus, seed_weights
 
+    recommender = model_class(run.model.model_type)
+    recommender.check_start(run.train.init_from, run.model, run.train.init_revision)
     corpus = load_corpus(run.data)
     seed_weights(run.train.seed)
-    model = model_class(run.model.model_type).from_pretraining(
-        run.train.init_from, run.model, corpus, revision=run.train.init_revision
-    )
+    model = recommender.from_pretraining(run.train.init_from, run.model, corpus, revision=run.train.init_revision)
     fit(run, model, corpus, recipe="finetune")
 
 

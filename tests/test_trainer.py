@@ -190,6 +190,8 @@ def test_finetuning_refuses_what_does_not_fit(tmp_path):
     CASES["bpr"].model(corpus).save_pretrained(tmp_path / "bpr")
     with pytest.raises(ValueError, match="is a bpr, not a msm4sr"):
         start(tmp_path / "bpr")
+    with pytest.raises(ValueError, match="is a bpr, not a msm4sr"):  # before a corpus is read
+        cls.check_start(str(tmp_path / "bpr"), cls.config_class(**fine.options))
     fine.model(corpus).save_pretrained(tmp_path / "fine")
     kept = start(tmp_path / "fine")
     elsewhere = fine.corpus(seed=9)

@@ -319,8 +319,11 @@ def tie_report(corpus: Corpus, data: DataArguments) -> str | None:
     if "source_index" not in items.column_names:
         return None
     found = ties(corpus, items["source_index"].to_numpy())
+    shared = f"Ties: {found.share:.1%} of neighbouring interactions share a time"
+    if not found.users:
+        return f"{shared}; no user's last one does."
     return (
-        f"Ties: {found.share:.1%} of neighbouring interactions share a time; of {found.users} users whose last one "
+        f"{shared}; of {found.users} users whose last one "
         f"ties, it has the largest source id of its group for {found.largest:.1%} (by chance {found.chance:.1%}), "
         f"leak {found.score:.2f} of 1."
     )

@@ -11,7 +11,7 @@ import pytest
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
-from seqmm.config import read_yaml, write_yaml
+from seqmm.config import DataArguments, read_yaml, write_yaml
 from seqmm.data.corpus import Corpus
 from seqmm.data.synthetic import synthetic_corpus
 from seqmm.evaluation import benchmark
@@ -177,6 +177,19 @@ def test_a_leak_is_said(tmp_path, recipe):
         assert ("**Leak:**" in (tmp_path / f"{order}-out" / "results.md").read_text()) == (order == "source")
         assert (values["probes"][0]["z"] > 4) == (order == "source")
         assert values["mask"] == "train"
+
+
+@pytest.mark.parametrize(
+    "step, said", [(1, "no user's last one does."), (0, "of 30 users whose last one ties, it has ")]
+)
+def test_ties_are_reported(tmp_path, step, said):
+    corpus = synthetic_corpus(30, 20)
+    splits = {name: replace(part, timestamp=step * part.position) for name, part in corpus.splits.items()}
+    timed = replace(corpus, splits=splits, features={})
+    timed.save(tmp_path / "c", item_columns={"source_index": list(range(20))})
+    report = benchmark.tie_report(timed, DataArguments(path=str(tmp_path / "c")))
+    share = "0.0%" if step else "100.0%"
+    assert report is not None and report.startswith(f"Ties: {share} of neighbouring interactions share a time; {said}")
 
 
 def msm4sr(file: Path, corpus: Path, **train) -> str:
