@@ -25,11 +25,13 @@ def main() -> None:
             "then pass its output folder with --train.init-from"
         )
 
+    from seqmm.hub import load_config, local_folder
     from seqmm.models import model_class
     from seqmm.training.run import fit, load_corpus, seed_weights
 
     recommender = model_class(run.model.model_type)
-    recommender.check_start(run.train.init_from, run.model, run.train.init_revision)
+    before = load_config(local_folder(run.train.init_from, revision=run.train.init_revision))
+    recommender.check_start(run.train.init_from, before, run.model)  # before the corpus is read
     corpus = load_corpus(run.data)
     seed_weights(run.train.seed)
     model = recommender.from_pretraining(run.train.init_from, run.model, corpus, revision=run.train.init_revision)

@@ -34,7 +34,7 @@ def check_share(*, whole: bool = False, section: str = "model", **shares: float)
 def check_least(least: float, section: str = "model", **counts: float) -> None:
     """Raises ValueError unless the options, given by name, are at least ``least``."""
     for option, count in counts.items():
-        if count < least:
+        if not count >= least:  # nor NaN
             raise ValueError(f"{section}.{option} is {count}; choose {least} or more")
 
 

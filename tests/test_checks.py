@@ -196,6 +196,7 @@ def test_bounds_belong_to_the_range_or_not():
         lambda: check_share(a=nan),
         lambda: check_share(whole=True, a=nan),
         lambda: check_least(2, a=1),
+        lambda: check_least(0, a=nan),
         lambda: check_positive(a=0),
         lambda: check_positive(a=nan),
         lambda: check_count("a", 6, 5),

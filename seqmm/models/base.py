@@ -90,15 +90,12 @@ class Recommender(PreTrainedModel):
         return model.bind(corpus)
 
     @classmethod
-    def check_start(cls, path: str, config: RecommenderConfig, revision: str | None = None) -> RecommenderConfig:
-        """The config of the checkpoint at ``path``, if a model of ``config`` can start from it; needs no corpus.
+    def check_start(cls, path: str, before: RecommenderConfig, config: RecommenderConfig) -> None:
+        """Whether a model of ``config`` can start from the checkpoint at ``path``, whose config is ``before``.
 
         Raises:
-            ValueError: another model's, or one with another encoder.
+            ValueError: it is another model's, or has another encoder.
         """
-        from seqmm.hub import load_config, local_folder
-
-        before = load_config(local_folder(path, revision=revision))
         if before.model_type != config.model_type:
             raise ValueError(f"the checkpoint {path} is a {before.model_type}, not a {config.model_type}")
         for name in cls.encoder_fields:
@@ -108,7 +105,6 @@ class Recommender(PreTrainedModel):
                     f"the checkpoint {path} was pretrained with {name} = {theirs}, this run has {ours}; "
                     f"set --model.{name.replace('_', '-')} {theirs}"
                 )
-        return before
 
     @classmethod
     def from_pretraining(
@@ -128,10 +124,11 @@ class Recommender(PreTrainedModel):
         Raises:
             ValueError: if an encoder weight is missing or of another shape, or a feature set is another encoder's.
         """
-        from seqmm.hub import explain_damage, local_folder, origin_of, quietly
+        from seqmm.hub import explain_damage, load_config, local_folder, origin_of, quietly
 
         directory = local_folder(path, revision=revision)
-        before = cls.check_start(path, config, revision)
+        before = load_config(directory)
+        cls.check_start(path, before, config)
         config = fill(config, corpus)
         config.pretrained_on = before.corpus | {"checkpoint": path}
         if origin := origin_of(path, directory):
