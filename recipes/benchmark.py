@@ -61,27 +61,20 @@ def main() -> None:
 
     from accelerate import Accelerator
 
+    from seqmm.bench.cell import finish
+    from seqmm.bench.plan import Protocol, mixed_precision, plan, popularity
+    from seqmm.bench.probes import run_probes, tie_report
+    from seqmm.bench.table import read_rows, report
     from seqmm.distributed import on_cpu
-    from seqmm.evaluation.benchmark import (
-        Protocol,
-        finish,
-        mixed_precision,
-        plan,
-        popularity,
-        read_rows,
-        report,
-        run_probes,
-        tie_report,
-    )
-    from seqmm.training.run import load_corpus
-    from seqmm.training.state import write_json
+    from seqmm.files import write_json, write_text
+    from seqmm.run.fit import open_corpus
 
     cells = plan(arguments.runs, arguments.seeds, output, arguments.corpus)
     if all(cell.run.model.model_type != "popularity" for cell in cells):
         cells.append(popularity(cells[0], output))
     accelerator = Accelerator(cpu=on_cpu(), mixed_precision=mixed_precision(cells))
     data = replace(cells[0].run.data, features=())
-    corpus = load_corpus(data)
+    corpus = open_corpus(data)
     protocol = Protocol(arguments.ks, arguments.metrics, arguments.mask, arguments.ideal)
     evaluator = protocol.evaluator(corpus, "test")
     results = []
@@ -93,10 +86,8 @@ def main() -> None:
     if accelerator.is_main_process:
         note = tie_report(corpus, data) if arguments.probes else None
         text, values = report(read_rows(cells, results, output), probes, evaluator, monitor, [note] if note else [])
-        temporary = output / "results.md.tmp"
-        temporary.write_text(text)
-        temporary.replace(output / "results.md")
-        write_json(values, output / "metrics.json")
+        write_text(output / "results.md", text)
+        write_json(output / "metrics.json", values)
         print(f"\n{text}\nwritten to {output}")
 
 

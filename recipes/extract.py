@@ -37,9 +37,9 @@ import tyro
 from seqmm.cli import run_recipe
 
 if TYPE_CHECKING:
-    from seqmm.features.extract import Extractor
-    from seqmm.features.images import ImageFiles
-    from seqmm.features.text import Encoder
+    from seqmm.data.item_images import ImageFiles
+    from seqmm.features.encoders.text import Encoder
+    from seqmm.features.shards import Extractor
 
 Kind = Literal["text", "text_word_drop", "text_sentences", "image", "image_keywords", "fused", "captions", "audio"]
 
@@ -165,9 +165,10 @@ def main() -> None:
     import torch
     from accelerate import PartialState
 
-    from seqmm.data.schema import read_record, write_text
+    from seqmm.data.store import read_record
     from seqmm.distributed import on_cpu
     from seqmm.features.extract import extract
+    from seqmm.files import write_text
 
     read_record(arguments.corpus)
     state = PartialState(cpu=on_cpu())
@@ -193,10 +194,11 @@ def main() -> None:
 
 def add_vectors(arguments: Arguments) -> None:
     """Writes the feature sets of --vectors."""
-    from seqmm.cli import pairs
-    from seqmm.data.corpus import Features
-    from seqmm.data.schema import feature_names, write_features
-    from seqmm.features.vectors import read_corpus_vectors
+    from seqmm.data.adding import write_features
+    from seqmm.data.feature_sets import Features
+    from seqmm.data.feature_store import feature_names
+    from seqmm.data.readers.vectors import read_corpus_vectors
+    from seqmm.names import pairs
 
     made_by, files = pairs(arguments.vectors_made_by, "--vectors-made-by"), pairs(arguments.vectors, "--vectors")
     for name in sorted(made_by.keys() - files.keys()):
@@ -222,8 +224,8 @@ class Tools:
     def __init__(self, arguments: Arguments, device: str):
         self.arguments, self.device = arguments, device
         self.dtype = arguments.dtype or ("bfloat16" if device.startswith("cuda") else "float32")
-        from seqmm.features.clip import Clip
-        from seqmm.features.extract import item_columns
+        from seqmm.features.encoders.clip import Clip
+        from seqmm.features.readers.items import item_columns
 
         self.clip = cache(Clip)  # of one CLIP image, image_keywords and text may all be made
 
@@ -231,8 +233,10 @@ class Tools:
 
     def extractor(self, kind: Kind) -> Extractor:
         """What makes the feature set."""
-        from seqmm.features.extractors import Images, Pca, text_sentences, text_vectors
-        from seqmm.features.images import image_encoder
+        from seqmm.features.encoders.images import image_encoder
+        from seqmm.features.extractors.images import Images
+        from seqmm.features.extractors.text import text_sentences, text_vectors
+        from seqmm.features.pca import Pca
 
         arguments = self.arguments
         if kind == "image":
@@ -263,9 +267,9 @@ class Tools:
 
     def keywords(self) -> Extractor:
         """What makes image_keywords."""
-        from seqmm.features.extractors import ImageKeywords, ImageNetKeywords
-        from seqmm.features.images import ImageBackbone, image_encoder
-        from seqmm.features.keywords import ClipTagger, ImageNetTagger
+        from seqmm.features.encoders.images import ImageBackbone, image_encoder
+        from seqmm.features.encoders.taggers import ClipTagger, ImageNetTagger
+        from seqmm.features.extractors.keywords import ImageKeywords, ImageNetKeywords
 
         arguments, files = self.arguments, self.images
         options = {"top": arguments.keywords, "limit": arguments.keywords_limit}
@@ -287,8 +291,8 @@ class Tools:
 
     def fused(self, kind: Literal["fused", "captions"]) -> Extractor:
         """What makes fused or captions; without --images, of texts alone."""
-        from seqmm.features.extractors import Captions, Fused
-        from seqmm.features.fused import FusedCaption, FusedEncoder, read_prompt
+        from seqmm.features.encoders.multimodal import FusedCaption, FusedEncoder, read_prompt
+        from seqmm.features.extractors.multimodal import Captions, Fused
 
         arguments = self.arguments
         if arguments.mllm is None:
@@ -309,8 +313,9 @@ class Tools:
 
     def audio(self) -> Extractor:
         """What makes audio."""
-        from seqmm.features.audio import AudioEncoder, AudioFiles
-        from seqmm.features.extractors import Audio
+        from seqmm.features.encoders.audio import AudioEncoder
+        from seqmm.features.extractors.audio import Audio
+        from seqmm.features.readers.sounds import AudioFiles
 
         arguments = self.arguments
         if not arguments.audio:
@@ -329,8 +334,8 @@ class Tools:
     @cached_property
     def vocabulary(self) -> list[str]:
         """The words an image is described by."""
-        from seqmm.features.extractors import all_texts
-        from seqmm.features.keywords import build_vocabulary, part_of_speech, read_vocabulary
+        from seqmm.features.extractors.text import all_texts
+        from seqmm.features.vocabulary import build_vocabulary, part_of_speech, read_vocabulary
 
         arguments = self.arguments
         if arguments.vocabulary is not None:
@@ -356,7 +361,7 @@ class Tools:
     @cached_property
     def images(self) -> ImageFiles:
         """Where the items' images are."""
-        from seqmm.features.images import ImageFiles
+        from seqmm.data.item_images import ImageFiles
 
         if not self.arguments.images:
             raise ValueError("image and image_keywords need --images: folders or tar files of <item id>.jpg")
@@ -365,15 +370,15 @@ class Tools:
     @cached_property
     def ids(self) -> list[str]:
         """The items' ids."""
-        from seqmm.features.extract import item_shards
+        from seqmm.features.readers.items import item_shards
 
         return [row["id"] for _, rows in item_shards(self.arguments.corpus, ()) for row in rows]
 
     @cached_property
     def text(self) -> Encoder:
         """The text encoder."""
-        from seqmm.features.extractors import all_texts
-        from seqmm.features.text import ClipTextEncoder, TextEncoder, TfidfEncoder
+        from seqmm.features.encoders.text import ClipTextEncoder, TextEncoder, TfidfEncoder
+        from seqmm.features.extractors.text import all_texts
 
         arguments, name = self.arguments, self.arguments.text_encoder
         if name == "tfidf" or name.startswith("clip:"):

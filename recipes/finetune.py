@@ -6,12 +6,13 @@
     … --train.resume True                                        (go on after Ctrl-C or a crash)
 """
 
-from seqmm.cli import folder, run_recipe
-from seqmm.config import load_run
+from seqmm.cli import run_recipe
+from seqmm.files import installed_folder
+from seqmm.run.settings import load_run
 
 
 def main() -> None:
-    default = folder("recipes") / "configs" / "msm4sr" / "movielens_finetune.yaml"
+    default = installed_folder("recipes") / "configs" / "msm4sr" / "movielens_finetune.yaml"
     run = load_run(description=__doc__, default_config=str(default))
     if run.train.init_from is None:
         raise ValueError(
@@ -25,16 +26,17 @@ def main() -> None:
             "then pass its output folder with --train.init-from"
         )
 
-    from seqmm.hub import load_config, local_folder
-    from seqmm.models import model_class
-    from seqmm.training.run import fit, load_corpus, seed_weights
+    from seqmm.hub.access import local_folder
+    from seqmm.models.checkpoint import check_start, load_config, start_from
+    from seqmm.models.registry import model_class
+    from seqmm.run.fit import fit, open_corpus, seed_weights
 
     recommender = model_class(run.model.model_type)
     before = load_config(local_folder(run.train.init_from, revision=run.train.init_revision))
-    recommender.check_start(run.train.init_from, before, run.model)  # before the corpus is read
-    corpus = load_corpus(run.data)
+    check_start(recommender, run.train.init_from, before, run.model)  # before the corpus is read
+    corpus = open_corpus(run.data)
     seed_weights(run.train.seed)
-    model = recommender.from_pretraining(run.train.init_from, run.model, corpus, revision=run.train.init_revision)
+    model = start_from(recommender, run.train.init_from, run.model, corpus, revision=run.train.init_revision)
     fit(run, model, corpus, recipe="finetune")
 
 

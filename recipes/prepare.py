@@ -30,7 +30,9 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
-from seqmm.cli import TableArguments, pairs, run_recipe
+from seqmm.cli import run_recipe
+from seqmm.data.readers.columns import TableArguments
+from seqmm.names import pairs
 
 if TYPE_CHECKING:
     import polars as pl
@@ -130,8 +132,8 @@ def main() -> None:
 
 def read(arguments: Arguments) -> tuple[Log, pl.DataFrame | None]:
     """The log and the items table, if there is one."""
-    from seqmm.data.movielens import read_movielens, read_overviews, with_overviews
-    from seqmm.data.reviews import YEARS, read_metadata, read_reviews
+    from seqmm.data.readers.amazon import YEARS, read_metadata, read_reviews
+    from seqmm.data.readers.movielens import read_movielens, read_overviews, with_overviews
 
     if arguments.kind != "table":
         arguments.table.refuse(f"a column of a table, which --kind {arguments.kind} is none of")

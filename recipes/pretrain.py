@@ -6,18 +6,19 @@ accelerate launch recipes/pretrain.py --config recipes/configs/msm4sr/movielens.
 … --train.resume True                                        (go on after Ctrl-C or a crash)
 """
 
-from seqmm.cli import folder, run_recipe
-from seqmm.config import load_run
+from seqmm.cli import run_recipe
+from seqmm.files import installed_folder
+from seqmm.run.settings import load_run
 
 
 def main() -> None:
-    default = folder("recipes") / "configs" / "msm4sr" / "movielens.yaml"
+    default = installed_folder("recipes") / "configs" / "msm4sr" / "movielens.yaml"
     run = load_run(description=__doc__, default_config=str(default), pretraining=True)
 
-    from seqmm.models import model_class
-    from seqmm.training.run import fit, load_corpus, seed_weights
+    from seqmm.models.registry import model_class
+    from seqmm.run.fit import fit, open_corpus, seed_weights
 
-    corpus = load_corpus(run.data)
+    corpus = open_corpus(run.data)
     seed_weights(run.train.seed)
     model = model_class(run.model.model_type, pretraining=True).for_corpus(run.model, corpus)
     fit(run, model, corpus, recipe="pretrain")

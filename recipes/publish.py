@@ -14,7 +14,7 @@ A model: weights, config, run.yaml, and a card with results and corpus; say wher
 
 What would go up, without any network: add --dry-run True. A new repository is private unless --private False.
 
-Log in with `hf auth login` or set HF_TOKEN. What was published comes back by its name: Corpus.load("org/mine"),
+Log in with `hf auth login` or set HF_TOKEN. What was published comes back by its name: seqmm.load_corpus("org/mine"),
 seqmm.from_pretrained("org/finetuned"), --data.path org/mine, --train.init-from org/finetuned.
 """
 
@@ -29,7 +29,7 @@ import tyro
 from seqmm.cli import run_recipe
 
 if TYPE_CHECKING:
-    from seqmm.hub import Upload
+    from seqmm.publishing.plans import Upload
 
 
 @dataclass
@@ -67,7 +67,9 @@ def main() -> None:
     if arguments.corpus is not None and arguments.corpus_repo is not None:
         raise ValueError("--corpus-repo says where a model's corpus is; the repository of --corpus is --repo")
 
-    from seqmm.hub import check_license, plan_corpus, plan_model, publish_corpus, publish_model
+    from seqmm.hub.licences import check_license
+    from seqmm.publishing.plans import plan_corpus, plan_model
+    from seqmm.publishing.push import publish_corpus, publish_model
 
     if arguments.license is None and (arguments.license_name or arguments.license_link):
         raise ValueError("--license-name and --license-link belong to --license other")

@@ -59,7 +59,8 @@ def main() -> None:
     from accelerate import PartialState
 
     from seqmm.distributed import on_cpu
-    from seqmm.retrieval import Index, add_items, open_checkpoint, read_new_items
+    from seqmm.serving.index import Index, open_checkpoint
+    from seqmm.serving.new_items import add_items, read_new_items
 
     state = PartialState(cpu=on_cpu())
     model, corpus = open_checkpoint(arguments.checkpoint, arguments.corpus)

@@ -31,14 +31,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from seqmm.cli import folder, run_recipe
-from seqmm.config import load_run
+from seqmm.cli import run_recipe
+from seqmm.files import installed_folder
+from seqmm.graphs.build import user_item_graph
+from seqmm.run.settings import load_run
 
 if TYPE_CHECKING:
     import torch
 
-    from seqmm.config import RunConfig
     from seqmm.data.corpus import Corpus
+    from seqmm.names import Protocol
+    from seqmm.run.settings import RunConfig
     from seqmm.training.trainer import Trainer
 
 PARTS = ("sample", "hooks", "forward", "backward", "optimise")
@@ -67,7 +70,7 @@ def main() -> None:
             raise ValueError(f"--models takes settings from the YAML files, not from flags: {' '.join(rest)}")
         measure_steps(options)
         return
-    default = folder("recipes") / "configs" / "lightgcn" / "movielens.yaml"
+    default = installed_folder("recipes") / "configs" / "lightgcn" / "movielens.yaml"
     run = load_run(rest, description=__doc__ or "", default_config=str(default), pretraining=options.pretraining)
     measure_training(run, options.pretraining, options.threads, options.epochs)
 
@@ -122,12 +125,12 @@ def measure_training(run: RunConfig, pretraining: bool, threads: int, epochs: in
     """Trains for one epoch of warm-up and ``epochs`` more with the real trainer, its parts timed from outside."""
     import torch
 
-    from seqmm.models import model_class
-    from seqmm.training.run import evaluator, load_corpus, seed_weights
+    from seqmm.models.registry import model_class
+    from seqmm.run.fit import evaluator, open_corpus, seed_weights
     from seqmm.training.trainer import Trainer
 
     torch.set_num_threads(threads)
-    corpus = load_corpus(run.data)
+    corpus = open_corpus(run.data)
     before = peak_gigabytes()
     seed_weights(run.train.seed)
     model = model_class(run.model.model_type, pretraining=pretraining).for_corpus(run.model, corpus)
@@ -206,7 +209,7 @@ def peak_gigabytes() -> float:
 
 def measure_steps(options: argparse.Namespace) -> None:
     """Prints milliseconds of a step (all phases) and peak memory of each model, each in a process of its own."""
-    from seqmm.models import MODELS, model_class
+    from seqmm.models.registry import MODELS, model_class
 
     widths = {}
     for pair in options.random_features:
@@ -216,7 +219,7 @@ def measure_steps(options: argparse.Namespace) -> None:
         widths[name] = int(width)
     if options.corpus is None:
         raise ValueError("--models needs --corpus, a prepared corpus")
-    names = options.models or [name for name, entry in MODELS.items() if entry.module.startswith("graph.")]
+    names = options.models or [name for name, entry in MODELS.items() if entry.module.startswith("collaborative.")]
     names = [name for name in names if model_class(name).stages]
     unit = "wall" if gpu_or_cpu().type == "cuda" else "CPU"
     print(
@@ -240,15 +243,17 @@ def measure_steps(options: argparse.Namespace) -> None:
 
 
 def step_cost(
-    name: str, path: str, protocol: str, widths: dict[str, int], threads: int, steps: int
+    name: str, path: str, protocol: Protocol, widths: dict[str, int], threads: int, steps: int
 ) -> dict[str, float]:
     """Seconds of the parts of a step, GB at its peak; settings of recipes/configs/<model>/<corpus>.yaml if there."""
     import torch
 
     from seqmm import losses
-    from seqmm.data.corpus import Corpus, Features
-    from seqmm.models import model_class
-    from seqmm.training.run import seed_weights
+    from seqmm.data.corpus import Corpus
+    from seqmm.data.feature_sets import Features
+    from seqmm.models.registry import model_class
+    from seqmm.nn import log_sum_exp as kernel
+    from seqmm.run.fit import seed_weights
     from seqmm.training.trainer import Trainer
 
     torch.set_num_threads(threads)
@@ -261,14 +266,14 @@ def step_cost(
         for key, width in widths.items()
     }
     corpus = replace(corpus, features=content)
-    file = folder("recipes") / "configs" / name / f"{Path(path).name}.yaml"
+    file = installed_folder("recipes") / "configs" / name / f"{Path(path).name}.yaml"
     run = load_run(["--config", str(file)] if file.is_file() else ["--model.model-type", name])
     clock = Clock(now_of_primitives)
     seed_weights(0)
     with clock.part("bind"):
         model = model_class(name).for_corpus(run.model, corpus)
-    losses.log_sum_exp = clock.timed("softmax", losses.log_sum_exp)
-    for cls in (losses._FlashLogSumExp, losses._BlockLogSumExp):
+    losses.log_sum_exp = kernel.log_sum_exp = clock.timed("softmax", losses.log_sum_exp)
+    for cls in (kernel._FlashLogSumExp, kernel._BlockLogSumExp):
         cls.backward = staticmethod(clock.timed("softmax", cls.backward))  # type: ignore[method-assign]
     run.train.report_to, run.train.num_workers = (), 0
     with tempfile.TemporaryDirectory() as directory:
@@ -324,7 +329,7 @@ def watch(trainer: Trainer, clock: Clock) -> None:
 # -- primitives against the plain formulation --------------------------------------------------------------------------
 
 
-def measure_primitives(path: str | None, protocol: str, threads: int) -> None:
+def measure_primitives(path: str | None, protocol: Protocol, threads: int) -> None:
     """Prints milliseconds of both, and their ratio; medians of repeated, interleaved calls."""
     import torch
 
@@ -366,7 +371,8 @@ def report(name: str, plain: Callable[[], Any], ours: Callable[[], Any], repeats
 
 def generated() -> Corpus:
     """Random interactions with the size and the skew of Amazon 2014 Baby."""
-    from seqmm.data.corpus import Corpus, Interactions
+    from seqmm.data.corpus import Corpus
+    from seqmm.data.interactions import Interactions
 
     users, items, rng = 19_445, 7_050, np.random.default_rng(0)
     popularity = rng.permutation(1 / (np.arange(items) + 20.0) ** 0.8)
@@ -387,12 +393,12 @@ def generated() -> Corpus:
 
 
 def propagation(corpus: Corpus, backward: bool) -> tuple[Callable[[], Any], Callable[[], Any]]:
-    """COO ``torch.sparse.mm`` with autograd, and :func:`seqmm.graph.propagate`."""
+    """COO ``torch.sparse.mm`` with autograd, and :func:`seqmm.graphs.matrix.propagate`."""
     import torch
 
-    from seqmm.graph import propagate
+    from seqmm.graphs.matrix import propagate
 
-    graph = corpus.graph().normalised()
+    graph = user_item_graph(corpus).normalised()
     both = torch.cat([graph.edge_index, graph.edge_index.flip(0)], 1)
     matrix = torch.sparse_coo_tensor(both, graph.edge_weight.repeat(2), graph.shape, check_invariants=False).coalesce()
     device = gpu_or_cpu()

@@ -7,7 +7,7 @@ accelerate launch --config_file recipes/accelerate/cpu_2.yaml recipes/train.py -
 """
 
 from seqmm.cli import run_recipe
-from seqmm.config import load_run
+from seqmm.run.settings import load_run
 
 
 def main() -> None:
@@ -15,10 +15,10 @@ def main() -> None:
     if run.train.init_from is not None:
         raise ValueError("train.init_from is set: a run that starts from a checkpoint is recipes/finetune.py's")
 
-    from seqmm.models import model_class
-    from seqmm.training.run import fit, load_corpus, seed_weights
+    from seqmm.models.registry import model_class
+    from seqmm.run.fit import fit, open_corpus, seed_weights
 
-    corpus = load_corpus(run.data)
+    corpus = open_corpus(run.data)
     seed_weights(run.train.seed)
     model = model_class(run.model.model_type).for_corpus(run.model, corpus)
     fit(run, model, corpus, recipe="train")

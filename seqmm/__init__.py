@@ -9,12 +9,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from seqmm.config import load_run as load_run
     from seqmm.data.corpus import Corpus as Corpus
+    from seqmm.data.joining import concat_corpora as concat_corpora
+    from seqmm.data.loading import load_corpus as load_corpus
     from seqmm.data.synthetic import synthetic_corpus as synthetic_corpus
     from seqmm.evaluation.evaluator import Evaluator as Evaluator
-    from seqmm.hub import from_pretrained as from_pretrained
-    from seqmm.retrieval import Index as Index
+    from seqmm.models.checkpoint import from_pretrained as from_pretrained
+    from seqmm.run.settings import load_run as load_run
+    from seqmm.serving.index import Index as Index
     from seqmm.training.trainer import Trainer as Trainer
 
 __version__ = "0.1.0"
@@ -22,10 +24,12 @@ __version__ = "0.1.0"
 _NAMES = {
     "Corpus": "seqmm.data.corpus",
     "Evaluator": "seqmm.evaluation.evaluator",
-    "Index": "seqmm.retrieval",
+    "Index": "seqmm.serving.index",
     "Trainer": "seqmm.training.trainer",
-    "from_pretrained": "seqmm.hub",
-    "load_run": "seqmm.config",
+    "concat_corpora": "seqmm.data.joining",
+    "from_pretrained": "seqmm.models.checkpoint",
+    "load_corpus": "seqmm.data.loading",
+    "load_run": "seqmm.run.settings",
     "synthetic_corpus": "seqmm.data.synthetic",
 }
 __all__ = ["__version__", *_NAMES]

@@ -9,8 +9,8 @@ import torch
 
 from seqmm.data.corpus import Corpus
 from seqmm.data.synthetic import synthetic_corpus
-from seqmm.models import model_class
 from seqmm.models.base import Recommender
+from seqmm.models.registry import model_class
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from seqmm.features.files import file_stem
+from seqmm.data.item_files import file_stem
 
 USERS, LENGTH = 40, 8
 ODD = ("007", "A/B 1", "猫-3", " padded ", "x_2", "..", "50%", "é,;")

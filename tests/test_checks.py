@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from seqmm.arguments import TrainArguments
 from seqmm.checks import check_count, check_edge_keep, check_idle, check_least, check_positive, check_share
-from seqmm.config import TrainArguments, load_run
+from seqmm.run.settings import load_run
 from seqmm.training.trainer import Trainer
 from tests.cases import CASES
 

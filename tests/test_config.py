@@ -7,7 +7,8 @@ import sys
 import pytest
 import yaml
 
-from seqmm.config import load_run, own_fields, read_yaml, sweep_of, write_yaml
+from seqmm.files import read_yaml, write_yaml
+from seqmm.run.settings import load_run, own_fields, sweep_of
 
 
 @pytest.fixture
@@ -15,7 +16,7 @@ def file(tmp_path):
     path = tmp_path / "run.yaml"
 
     def write(**sections):
-        write_yaml(sections, path)
+        write_yaml(path, sections)
         return str(path)
 
     return write
@@ -33,7 +34,7 @@ def test_run_yaml_comes_back_as_config(tmp_path):
     run = load_run(
         ["--model.model-type", "sasrec", "--data.features", "text", "--train.init-from", "x", "--hub.private", "False"]
     )
-    write_yaml(run.to_dict(), tmp_path / "run.yaml")
+    write_yaml(tmp_path / "run.yaml", run.to_dict())
     again = load_run(["--config", str(tmp_path / "run.yaml")])
     assert again.to_dict() == run.to_dict()
     assert again.hub.private is False and again.data.features == ("text",)
@@ -119,7 +120,7 @@ def test_every_shipped_yaml_is_a_run(path):
 
 
 def test_every_hyper_parameter_says_what_it_is():
-    from seqmm.models import MODELS, model_class
+    from seqmm.models.registry import MODELS, model_class
 
     for model_type in MODELS:
         for name, _, _, text in own_fields(model_class(model_type).config_class):

@@ -9,11 +9,13 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from seqmm.config import TrainArguments
-from seqmm.data.corpus import Corpus, Features, Interactions
+from seqmm.arguments import TrainArguments
+from seqmm.data.corpus import Corpus
+from seqmm.data.feature_sets import Features
+from seqmm.data.interactions import Interactions
 from seqmm.evaluation.evaluator import Evaluator
-from seqmm.hub import from_pretrained
 from seqmm.models.base import Recommender
+from seqmm.models.checkpoint import from_pretrained
 from seqmm.training.trainer import Trainer
 from tests.cases import CASES, SLOW, TRAINED
 

@@ -15,8 +15,8 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
-from seqmm.models import model_class
-from seqmm.models.graph.base import PairRecommender
+from seqmm.models.collaborative.base import PairRecommender
+from seqmm.models.registry import model_class
 from tests.cases import CASES, SLOW
 from tests.test_contract import _first_batch
 

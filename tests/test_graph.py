@@ -4,17 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from seqmm import graph as graph_module
-from seqmm.graph import (
-    Graph,
-    cooccurrence,
-    knn_graph,
-    neighbour_softmax,
-    propagate,
-    propagate_layers,
-    sample_neighbours,
-    softmax_rows,
-)
+from seqmm.graphs import build as building
+from seqmm.graphs import matrix as matrices
+from seqmm.graphs.build import cooccurrence, knn_graph, neighbour_softmax, sample_neighbours, softmax_rows
+from seqmm.graphs.matrix import Graph, propagate, propagate_layers
 
 USERS, ITEMS = 7, 5
 RNG = np.random.default_rng(0)
@@ -95,7 +88,7 @@ def test_the_rectangular_block_of_sym_is_the_sym_of_the_block():
 
 @pytest.mark.parametrize("name", GRAPHS)
 def test_propagate_and_both_gradients_match_dense(name, monkeypatch):
-    monkeypatch.setattr(graph_module, "EDGE_ELEMENTS", 12)  # several blocks of edges
+    monkeypatch.setattr(matrices, "EDGE_ELEMENTS", 12)  # several blocks of edges
     graph = GRAPHS[name]().normalised()
     weight = graph.edge_weight.double().requires_grad_()
     graph = graph.reweighted(weight)
@@ -113,19 +106,19 @@ def test_propagate_and_both_gradients_match_dense(name, monkeypatch):
 
 
 def test_edge_products_and_their_gradients_match_dense(monkeypatch):
-    monkeypatch.setattr(graph_module, "EDGE_ELEMENTS", 12)  # several blocks of edges
+    monkeypatch.setattr(matrices, "EDGE_ELEMENTS", 12)  # several blocks of edges
     graph = rectangular()
     row, column = graph.edge_index
     x, y = (torch.randn(size, 3, dtype=torch.float64, requires_grad=True) for size in graph.shape)
     upstream = torch.randn(graph.num_edges, dtype=torch.float64)
-    found, expected = graph_module.edge_products(graph, x, y), (x @ y.T)[row, column]
+    found, expected = matrices.edge_products(graph, x, y), (x @ y.T)[row, column]
     assert torch.allclose(found, expected)
     for one, other in zip(
         torch.autograd.grad(found, (x, y), upstream), torch.autograd.grad(expected, (x, y), upstream), strict=True
     ):
         assert torch.allclose(one, other)
     with pytest.raises(ValueError, match="directed"):
-        graph_module.edge_products(bipartite(), x, y)
+        matrices.edge_products(bipartite(), x, y)
 
 
 def test_normalisation_is_differentiable_in_the_weights():
@@ -209,7 +202,7 @@ def test_a_pruned_graph_normalises_by_its_own_degrees():
 
 @pytest.mark.parametrize("weight", ["binary", "cosine"])
 def test_knn_graph_matches_the_dense_top_k(weight, monkeypatch):
-    monkeypatch.setattr(graph_module, "BLOCK_ELEMENTS", 40)  # blocks of 4 rows
+    monkeypatch.setattr(building, "BLOCK_ELEMENTS", 40)  # blocks of 4 rows
     x = torch.randn(11, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     cosine = torch.nn.functional.cosine_similarity(x[:, None], x[None], dim=-1)
     top = cosine.topk(3)
@@ -233,7 +226,7 @@ def test_knn_graph_lists_a_row_among_its_own_neighbours():
 @pytest.mark.parametrize("weight", ["count", "cosine"])
 @pytest.mark.parametrize("block", [1 << 24, 5])
 def test_cooccurrence_matches_the_loop(weight, block, monkeypatch):
-    monkeypatch.setattr(graph_module, "BLOCK_ELEMENTS", block)
+    monkeypatch.setattr(building, "BLOCK_ELEMENTS", block)
     rng = np.random.default_rng(3)
     user, item = rng.integers(0, 9, 60), rng.integers(0, 6, 60)
     owned = [set(item[user == u].tolist()) for u in range(10)]  # user 9 has none
@@ -292,10 +285,10 @@ def test_the_block_is_its_own_graph_with_its_own_rows():
 
 def test_mixed_graphs_add_up():
     one, other = directed(), directed().subgraph(torch.arange(0, directed().num_edges, 2))
-    mixed = graph_module.mix_graphs([one, other], [0.3, 0.7])
+    mixed = building.mix_graphs([one, other], [0.3, 0.7])
     torch.testing.assert_close(mixed.dense(), 0.3 * one.dense() + 0.7 * other.dense())
     assert mixed.num_edges == one.num_edges and (mixed.edge_index == one.edge_index).all()
-    both = graph_module.mix_graphs([bipartite()], [2.0])
+    both = building.mix_graphs([bipartite()], [2.0])
     torch.testing.assert_close(both.dense(), 2 * bipartite().dense())
 
 

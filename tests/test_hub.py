@@ -9,20 +9,17 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from seqmm.config import DataArguments, EvalArguments, HubArguments, RunConfig, TrainArguments
+from seqmm.arguments import DataArguments, EvalArguments, HubArguments, TrainArguments
+from seqmm.data.card import KEPT, card_text
 from seqmm.data.corpus import Corpus
-from seqmm.data.schema import KEPT, card_text, read_record
-from seqmm.hub import (
-    LICENSES,
-    check_license,
-    corpus_files,
-    from_pretrained,
-    local_folder,
-    plan_corpus,
-    plan_model,
-    write_model_card,
-)
-from seqmm.training.run import fit
+from seqmm.data.store import read_record
+from seqmm.hub.access import corpus_files, local_folder
+from seqmm.hub.licences import LICENSES, check_license
+from seqmm.models.checkpoint import from_pretrained
+from seqmm.publishing.cards import write_model_card
+from seqmm.publishing.plans import plan_corpus, plan_model
+from seqmm.run.fit import fit
+from seqmm.run.settings import RunConfig
 from tests.cases import CASES
 
 ORIGIN = {"repository": "org/somewhere", "revision": "0" * 40}

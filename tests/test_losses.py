@@ -6,7 +6,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from seqmm import losses
 from seqmm.losses import (
     bpr,
     cosine_loss,
@@ -16,12 +15,13 @@ from seqmm.losses import (
     hinge,
     info_nce,
     jensen_shannon,
-    log_sum_exp,
     softmax_loss,
     squared_error,
     two_view_info_nce,
     weighted_sum,
 )
+from seqmm.nn import log_sum_exp as kernel
+from seqmm.nn.log_sum_exp import log_sum_exp
 
 
 def rows(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:
@@ -50,12 +50,12 @@ def test_weighted_sum_makes_no_term_of_weight_zero():
 @pytest.fixture(params=["plain", "blocks", "flash"])
 def path(request, monkeypatch):
     """Runs a test through each way the log-sum-exp can be computed."""
-    monkeypatch.setattr(losses, "PLAIN_ELEMENTS", 1 << 40 if request.param == "plain" else 0)
-    monkeypatch.setattr(losses, "BLOCK_ELEMENTS", 100)
+    monkeypatch.setattr(kernel, "PLAIN_ELEMENTS", 1 << 40 if request.param == "plain" else 0)
+    monkeypatch.setattr(kernel, "BLOCK_ELEMENTS", 100)
     if request.param == "blocks":
-        monkeypatch.setattr(losses, "_flash_is_right", lambda dtype, width: False)
+        monkeypatch.setattr(kernel, "_flash_is_right", lambda dtype, width: False)
     if request.param == "flash":
-        assert losses._flash_is_right(torch.float64, 7) and losses._flash_is_right(torch.float32, 64)
+        assert kernel._flash_is_right(torch.float64, 7) and kernel._flash_is_right(torch.float32, 64)
     return request.param
 
 
@@ -100,7 +100,7 @@ def test_log_sum_exp_matches_the_naive_formula(path, scale):
 
 
 def test_log_sum_exp_takes_a_bias_for_each_pair(monkeypatch):
-    monkeypatch.setattr(losses, "BLOCK_ELEMENTS", 100)  # several blocks
+    monkeypatch.setattr(kernel, "BLOCK_ELEMENTS", 100)  # several blocks
     query, table = rows(23, 7), rows(41, 7, seed=1)
     bias = rows(23, 41, seed=2).detach().masked_fill(rows(23, 41, seed=3) > 0.5, -torch.inf)
     bias[4] = -torch.inf  # nothing is left of this row
@@ -130,14 +130,14 @@ def test_log_sum_exp_takes_no_rows_and_half_precision(path):
 
 
 def test_a_wrong_private_kernel_is_not_used(monkeypatch):
-    losses._flash_is_right.cache_clear()
-    flash = losses._flash
-    monkeypatch.setattr(losses, "_flash", lambda *args, **kwargs: (flash(*args, **kwargs)[0], args[0].sum(-1)))
-    assert not losses._flash_is_right(torch.float64, 7)
-    monkeypatch.setattr(losses, "PLAIN_ELEMENTS", 0)
+    kernel._flash_is_right.cache_clear()
+    flash = kernel._flash
+    monkeypatch.setattr(kernel, "_flash", lambda *args, **kwargs: (flash(*args, **kwargs)[0], args[0].sum(-1)))
+    assert not kernel._flash_is_right(torch.float64, 7)
+    monkeypatch.setattr(kernel, "PLAIN_ELEMENTS", 0)
     query, table = rows(3, 7), rows(5, 7, seed=1)
     assert torch.allclose(log_sum_exp(query, table), (query @ table.T).logsumexp(-1))
-    losses._flash_is_right.cache_clear()
+    kernel._flash_is_right.cache_clear()
 
 
 def test_softmax_loss_is_cross_entropy(path):

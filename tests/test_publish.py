@@ -15,10 +15,14 @@ import numpy as np
 import pytest
 import yaml
 
-from seqmm.config import write_yaml
-from seqmm.data.corpus import SPLITS, Corpus
-from seqmm.data.schema import KEPT, ROW_GROUP, write_features
+from seqmm.data.adding import write_features
+from seqmm.data.card import KEPT
+from seqmm.data.corpus import Corpus
+from seqmm.data.loading import load_corpus
+from seqmm.data.store import ROW_GROUP
 from seqmm.data.synthetic import synthetic_corpus
+from seqmm.files import write_yaml
+from seqmm.names import SPLITS
 from tests import standin_hub
 from tests.standin_hub import Blob, Client, StandinHub
 
@@ -30,7 +34,7 @@ MSM4SR = {"model_type": "msm4sr", "num_experts": 2} | SMALL
 
 
 def load(repo: str, **options) -> Corpus:
-    return Corpus.load(repo, **options)
+    return load_corpus(repo, **options)
 
 
 def weights(repo: str, revision: str | None = None) -> dict[str, np.ndarray]:
@@ -40,15 +44,15 @@ def weights(repo: str, revision: str | None = None) -> dict[str, np.ndarray]:
 
 
 def joined(path: str, *more: str) -> tuple[str, dict]:
-    from seqmm.config import DataArguments
-    from seqmm.training.run import load_corpus
+    from seqmm.arguments import DataArguments
+    from seqmm.run.fit import open_corpus
 
     data = DataArguments(path=path, joined=more)
-    return load_corpus(data).name, {"revision": data.revision, "joined": data.joined}
+    return open_corpus(data).name, {"revision": data.revision, "joined": data.joined}
 
 
 def fetch(repo: str) -> Path:
-    from seqmm.hub import local_folder
+    from seqmm.hub.access import local_folder
 
     return local_folder(repo)
 
@@ -117,7 +121,7 @@ def run(client: Client, folder: Path, home: Path) -> Path:
     """A finished pretraining run on the corpus' folder."""
     data = {"path": str(folder), "features": ["text", "image"]}
     train = {"epochs": 1, "batch_size": 32, "output_dir": str(home / "runs" / "pretrained")}
-    write_yaml({"model": MSM4SR, "data": data, "train": train}, home / "pretrain.yaml")
+    write_yaml(home / "pretrain.yaml", {"model": MSM4SR, "data": data, "train": train})
     shown = client.recipe("pretrain", "--config", home / "pretrain.yaml")
     assert "written to" in shown, shown
     return home / "runs" / "pretrained"
@@ -227,8 +231,8 @@ def test_the_cards_code_works_as_it_stands(hub, client, folder, published):
 
 
 def test_streaming_fetches_a_part(hub, client, home, monkeypatch):
-    monkeypatch.setattr("seqmm.data.schema.ROW_GROUP", 64)  # stands for a large table in its usual groups
-    monkeypatch.setattr("seqmm.data.schema._write_table.__defaults__", (64, "zstd"))
+    monkeypatch.setattr("seqmm.data.store.ROW_GROUP", 64)  # stands for a large table in its usual groups
+    monkeypatch.setattr("seqmm.data.store.write_table.__defaults__", (64, "zstd"))
     rng = np.random.default_rng(0)
     corpus = replace(synthetic_corpus(60, 2000, modalities=()), features={})
     noise = [rng.bytes(12_000).hex() for _ in range(2000)]
@@ -348,7 +352,7 @@ def test_a_model_goes_up_with_results_and_corpus_and_comes_back_equal(hub, clien
 def test_finetuning_starts_from_the_repositories_and_pushes(hub, client, run, model, published, home):
     """Pretrained model and corpus by their names; the run says which commits they were, and so do its card and YAML."""
     output = home / "runs" / "fine"
-    write_yaml({"model": MSM4SR, "data": {"features": ["text", "image"]}, "train": {"epochs": 1}}, home / "fine.yaml")
+    write_yaml(home / "fine.yaml", {"model": MSM4SR, "data": {"features": ["text", "image"]}, "train": {"epochs": 1}})
     start = ["--train.init-from", "org/pretrained", "--data.path", "org/corpus", "--train.batch-size", 32]
     push = ["--hub.push-to", "org/fine", "--hub.revision", "trial", "--eval.test", "True"]
     shown = client.recipe("finetune", "--config", home / "fine.yaml", *start, *push, "--train.output-dir", output)
@@ -606,7 +610,7 @@ def test_a_hub_that_is_down_is_explained(hub, client, published, tmp_path, monke
 
 def test_a_run_that_may_not_push_says_so_before_training(hub, client, folder, home):
     settings = {"model": {"model_type": "popularity"}, "data": {"path": str(folder)}}
-    write_yaml(settings, home / "popularity.yaml")
+    write_yaml(home / "popularity.yaml", settings)
     arguments = ["--config", home / "popularity.yaml", "--train.output-dir", home / "runs" / "popularity"]
     shown = client.recipe("train", *arguments, "--hub.push-to", "elsewhere/model")
     assert shown.splitlines()[-1].startswith("error: cannot push: your token may not write to"), shown

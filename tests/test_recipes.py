@@ -11,9 +11,9 @@ from dataclasses import replace
 
 import pytest
 
-from seqmm.config import write_yaml
 from seqmm.data.corpus import Corpus
 from seqmm.data.synthetic import synthetic_corpus
+from seqmm.files import write_yaml
 
 MODEL = {"hidden_size": 16, "max_length": 8, "num_layers": 1, "inner_size": 32, "dropout": 0.1}
 MSM4SR = {"model_type": "msm4sr", "num_experts": 2} | MODEL
@@ -32,7 +32,7 @@ def home(tmp_path_factory):
     ):
         data = {"path": str(folder / "corpus"), "features": features}
         train = {"epochs": 2, "batch_size": 32, "learning_rate": 0.01}
-        write_yaml({"model": model, "data": data, "train": train}, folder / f"{name}.yaml")
+        write_yaml(folder / f"{name}.yaml", {"model": model, "data": data, "train": train})
     return folder
 
 
@@ -145,7 +145,7 @@ def test_errors_are_one_line_and_exit_2(recipe, home, pretrained, tmp_path):
 
 
 def _typo(folder):
-    write_yaml({"model": {"model_type": "lightgcn", "num_layer": 3}}, folder / "typo.yaml")
+    write_yaml(folder / "typo.yaml", {"model": {"model_type": "lightgcn", "num_layer": 3}})
     return folder / "typo.yaml"
 
 

@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from seqmm.config import DataArguments, write_yaml
+from seqmm.arguments import DataArguments
 from seqmm.data.corpus import Corpus
 from seqmm.data.synthetic import synthetic_corpus
-from seqmm.models import model_class
-from seqmm.retrieval import Index, add_items, check_trained_on, open_checkpoint, read_new_items
+from seqmm.files import write_yaml
+from seqmm.models.checkpoint import check_trained_on
+from seqmm.models.registry import model_class
+from seqmm.serving.index import Index, open_checkpoint
+from seqmm.serving.new_items import add_items, read_new_items
 
 SMALL = {"hidden_size": 16, "max_length": 6, "num_layers": 1, "num_heads": 2, "inner_size": 16}
 
@@ -154,7 +157,7 @@ def test_texts_are_encoded_by_the_checkpoints_encoder(tmp_path, monkeypatch):
         def encode(self, texts, *, label):
             return np.stack([np.full(16, len(text), dtype=np.float32) for text in texts])
 
-    monkeypatch.setattr("seqmm.features.text.TextEncoder", Encoder)
+    monkeypatch.setattr("seqmm.serving.new_items.TextEncoder", Encoder)
     file = lines(tmp_path / "new.jsonl", [{"id": "a", "text": ["one", "three", [1.0] * 16]}, {"id": "b", "text": []}])
     with pytest.raises(ValueError, match="made with encoder .* but --encoder mine has 'some'"):
         read_new_items(file, model, corpus, "mine")
@@ -224,7 +227,7 @@ def test_open_checkpoint(tmp_path):
     run = tmp_path / "run"
     model.save_pretrained(run)
     data = DataArguments(path=str(tmp_path / "corpus"), features=("text",))
-    write_yaml({"data": vars(data) | {"features": ["text"]}}, run / "run.yaml")
+    write_yaml(run / "run.yaml", {"data": vars(data) | {"features": ["text"]}})
     loaded, same = open_checkpoint(str(run))
     assert same.fingerprint() == corpus.fingerprint()
     ours, theirs = Index(model, corpus).recommend("user-2"), Index(loaded, same).recommend("user-2")

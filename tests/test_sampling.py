@@ -8,7 +8,8 @@ import torch
 
 from seqmm.data import sampling
 from seqmm.data.collators import PairCollator
-from seqmm.data.corpus import Corpus, Interactions
+from seqmm.data.corpus import Corpus
+from seqmm.data.interactions import Interactions
 from seqmm.data.sampling import NegativeSampler
 from seqmm.data.synthetic import synthetic_corpus
 

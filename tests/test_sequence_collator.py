@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from seqmm.data.collators import SequenceCollator
-from seqmm.data.corpus import Corpus, Interactions
+from seqmm.data.corpus import Corpus
+from seqmm.data.interactions import Interactions
 from seqmm.data.synthetic import synthetic_corpus
 
 

@@ -17,14 +17,14 @@ import torch
 from accelerate.state import AcceleratorState
 from torch import nn
 
-from seqmm.config import TrainArguments
+from seqmm.arguments import TrainArguments
 from seqmm.data.collators import PairCollator
 from seqmm.distributed import mean_over_ranks
 from seqmm.evaluation.evaluator import Evaluator
-from seqmm.hub import from_pretrained, load_config
-from seqmm.models import model_class
 from seqmm.models.base import Stage
-from seqmm.models.graph.bpr import BPR
+from seqmm.models.checkpoint import check_start, from_pretrained, load_config, start_from
+from seqmm.models.collaborative.bpr import BPR
+from seqmm.models.registry import model_class
 from seqmm.training.state import latest_checkpoint
 from seqmm.training.tracking import JsonlTracker
 from seqmm.training.trainer import Trainer
@@ -114,9 +114,9 @@ def test_an_output_in_use_is_not_overwritten_by_accident(tmp_path):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"seed": 1}, "train seed = 0, this run has seed = 1"),
-        ({"batch_size": 32}, "batch_size = 64, this run has batch_size = 32"),
-        ({"learning_rate": 0.5}, "learning_rate = 0.01, this run has learning_rate = 0.5"),
+        ({"seed": 1}, "train.seed 0, this run has 1"),
+        ({"batch_size": 32}, "train.batch_size 64, this run has 32"),
+        ({"learning_rate": 0.5}, "train.learning_rate 0.01, this run has 0.5"),
     ],
 )
 def test_resume_refuses_other_settings(tmp_path, more, message):
@@ -141,7 +141,7 @@ def test_resume_refuses_features_of_another_encoder(tmp_path):
     _trainer(tmp_path, "sasrecm", corpus).train()
     text = corpus.features["text"]
     other = replace(corpus, features=corpus.features | {"text": replace(text, values=text.values + 1)})
-    with pytest.raises(ValueError, match="features text"):
+    with pytest.raises(ValueError, match="features.text"):
         _trainer(tmp_path, "sasrecm", other, resume=True).train()
 
 
@@ -182,7 +182,7 @@ def test_finetuning_refuses_what_does_not_fit(tmp_path):
     fine = CASES["msm4sr"]
 
     def start(path, **options):
-        return cls.from_pretraining(str(path), cls.config_class(**(fine.options | options)), corpus)
+        return start_from(cls, str(path), cls.config_class(**(fine.options | options)), corpus)
 
     assert start(tmp_path / "pretrained").config.pretrained_on["fingerprint"] == corpus.fingerprint()
     with pytest.raises(ValueError, match="num_heads = 2, this run has 4"):
@@ -191,11 +191,11 @@ def test_finetuning_refuses_what_does_not_fit(tmp_path):
     with pytest.raises(ValueError, match="is a bpr, not a msm4sr"):
         start(tmp_path / "bpr")
     with pytest.raises(ValueError, match="here is a bpr, not a msm4sr"):  # needs no corpus
-        cls.check_start("here", load_config(tmp_path / "bpr"), cls.config_class(**fine.options))
+        check_start(cls, "here", load_config(tmp_path / "bpr"), cls.config_class(**fine.options))
     fine.model(corpus).save_pretrained(tmp_path / "fine")
     kept = start(tmp_path / "fine")
     elsewhere = fine.corpus(seed=9)
-    fresh = cls.from_pretraining(str(tmp_path / "fine"), cls.config_class(**fine.options), elsewhere)
+    fresh = start_from(cls, str(tmp_path / "fine"), cls.config_class(**fine.options), elsewhere)
     before = from_pretrained(str(tmp_path / "fine"))
     assert torch.equal(kept.item.weight, before.item.weight)
     assert not torch.equal(fresh.item.weight, before.item.weight), "item ids of another corpus"

@@ -10,7 +10,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from seqmm.config import TrainArguments
+from seqmm.arguments import TrainArguments
 from seqmm.evaluation.evaluator import Evaluator
 from seqmm.training.trainer import Trainer
 from tests.cases import CASES

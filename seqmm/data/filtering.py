@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 
+from seqmm.names import Duplicates, IndexOrder, TieOrder
 from seqmm.random import hash_ints
-
-TieOrder = Literal["seeded", "source"]
-IndexOrder = Literal["permuted", "source"]
-Duplicates = Literal["first", "last", "keep"]
 
 
 @dataclass(frozen=True)

@@ -5,33 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from tqdm import tqdm
 
 from seqmm.data import splits
-from seqmm.data.corpus import PROTOCOLS, SPLITS, Corpus, Features, Interactions
-from seqmm.data.filtering import (
-    Duplicates,
-    IndexOrder,
-    Log,
-    TieOrder,
-    chronological,
-    dense,
-    k_core,
-    tie_share,
-    without_duplicates,
-)
+from seqmm.data.catalogue import catalogue_of, match, source_rows_of, tag_sets, vectors_of_file
+from seqmm.data.corpus import Corpus
+from seqmm.data.filtering import Log, chronological, dense, k_core, tie_share, without_duplicates
+from seqmm.data.interactions import Interactions
+from seqmm.names import PROTOCOLS, SPLITS, DuplicateItems, Duplicates, IndexOrder, Protocol, TieOrder, UnknownItems
 
 if TYPE_CHECKING:
     import polars as pl
-
-DuplicateItems = Literal["first", "refuse"]
-UnknownItems = Literal["keep", "drop", "refuse"]
-
-SHOWN = 5
-"""Ids the card names of those it counts."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +40,7 @@ def prepare(
     log: Log,
     *,
     name: str,
-    protocol: str = "leave_one_out",
+    protocol: Protocol = "leave_one_out",
     seed: int = 0,
     k: int = 5,
     duplicates: Duplicates = "first",
@@ -75,7 +62,7 @@ def prepare(
     Args:
         log: of a reader.
         name: of the corpus.
-        protocol: any of :data:`~seqmm.data.corpus.PROTOCOLS`; ``given`` takes ``log.label``.
+        protocol: any of :data:`~seqmm.names.PROTOCOLS`; ``given`` takes ``log.label``.
         seed: of the id permutation, the order of ties, and the random protocols.
         k: of the iterated k-core; 0 or 1 = none.
         duplicates: which of a user's rows with one item stays.
@@ -89,8 +76,9 @@ def prepare(
             (second rows of an id, rows without one or of items nobody had, items of the log without a row) is counted
             in the corpus' info.
         tags: columns of ``items`` (a string, or a list of them) that become tag features.
-        features: name -> (file, name of the encoder): any file :func:`seqmm.features.vectors.read_vectors` reads. Of
-            one without ids row r belongs to row r of ``items``; without that table, to the item whose integer id is r.
+        features: name -> (file, name of the encoder): any file that :func:`~seqmm.data.readers.vectors.read_vectors`
+            reads. Of one without ids row r belongs to row r of ``items``; without that table, to the item whose integer
+            id is r.
         id_column: of feature files that are tables, beside the usual names.
         duplicate_items: an id with several rows in ``items`` gets the first of them, or is an error.
         unknown_items: interactions with items that are not in ``items`` stay (the items have no text), go (UniSRec), or
@@ -121,7 +109,7 @@ def prepare(
         "seed": seed,
     }
     if items is not None:
-        log, matched = _match(log, items, duplicate_items, unknown_items)
+        log, matched = match(log, items, duplicate_items, unknown_items)
         record |= matched
     item_ids, whole = log.item_ids, len(log)
 
@@ -172,12 +160,14 @@ def prepare(
     ids = [item_ids[code] for code in item_code]
 
     _step(bar, "items and features")
-    catalogue, row_of = _catalogue(items, ids)
-    row_of, source_rows = _source_rows(log, ids, row_of, items)
+    catalogue, row_of = catalogue_of(items, ids)
+    row_of, source_rows = source_rows_of(log, ids, row_of, items)
     record["source_rows"] = source_rows
-    sets = _tags(catalogue, tags)
+    sets = tag_sets(catalogue, tags)
     for feature, (file, encoder) in (features or {}).items():
-        sets[feature], record[f"{feature}_vectors"] = _from_file(file, encoder, ids, row_of, source_rows, id_column)
+        sets[feature], record[f"{feature}_vectors"] = vectors_of_file(
+            file, encoder, ids, row_of, source_rows, id_column
+        )
     titles = tuple(catalogue.pop("title")) if "title" in catalogue else ()
     bar.close()
     corpus = Corpus(
@@ -201,54 +191,6 @@ def prepare(
 def _step(bar: tqdm[NoReturn], what: str) -> None:
     bar.update()
     bar.set_description(what)
-
-
-def _match(
-    log: Log, items: pl.DataFrame, duplicate_items: DuplicateItems, unknown_items: UnknownItems
-) -> tuple[Log, dict[str, object]]:
-    """The log without what ``unknown_items`` drops, and how the items table fits it."""
-    import polars as pl
-
-    named, occurring = items["id"].drop_nulls(), pl.Series(log.item_ids, dtype=pl.String).gather(np.unique(log.item))
-    counts = named.value_counts()
-    twice = named.filter(named.is_in(counts.filter(pl.col("count") > 1)["id"].implode())).unique(maintain_order=True)
-    unknown = occurring.filter(~occurring.is_in(named.implode()))
-    unused = len(counts) - (len(occurring) - len(unknown))
-    record: dict[str, object] = {
-        "items_rows": len(items),
-        "items_rows_without_id": items["id"].null_count(),
-        "items_duplicated": counted(twice.to_list()),
-        "items_never_used": unused,
-        "items_unknown": counted(unknown.to_list()),
-    }
-    if len(twice) and duplicate_items == "refuse":
-        raise ValueError(
-            f"the items table has more than one row of {counted(twice.to_list())}; remove all but one, or keep the "
-            "first (--duplicate-items first)"
-        )
-    if len(unknown) and unknown_items == "refuse":
-        raise ValueError(
-            f"{log.source}: the items table has no row of {counted(unknown.to_list())}, which have interactions; add "
-            "them, or --unknown-items keep or drop"
-        )
-    if len(unknown) == len(occurring):
-        raise ValueError(
-            f"{log.source}: no item of the interactions is in the items table; their ids are "
-            f"{counted(unknown.to_list())}, those of the table {counted(named.to_list())}: is that the right column?"
-        )
-    if unknown_items == "drop":
-        known = pl.Series(log.item_ids, dtype=pl.String).is_in(named.implode()).to_numpy()[log.item]
-        record["rows_with_unknown_items_dropped"] = int((~known).sum())
-        log = log.take(known)
-    return log, record
-
-
-def counted(ids: Sequence[str]) -> str:
-    """How many ids, and the first few: 7 ('a', 'b', 'c', 'd', 'e', …)."""
-    if not ids:
-        return "0"
-    shown = ", ".join(map(repr, ids[:SHOWN]))
-    return f"{len(ids):,} ({shown}{', …' if len(ids) > SHOWN else ''})"
 
 
 def _check_order(log: Log, protocol: str) -> None:
@@ -277,73 +219,6 @@ def _labels(log: Log, protocol: str, seed: int, validation: float, test: float) 
     if protocol == "ratio":
         return splits.ratio(user, seed)
     return splits.leave_one_out(user, np.arange(len(log)) - np.searchsorted(user, user))
-
-
-def _catalogue(items: pl.DataFrame | None, ids: list[str]) -> tuple[dict[str, list[Any]], np.ndarray | None]:
-    """Columns of the items table by new item (missing text = ""), and each item's row in the table (-1 = absent)."""
-    if items is None:
-        return {}, None
-    import polars as pl
-
-    for name in ("source_index", "source_row", "_row"):
-        if name in items.columns:
-            raise ValueError(f"the items table has a column {name!r}, which is written by seqmm itself; rename yours")
-    numbered = items.with_row_index("_row").unique("id", keep="first", maintain_order=True)
-    joined = pl.DataFrame({"id": ids}).join(numbered, on="id", how="left", maintain_order="left")
-    filled = joined.with_columns(
-        pl.col(pl.String).fill_null(""), *(pl.col(c).fill_null([]) for c, t in joined.schema.items() if t == pl.List)
-    )
-    row_of = filled["_row"].cast(pl.Int64).fill_null(-1).to_numpy()
-    return {column: filled[column].to_list() for column in filled.columns if column not in ("id", "_row")}, row_of
-
-
-def _tags(catalogue: Mapping[str, list[Any]], columns: Sequence[str]) -> dict[str, Features]:
-    """Tag features; a vocabulary is in order of frequency, then of the alphabet."""
-    sets = {}
-    for column in columns:
-        if column not in catalogue:
-            have = ", ".join(catalogue) or "none"
-            raise ValueError(f"tags {column!r}: the items table has no such column; it has: {have}")
-        words = [[cell] if isinstance(cell, str) else cell or [] for cell in catalogue[column]]
-        words = [list(dict.fromkeys(word for word in row if word)) for row in words]
-        count: dict[str, int] = {}
-        for row in words:
-            for word in row:
-                count[word] = count.get(word, 0) + 1
-        vocabulary = tuple(sorted(count, key=lambda word: (-count[word], word)))
-        index = {word: number for number, word in enumerate(vocabulary)}
-        offsets = np.cumsum([0, *(len(row) for row in words)]).astype(np.int64)
-        values = np.array([index[word] for row in words for word in row], np.int64)
-        sets[column] = Features("tags", values, offsets, vocabulary, {"column": column})
-    return sets
-
-
-def _source_rows(
-    log: Log, ids: list[str], row_of: np.ndarray | None, items: pl.DataFrame | None
-) -> tuple[np.ndarray | None, int | None]:
-    """The row of each item in a feature file without ids, and how many rows it must have; None = nobody knows."""
-    if items is not None:
-        return row_of, len(items)
-    if not all(number.isdecimal() for number in log.item_ids):
-        return None, None
-    return np.array([int(number) for number in ids]), max(map(int, log.item_ids)) + 1
-
-
-def _from_file(
-    file: Path, encoder: str, ids: list[str], row_of: np.ndarray | None, rows: int | None, id_column: str | None
-) -> tuple[Features, str]:
-    """A file's vectors in the order of the corpus' items, and a line about them."""
-    from seqmm.features.vectors import ID_COLUMNS, read_vectors
-
-    columns = dict.fromkeys((*((id_column,) if id_column else ()), *ID_COLUMNS))
-    values, missing, report = read_vectors(
-        file, ids, row_of, source_rows=rows, in_order=False, id_columns=tuple(columns)
-    )
-    provenance = {"encoder": encoder}
-    if missing.any():
-        provenance["missing"] = "mean vector"
-    features = Features("dense", values, provenance=provenance, missing=missing if missing.any() else None)
-    return features, report.describe(len(ids))
 
 
 def statistics(prepared: Prepared) -> list[str]:

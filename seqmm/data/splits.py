@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from seqmm.data.corpus import SPLITS, Interactions
+from seqmm.data.interactions import Interactions
+from seqmm.names import SPLITS
 from seqmm.random import hash_ints
 
 LABELS = {"0": 0, "1": 1, "2": 2, "train": 0, "valid": 1, "validation": 1, "val": 1, "dev": 1, "test": 2}

@@ -9,7 +9,10 @@ from typing import Literal
 import numpy as np
 
 from seqmm.data import splits
-from seqmm.data.corpus import Corpus, Features, Interactions
+from seqmm.data.corpus import Corpus
+from seqmm.data.feature_sets import Features
+from seqmm.data.interactions import Interactions
+from seqmm.names import Protocol
 
 DAY = 86_400
 IMAGE_SIZE = 64  # pixels
@@ -21,7 +24,7 @@ def synthetic_corpus(
     num_users: int = 200,
     num_items: int = 100,
     *,
-    protocol: str = "leave_one_out",
+    protocol: Protocol = "leave_one_out",
     seed: int = 0,
     modalities: tuple[str, ...] = ("text", "image"),
     clusters: int = 8,
@@ -37,7 +40,7 @@ def synthetic_corpus(
     Args:
         num_users: users; each has at least 5 interactions (fewer only if there are fewer items).
         num_items: items; some may have no interaction.
-        protocol: any of :data:`~seqmm.data.corpus.PROTOCOLS`; ``given`` is a per-user random split.
+        protocol: any of :data:`~seqmm.names.PROTOCOLS`; ``given`` is a per-user random split.
         seed: of everything.
         modalities: each name gets a ragged feature set ``name`` (1 to 4 vectors an item, 16 wide, the next modality 20
             wide, …) and a dense one ``name_vector`` (its row means); both correlate with the items' clusters. The tags

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from seqmm.data.corpus import Corpus, Ragged
+from seqmm.data.corpus import Corpus
+from seqmm.data.interactions import Ragged
 from seqmm.evaluation.metrics import METRICS, TopK, count_ranks, listed, mean_popularity, place
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from seqmm.data.corpus import Corpus, Interactions
+from seqmm.data.corpus import Corpus
+from seqmm.data.interactions import Interactions
 from seqmm.evaluation.evaluator import Batch, Scorer
 
 

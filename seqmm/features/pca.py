@@ -1,10 +1,36 @@
-"""Exact principal components of more rows than memory holds."""
+"""Principal components over all items, exact, in one pass."""
 
 from __future__ import annotations
 
 import hashlib
 
 import numpy as np
+
+
+class Pca:
+    """Principal components over all items (exact, in one pass)."""
+
+    passes = 1
+
+    def __init__(self, dim: int):
+        self.dim, self.settings = dim, {"pca": str(dim)}
+        self.provenance: dict[str, str] = {}
+        self._statistics = StreamingPca(dim)
+
+    def update(self, number: int, vectors: np.ndarray) -> None:
+        """See :class:`seqmm.features.shards.Transform`."""
+        self._statistics.update(vectors)
+
+    def end_pass(self, number: int) -> None:
+        """See :class:`seqmm.features.shards.Transform`."""
+        self._mean, self._components, digest = self._statistics.finish()
+        self.dim = self._components.shape[1]
+        # two corpora's bases are unrelated; with the digest they are not taken for one another
+        self.provenance = {"pca": f"{self.dim}, fitted on these items, basis {digest}"}
+
+    def __call__(self, vectors: np.ndarray) -> tuple[np.ndarray, list[str] | None]:
+        """``[N, d] -> [N, dim]``."""
+        return project(vectors, self._mean, self._components), None
 
 
 class StreamingPca:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
@@ -12,7 +13,8 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from seqmm.checks import check_least
 from seqmm.data.collators import Collator
-from seqmm.data.corpus import Corpus, Features
+from seqmm.data.corpus import Corpus
+from seqmm.data.feature_sets import Features
 
 
 class RecommenderConfig(PreTrainedConfig):
@@ -86,72 +88,6 @@ class Recommender(PreTrainedModel):
     def for_corpus(cls, config: RecommenderConfig, corpus: Corpus) -> Self:
         """A new model sized for ``corpus``: construct, :meth:`initialise`, :meth:`bind`."""
         model = cls(fill(config, corpus))
-        model.initialise(corpus)
-        return model.bind(corpus)
-
-    @classmethod
-    def check_start(cls, path: str, before: RecommenderConfig, config: RecommenderConfig) -> None:
-        """Whether a model of ``config`` can start from the checkpoint at ``path``, whose config is ``before``.
-
-        Raises:
-            ValueError: it is another model's, or has another encoder.
-        """
-        if before.model_type != config.model_type:
-            raise ValueError(f"the checkpoint {path} is a {before.model_type}, not a {config.model_type}")
-        for name in cls.encoder_fields:
-            ours, theirs = getattr(config, name), getattr(before, name)
-            if ours != theirs:
-                raise ValueError(
-                    f"the checkpoint {path} was pretrained with {name} = {theirs}, this run has {ours}; "
-                    f"set --model.{name.replace('_', '-')} {theirs}"
-                )
-
-    @classmethod
-    def from_pretraining(
-        cls, path: str, config: RecommenderConfig, corpus: Corpus, revision: str | None = None
-    ) -> Self:
-        """A model for ``corpus`` whose encoder starts from the checkpoint at ``path``; the corpus may be another.
-
-        What the checkpoint lacks (item ids, a new head) starts fresh. The checkpoint's corpus is recorded in
-        ``config.pretrained_on``, and of a Hub repository the commit, as ``checkpoint_revision``.
-
-        Args:
-            path: folder, or ``org/name`` on the Hub.
-            config: of the model to be.
-            corpus: what it is for.
-            revision: of a Hub repository: a branch, tag or commit; None = main.
-
-        Raises:
-            ValueError: if an encoder weight is missing or of another shape, or a feature set is another encoder's.
-        """
-        from seqmm.hub import explain_damage, load_config, local_folder, origin_of, quietly
-
-        directory = local_folder(path, revision=revision)
-        before = load_config(directory)
-        cls.check_start(path, before, config)
-        config = fill(config, corpus)
-        config.pretrained_on = before.corpus | {"checkpoint": path}
-        if origin := origin_of(path, directory):
-            config.pretrained_on["checkpoint_revision"] = origin["revision"]
-        for name, made in before.features.items():
-            check_feature(name, made, corpus)
-        with explain_damage(directory), quietly():
-            loaded: Any = cls.from_pretrained(
-                directory, config=config, output_loading_info=True, ignore_mismatched_sizes=True
-            )
-        model, report = loaded
-        inside = cls.base_model_prefix + "."
-        missing = sorted(key for key in report["missing_keys"] if key.startswith(inside))
-        other = sorted(str(key) for key in report["mismatched_keys"] if inside in str(key))
-        if missing or other:
-            what = [f"it lacks {', '.join(missing)}"] * bool(missing) + [f"other shapes: {', '.join(other)}"] * bool(
-                other
-            )
-            raise ValueError(f"the checkpoint {path} does not fit: {'; '.join(what)}. Use the features of its run.yaml")
-        if before.corpus.get("fingerprint") != config.corpus["fingerprint"]:
-            for name, module in model.named_modules():  # ids of another corpus mean nothing here
-                if isinstance(module, nn.Embedding) and not name.startswith(inside):
-                    model._init_weights(module)
         model.initialise(corpus)
         return model.bind(corpus)
 
@@ -264,7 +200,7 @@ def check_feature(name: str, made: dict[str, Any], corpus: Corpus) -> None:
 
 
 def fill(config: RecommenderConfig, corpus: Corpus) -> RecommenderConfig:
-    """Writes what a corpus decides into a config, and returns it.
+    """A copy of a config with what a corpus decides written into it; the one given is not changed.
 
     Raises:
         ValueError: a feature set has a name that a model's modules cannot have.
@@ -275,6 +211,7 @@ def fill(config: RecommenderConfig, corpus: Corpus) -> RecommenderConfig:
                 f"a model cannot read a feature set called {name!r}, which is a name of torch's own (nn.ModuleDict."
                 f"{name}); make it again under another name, such as {name}_vectors"
             )
+    config = copy.deepcopy(config)
     config.num_users, config.num_items = corpus.num_users, corpus.num_items
     config.features = {name: describe(feature) for name, feature in corpus.features.items()}
     config.feature_order = list(corpus.features)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqmm.graph import Graph, propagate
+from seqmm.graphs.matrix import Graph, propagate
 from seqmm.nn.noise import dropout_table
 
 

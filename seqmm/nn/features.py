@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seqmm.data.corpus import Features
+from seqmm.data.feature_sets import Features
 
 
 class FeatureTable:

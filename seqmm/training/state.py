@@ -1,9 +1,7 @@
-"""Where a run is, and how it is put on disk so that no crash loses what was saved."""
+"""Where a run is."""
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,13 +39,6 @@ class TrainState:
     def load_state_dict(self, values: dict[str, Any]) -> None:
         for name, value in values.items():
             setattr(self, name, value)
-
-
-def write_json(values: Any, path: Path) -> None:
-    """Writes atomically."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(values, indent=2) + "\n")
-    os.replace(temporary, path)
 
 
 def latest_checkpoint(folder: Path) -> Path | None:

@@ -29,15 +29,18 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from seqmm.arguments import TrainArguments
 from seqmm.checks import check_least, check_positive, check_share
-from seqmm.config import TrainArguments, own_fields
 from seqmm.data.collators import Collator
 from seqmm.data.corpus import Corpus
 from seqmm.distributed import on_cpu
 from seqmm.evaluation.evaluator import Evaluator
-from seqmm.hub import explain_damage, quietly
+from seqmm.hub.access import quietly
 from seqmm.models.base import Recommender
+from seqmm.models.checkpoint import explain_damage
+from seqmm.names import first_difference
 from seqmm.random import derive_seed
+from seqmm.run.settings import own_fields
 from seqmm.training.state import TrainState, latest_checkpoint
 from seqmm.training.tracking import JsonlTracker
 
@@ -53,7 +56,7 @@ class Trainer:
     Args:
         model: made by ``for_corpus`` or loaded and bound.
         corpus: what the collators read.
-        args: see :class:`~seqmm.config.TrainArguments`.
+        args: see :class:`~seqmm.arguments.TrainArguments`.
         evaluator: scores the validation split; None trains for ``args.epochs`` and keeps the last weights.
         monitor: the evaluator's metric that chooses weights and stops training.
         output_dir: gets ``config.json`` + ``model.safetensors`` (best weights), ``checkpoints/``, ``log.jsonl``.
@@ -409,13 +412,12 @@ class Trainer:
                 "with --train.overwrite True"
             ) from error
         saved = self.state.config
-        for key, value in mine.items():
-            if saved.get(key) != value:
-                was, now = _difference(saved.get(key), value)
-                raise ValueError(
-                    f"{self.output_dir} was trained with {key} {was}, this run has {now}; "
-                    "use the same settings to resume, or another --train.output-dir"
-                )
+        if (changed := first_difference(saved, mine)) is not None:
+            what, was, now = changed
+            raise ValueError(
+                f"{self.output_dir} was trained with {what} {was}, this run has {now}; "
+                "use the same settings to resume, or another --train.output-dir"
+            )
         for name, tensor in self.state.hook_state.items():
             self.model.set_state(name, tensor)
 
@@ -551,15 +553,6 @@ class _Batches(Dataset):
 
     def __getitem__(self, number: int) -> dict[str, Tensor]:
         return self.collator(self.epoch, self.rows[number])
-
-
-def _difference(saved: Any, mine: Any) -> tuple[Any, Any]:
-    """The first differing entry of two dicts, or the two values."""
-    if isinstance(saved, dict) and isinstance(mine, dict):
-        for key in mine:
-            if saved.get(key) != mine[key]:
-                return f"{key} = {saved.get(key)}", f"{key} = {mine[key]}"
-    return saved, mine
 
 
 @contextmanager

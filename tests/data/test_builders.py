@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from seqmm import Corpus
-from seqmm.data.schema import KEPT, read_items
+from seqmm.data.card import KEPT
+from seqmm.data.store import read_items
 from tests.messy_shop import Shop, write_shop
 
 

@@ -8,9 +8,17 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from seqmm.data import schema
-from seqmm.data.corpus import PROTOCOLS, Corpus, Features, Interactions
+from seqmm.data import corpus as corpus_module
+from seqmm.data import store
+from seqmm.data.adding import write_features
+from seqmm.data.corpus import Corpus
+from seqmm.data.feature_sets import Features
+from seqmm.data.feature_store import feature_names
+from seqmm.data.interactions import Interactions
+from seqmm.data.joining import concat_corpora
+from seqmm.data.loading import load_corpus
 from seqmm.data.synthetic import synthetic_corpus
+from seqmm.names import PROTOCOLS
 
 SETS = ("text", "image_vector", "genre")
 
@@ -138,7 +146,7 @@ def test_save_and_load(corpus, tmp_path):
         assert loaded.features[name].values.flags.writeable
     assert list(Corpus.load(tmp_path / "c", features=("genre",)).features) == ["genre"]
     assert Corpus.load(tmp_path / "c").features == {}
-    assert schema.read_items(tmp_path / "c")["brand"].to_pylist() == ["b"] * 30
+    assert store.read_items(tmp_path / "c")["brand"].to_pylist() == ["b"] * 30
     assert sorted(os.listdir(tmp_path)) == ["c"]  # nothing temporary is left
 
 
@@ -211,7 +219,7 @@ def test_rows_unlike_the_recorded_fingerprint_are_refused(corpus, tmp_path):
     item = corpus.splits["train"].item.copy()
     item[[0, 1]] = item[[1, 0]]
     assert item[0] != item[1]
-    schema._write_splits(with_split(corpus, item=item), tmp_path / "c" / "leave_one_out")  # as many rows as before
+    store.write_splits(with_split(corpus, item=item), tmp_path / "c" / "leave_one_out")  # as many rows as before
     with pytest.raises(ValueError, match=r"c/leave_one_out: the interactions are not those .* prepare protocol"):
         Corpus.load(tmp_path / "c")
 
@@ -228,13 +236,13 @@ def test_an_interrupted_protocol_is_harmless_or_detected(corpus, tmp_path, monke
     corpus.save(tmp_path / "c")
     second = synthetic_corpus(40, 30, protocol=protocol, seed=1)
     second = replace(second, features={name: second.features[name] for name in SETS})
-    where = {"features": "_write_feature_files", "rename": "_write_splits", "record": "_write_record"}[when]
+    where = {"features": "write_feature_files", "rename": "write_splits", "record": "write_record"}[when]
 
     def stop(*_):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(schema, where, stop)
+        patch.setattr(corpus_module, where, stop)
         with pytest.raises(KeyboardInterrupt):
             second.save(tmp_path / "c")
     if when == "record" and protocol == "leave_one_out":
@@ -283,7 +291,7 @@ def test_card_keeps_what_a_person_wrote(corpus, tmp_path):
     corpus.save(tmp_path / "c")
     card = tmp_path / "c" / "README.md"
     card.write_text(card.read_text() + "\nLicence: mine.\n")
-    schema.write_features(tmp_path / "c", "more", corpus.features["text"])
+    write_features(tmp_path / "c", "more", corpus.features["text"])
     text = card.read_text()
     assert "Licence: mine." in text and "- config_name: more" in text and "40 users, 30 items" in text
 
@@ -294,7 +302,7 @@ def test_missing_things_are_named(corpus, tmp_path):
         Corpus.load(tmp_path / "c", protocol="ratio")
     with pytest.raises(ValueError, match="no feature set 'audio'; it has: genre, image_vector, text"):
         Corpus.load(tmp_path / "c", features=("audio",))
-    with pytest.raises(FileNotFoundError, match="not a prepared corpus: it has no corpus.json"):
+    with pytest.raises(FileNotFoundError, match="holds no corpus.json: it is not a prepared corpus"):
         Corpus.load(tmp_path)
     with pytest.raises(FileNotFoundError, match="no folder .*/nowhere"):
         Corpus.load(tmp_path / "nowhere")
@@ -309,7 +317,7 @@ def test_hub_repository_out_of_reach(monkeypatch, tmp_path):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="no folder org/corpus, and no dataset repository"):
-        Corpus.load("org/corpus")
+        load_corpus("org/corpus")
 
 
 def test_hub_repository(corpus, tmp_path, monkeypatch):
@@ -323,7 +331,7 @@ def test_hub_repository(corpus, tmp_path, monkeypatch):
         return str(tmp_path / "c")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    assert Corpus.load("org/corpus", revision="v1").fingerprint() == corpus.fingerprint()
+    assert load_corpus("org/corpus", revision="v1").fingerprint() == corpus.fingerprint()
     assert asked == [("org/corpus", "dataset", "v1")]
 
 
@@ -334,7 +342,7 @@ def test_damaged_files_are_refused(corpus, tmp_path):
         corpus.save(folder, overwrite=True)
         change(folder / file)
         with pytest.raises(error, match=message):
-            Corpus.load(folder, **options)
+            load_corpus(folder, **options)
 
     def cut(file):
         file.write_bytes(file.read_bytes()[:-40])
@@ -356,10 +364,10 @@ def test_damaged_files_are_refused(corpus, tmp_path):
 def test_feature_rows_of_other_items_are_refused(corpus, tmp_path):
     corpus.save(tmp_path / "c")
     with pytest.raises(ValueError, match="has 29 rows but the corpus has 30 items"):
-        schema.write_features(tmp_path / "c", "v", Features("dense", np.zeros((29, 3), np.float32)))
+        write_features(tmp_path / "c", "v", Features("dense", np.zeros((29, 3), np.float32)))
     with pytest.raises(ValueError, match="cannot be called 'items'"):
-        schema.write_features(tmp_path / "c", "items", Features("dense", np.zeros((30, 3), np.float32)))
-    assert schema.feature_names(tmp_path / "c") == sorted(SETS)
+        write_features(tmp_path / "c", "items", Features("dense", np.zeros((30, 3), np.float32)))
+    assert feature_names(tmp_path / "c") == sorted(SETS)
 
 
 # -- concatenation ----------------------------------------------------------------------------------------------------
@@ -373,7 +381,7 @@ def test_concat(corpus):
         features={name: second.features[name] for name in SETS}
         | {"genre": replace(second.features["genre"], vocabulary=(*second.features["genre"].vocabulary[:-1], "new"))},
     )
-    both = Corpus.concat([corpus, second])
+    both = concat_corpora([corpus, second])
     assert (both.num_users, both.num_items, both.name) == (65, 65, "synthetic+second")
     for split in ("validation", "test"):
         for user in (3, 24):
@@ -397,15 +405,15 @@ def test_concat(corpus):
 def test_concat_refuses_what_does_not_fit(corpus):
     other = replace(corpus, name="other")
     with pytest.raises(ValueError, match="equal name"):
-        Corpus.concat([corpus, corpus])
+        concat_corpora([corpus, corpus])
     with pytest.raises(ValueError, match="one protocol"):
-        Corpus.concat([corpus, replace(other, protocol="given")])
+        concat_corpora([corpus, replace(other, protocol="given")])
     with pytest.raises(ValueError, match="same features"):
-        Corpus.concat([corpus, replace(other, features={})])
+        concat_corpora([corpus, replace(other, features={})])
     for change, message in (
         ({"values": np.zeros((30, 3), np.float32)}, "width"),
         ({"provenance": {"encoder": "another"}}, "provenance"),
     ):
         features = other.features | {"image_vector": replace(other.features["image_vector"], **change)}
         with pytest.raises(ValueError, match=rf"'image_vector': {message}"):
-            Corpus.concat([corpus, replace(other, features=features)])
+            concat_corpora([corpus, replace(other, features=features)])

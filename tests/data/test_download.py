@@ -17,9 +17,10 @@ from urllib.parse import unquote
 import pytest
 from PIL import Image
 
-from seqmm.data.download import DownloadReport, corpus_urls, download_images, is_public
-from seqmm.features.files import file_stem
-from seqmm.features.images import ImageFiles
+from seqmm.data.image_download import DownloadReport, corpus_urls, download_images
+from seqmm.data.item_files import file_stem
+from seqmm.data.item_images import ImageFiles
+from seqmm.data.public_client import is_public
 
 
 def picture(kind: str, colour: str = "red", size: int = 24) -> bytes:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from seqmm.data import movielens
-from seqmm.data.movielens import GENRES_100K, Title, parse_title, read_movielens, read_overviews
+from seqmm.data.readers import movielens
+from seqmm.data.readers.movielens import GENRES_100K, Title, parse_title, read_movielens, read_overviews
 
 RATINGS = [("7", "2", "5", "900"), ("7", "10", "3", "800"), ("12", "2", "1", "850")]
 

@@ -15,7 +15,7 @@ import torch
 from seqmm.data.corpus import Corpus
 from seqmm.data.filtering import Log
 from seqmm.data.prepare import prepare
-from seqmm.data.schema import read_items
+from seqmm.data.store import read_items
 
 
 @pytest.fixture

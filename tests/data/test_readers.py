@@ -7,8 +7,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from seqmm.data.reviews import read_metadata, read_reviews
-from seqmm.data.tabular import read_items, read_log
+from seqmm.data.readers.amazon import read_metadata, read_reviews
+from seqmm.data.readers.table import read_items, read_log
 
 
 def write(path, text):

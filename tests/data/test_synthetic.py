@@ -5,8 +5,9 @@ import time
 import numpy as np
 import pytest
 
-from seqmm.data.corpus import PROTOCOLS, Corpus
+from seqmm.data.corpus import Corpus
 from seqmm.data.synthetic import synthetic_corpus, write_synthetic
+from seqmm.names import PROTOCOLS
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -67,7 +68,7 @@ def test_options():
 def test_texts_and_pictures(tmp_path):
     from PIL import Image
 
-    from seqmm.data.schema import read_items
+    from seqmm.data.store import read_items
 
     corpus = synthetic_corpus(20, 24)
     write_synthetic(tmp_path / "c", corpus)

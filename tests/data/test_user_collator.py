@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from seqmm.data.collators import UserCollator
-from seqmm.data.corpus import Interactions
+from seqmm.data.interactions import Interactions
 from seqmm.data.synthetic import synthetic_corpus
 
 CORPUS = synthetic_corpus(num_users=50, num_items=40)

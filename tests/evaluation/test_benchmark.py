@@ -11,12 +11,15 @@ import pytest
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
-from seqmm.config import DataArguments, read_yaml, write_yaml
+from seqmm.arguments import DataArguments
+from seqmm.bench import cell as cells_module
+from seqmm.bench import plan as planning
+from seqmm.bench.probes import tie_report
 from seqmm.data.corpus import Corpus
 from seqmm.data.synthetic import synthetic_corpus
-from seqmm.evaluation import benchmark
 from seqmm.evaluation.evaluator import Evaluator
-from seqmm.hub import from_pretrained, load_config
+from seqmm.files import read_yaml, write_yaml
+from seqmm.models.checkpoint import from_pretrained, load_config
 from tests.evaluation.test_leakage import item_sorted
 
 SMALL = {"hidden_size": 16, "max_length": 8, "num_layers": 1, "inner_size": 16}
@@ -33,7 +36,7 @@ def configuration(folder: Path, model_type: str, corpus: Path, protocol: str = "
         "data": {"path": str(corpus), "protocol": protocol},
         "train": {"epochs": 2, "batch_size": 64} | train,
     }
-    write_yaml(values, folder / f"{model_type}.yaml")
+    write_yaml(folder / f"{model_type}.yaml", values)
     return str(folder / f"{model_type}.yaml")
 
 
@@ -88,7 +91,7 @@ def test_table_resumes_and_agrees_with_the_evaluator(tmp_path, recipe, corpus, m
         raise AssertionError("trained again")
 
     with monkeypatch.context() as patch:
-        patch.setattr(benchmark, "fit", forbidden)
+        patch.setattr(cells_module, "fit", forbidden)
         assert recipe(*command) == 0
     assert (output / "results.md").read_text() == text
     (output / "cells" / "small-sasrec-seed1.json").unlink()
@@ -187,19 +190,19 @@ def test_ties_are_reported(tmp_path, step, said):
     splits = {name: replace(part, timestamp=step * part.position) for name, part in corpus.splits.items()}
     timed = replace(corpus, splits=splits, features={})
     timed.save(tmp_path / "c", item_columns={"source_index": list(range(20))})
-    report = benchmark.tie_report(timed, DataArguments(path=str(tmp_path / "c")))
+    report = tie_report(timed, DataArguments(path=str(tmp_path / "c")))
     share = "0.0%" if step else "100.0%"
     assert report is not None and report.startswith(f"Ties: {share} of neighbouring interactions share a time; {said}")
 
 
 def msm4sr(file: Path, corpus: Path, **train) -> str:
     write_yaml(
+        file,
         {
             "model": {"model_type": "msm4sr", "num_experts": 2} | SMALL,
             "data": {"path": str(corpus), "features": ["text", "image"]},
             "train": {"epochs": 1, "batch_size": 32} | train,
         },
-        file,
     )
     return str(file)
 
@@ -253,12 +256,12 @@ def test_a_two_stage_row_is_pretrained_first(tmp_path, recipe, corpus, monkeypat
 def test_weights_a_row_starts_from_are_part_of_it(tmp_path, corpus):
     file = msm4sr(tmp_path / "fine.yaml", tmp_path / "corpus", init_from=str(tmp_path / "start"))
     (tmp_path / "start").mkdir()
-    (cell,) = benchmark.plan([file], [0], tmp_path / "out", None)
+    (cell,) = planning.plan([file], [0], tmp_path / "out", None)
     assert cell.pretraining is None and cell.run.train.init_from == str(tmp_path / "start")
     digests = []
     for content in (b"a", b"b"):
         (tmp_path / "start" / "model.safetensors").write_bytes(content)
-        digests.append(benchmark._made_from(cell, corpus)["weights"])
+        digests.append(cells_module._made_from(cell, corpus)["weights"])
     assert digests[0] != digests[1]
 
 
@@ -269,10 +272,10 @@ def test_weights_a_row_starts_from_are_part_of_it(tmp_path, corpus):
 def test_only_a_seed_is_left_out_of_a_label(tmp_path, name, label):
     folder = tmp_path / name
     folder.mkdir()
-    write_yaml({"model": {"model_type": "popularity"}, "data": {"path": "gone", "revision": "v1"}}, folder / "run.yaml")
-    (cell,) = benchmark.plan([str(folder)], [0], tmp_path, "here")
+    write_yaml(folder / "run.yaml", {"model": {"model_type": "popularity"}, "data": {"path": "gone", "revision": "v1"}})
+    (cell,) = planning.plan([str(folder)], [0], tmp_path, "here")
     assert cell.label == label
-    for data in (cell.run.data, benchmark.popularity(cell, tmp_path).run.data):
+    for data in (cell.run.data, planning.popularity(cell, tmp_path).run.data):
         assert (data.path, data.revision) == ("here", None)
 
 
@@ -295,7 +298,7 @@ def test_every_finetuning_of_the_repository_names_its_pretraining(repository, mo
     monkeypatch.chdir(tmp_path)  # found in the repository
     configs = repository / "recipes" / "configs" / "msm4sr"
     files = sorted(str(file) for file in configs.glob("*finetune*.yaml"))
-    cells = benchmark.plan(files, [3], tmp_path, None)
+    cells = planning.plan(files, [3], tmp_path, None)
     assert len(cells) == len(files) > 10
     for cell in cells:
         first = cell.pretraining
@@ -311,18 +314,18 @@ def test_every_finetuning_of_the_repository_names_its_pretraining(repository, mo
 
 def test_what_would_push_is_refused(tmp_path, corpus):
     file = tmp_path / "pushed.yaml"
-    write_yaml({"model": {"model_type": "bpr"}, "data": {"path": "x"}, "hub": {"push_to": "org/m"}}, file, "")
+    write_yaml(file, {"model": {"model_type": "bpr"}, "data": {"path": "x"}, "hub": {"push_to": "org/m"}}, "")
     with pytest.raises(
         ValueError, match=r"pushed.yaml: hub.push_to org/m, but a benchmark trains several and pushes none"
     ):
-        benchmark.plan([str(file)], (0, 1), tmp_path / "out", None)
+        planning.plan([str(file)], (0, 1), tmp_path / "out", None)
 
 
 def test_a_sweep_is_a_row_for_each_combination(tmp_path, corpus):
     file = Path(configuration(tmp_path / "lightgcn", "lightgcn", tmp_path / "corpus"))
     values = read_yaml(file) | {"sweep": [{"model.num_layers": [1, 2], "train.batch_size": [32]}]}
-    write_yaml(values, file)
-    cells = benchmark.plan([str(file)], (0, 1), tmp_path / "out", None)
+    write_yaml(file, values)
+    cells = planning.plan([str(file)], (0, 1), tmp_path / "out", None)
     assert [(cell.label, cell.seed, cell.run.model.num_layers) for cell in cells] == [
         (f"lightgcn/lightgcn num_layers={layers} batch_size=32", seed, layers) for layers in (1, 2) for seed in (0, 1)
     ]

@@ -11,7 +11,8 @@ from accelerate import Accelerator, debug_launcher
 from accelerate.state import AcceleratorState
 from torch import nn
 
-from seqmm.data.corpus import Corpus, Interactions
+from seqmm.data.corpus import Corpus
+from seqmm.data.interactions import Interactions
 from seqmm.data.synthetic import synthetic_corpus
 from seqmm.evaluation import evaluator as module
 from seqmm.evaluation.evaluator import Evaluator, scoring_batch

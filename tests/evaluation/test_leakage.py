@@ -7,10 +7,12 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from seqmm.data.corpus import Corpus, Features, Interactions
+from seqmm.data.corpus import Corpus
+from seqmm.data.feature_sets import Features
+from seqmm.data.interactions import Interactions
 from seqmm.evaluation.evaluator import Evaluator
 from seqmm.evaluation.leakage import index_order, positional_encoding, ties
-from seqmm.models.graph.userec import USERec, USERecConfig
+from seqmm.models.collaborative.userec import USERec, USERecConfig
 
 
 def item_sorted(index_order: str, num_users: int = 3000, num_items: int = 1500) -> Corpus:

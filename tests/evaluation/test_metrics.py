@@ -11,16 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqmm.evaluation.metrics import (
-    METRICS,
-    TopK,
-    count_ranks,
-    coverage,
-    mean_popularity,
-    ndcg,
-    place,
-    place_lists,
-)
+from seqmm.evaluation.metrics import METRICS, TopK, count_ranks, coverage, mean_popularity, ndcg, place, place_lists
 
 GOLDENS = Path(os.environ.get("SEQMM_GOLDENS", Path(__file__).parents[1] / "goldens"))
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from seqmm.features.audio import AudioEncoder, AudioFiles, waveform
+from seqmm.features.encoders.audio import AudioEncoder
+from seqmm.features.readers.sounds import AudioFiles, waveform
 
 soundfile = pytest.importorskip("soundfile", reason="the extra audio is not installed")
 

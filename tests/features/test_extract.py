@@ -14,11 +14,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seqmm.data.corpus import Corpus, Interactions
-from seqmm.data.schema import read_record
+from seqmm.data.corpus import Corpus
+from seqmm.data.interactions import Interactions
+from seqmm.data.store import read_record
 from seqmm.data.synthetic import synthetic_corpus
 from seqmm.features import extract as module
-from seqmm.features.extract import Found, extract, item_shards
+from seqmm.features.extract import extract
+from seqmm.features.readers import items
+from seqmm.features.readers.items import item_shards
+from seqmm.features.shards import Found
 
 
 @dataclass
@@ -60,7 +64,8 @@ def texts(lines: int) -> list[str]:
 @pytest.fixture
 def corpus(tmp_path, monkeypatch):
     """60 items in shards of 16, in a table whose row groups do not fit them."""
-    monkeypatch.setattr(module, "SHARD", 16)
+    for place in (module, items):
+        monkeypatch.setattr(place, "SHARD", 16)
     made = synthetic_corpus(num_users=40, num_items=60, seed=0)
     made = replace(made, features={}, item_ids=tuple(f"i{row}" for row in range(60)))
 
@@ -135,7 +140,8 @@ def test_a_damaged_shard_is_made_again(corpus):
 def test_a_process_waits_for_the_first_one_however_late(corpus, monkeypatch):
     """The first one may be at work on another set, and may find nothing to wait for: all shards are there, or its own
     is the only one."""
-    monkeypatch.setattr(module, "SHARD", 64)
+    for place in (module, items):
+        monkeypatch.setattr(place, "SHARD", 64)
     for number in range(5):
         folder = corpus(f"a{number}")
         with ThreadPoolExecutor(1) as pool:
@@ -308,7 +314,8 @@ MEMORY = """
 import resource, sys
 import numpy as np
 from pathlib import Path
-from seqmm.features.extract import Found, extract
+from seqmm.features.shards import Found
+from seqmm.features.extract import extract
 
 class Hashed:
     kind, dim, columns, provenance, source, transform = "dense", 384, ("title",), {"encoder": "hash"}, {}, None

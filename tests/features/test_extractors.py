@@ -9,24 +9,18 @@ import pytest
 from PIL import Image
 
 from seqmm.data.corpus import Corpus
+from seqmm.data.item_files import Unreadable
+from seqmm.data.item_images import ImageFiles
 from seqmm.data.synthetic import synthetic_corpus
-from seqmm.features.audio import AudioFiles
+from seqmm.features.encoders.multimodal import Product
 from seqmm.features.extract import extract
-from seqmm.features.extractors import (
-    Audio,
-    Captions,
-    Fused,
-    ImageKeywords,
-    ImageNetKeywords,
-    Images,
-    Pca,
-    all_texts,
-    text_sentences,
-    text_vectors,
-)
-from seqmm.features.files import Unreadable
-from seqmm.features.fused import Product
-from seqmm.features.images import ImageFiles
+from seqmm.features.extractors.audio import Audio
+from seqmm.features.extractors.images import Images
+from seqmm.features.extractors.keywords import ImageKeywords, ImageNetKeywords
+from seqmm.features.extractors.multimodal import Captions, Fused
+from seqmm.features.extractors.text import all_texts, text_sentences, text_vectors
+from seqmm.features.pca import Pca
+from seqmm.features.readers.sounds import AudioFiles
 
 
 class Words:

@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import pytest
 
-from seqmm.features.files import ItemFiles, Unreadable, reading
+from seqmm.data.item_files import ItemFiles, Unreadable, reading
 
 
 class Pictures(ItemFiles):
@@ -49,7 +49,7 @@ def test_what_is_no_file_or_cannot_be_read(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "c.jpg").mkdir()
     files = Pictures([tmp_path])
     assert len(files) == 1 and names(files, "b") == names(files, "c") == [] and files.digest().startswith("1 files")
-    monkeypatch.setattr("seqmm.features.files.MAX_BYTES", 4)
+    monkeypatch.setattr("seqmm.data.item_files.MAX_BYTES", 4)
     with pytest.raises(Unreadable, match="5 bytes, more than 4"):
         names(files, "a")
     monkeypatch.undo()
@@ -88,7 +88,7 @@ def test_tar_members_by_name_or_by_an_items_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("item", ["a/b", "a b", "50%", "../x", "Ü", "a%2Fb", "x" * 300, "..", "a_1/2"])
 def test_any_id_is_found_percent_encoded(tmp_path: Path, item: str) -> None:
-    from seqmm.features.files import file_stem
+    from seqmm.data.item_files import file_stem
 
     write(tmp_path, f"{file_stem(item)}_3.jpg")
     assert len(names(Pictures([tmp_path], items=[item]), item)) == 1

@@ -10,7 +10,14 @@ import torch
 from PIL import Image
 from transformers import PreTrainedTokenizerFast
 
-from seqmm.features.fused import MAX_CHARACTERS, PROMPT, FusedCaption, FusedEncoder, Product, read_prompt
+from seqmm.features.encoders.multimodal import (
+    MAX_CHARACTERS,
+    PROMPT,
+    FusedCaption,
+    FusedEncoder,
+    Product,
+    read_prompt,
+)
 from seqmm.features.pca import StreamingPca, project
 
 WORDS = (

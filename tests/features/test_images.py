@@ -9,17 +9,15 @@ import pytest
 import torch
 from PIL import Image
 
-from seqmm.features.images import (
-    KEPT_PIXELS,
+from seqmm.data.item_images import ImageFiles
+from seqmm.features.encoders.images import (
     ClipImageEncoder,
     ImageBackbone,
-    ImageFiles,
     TransformersImageEncoder,
-    decode,
     encode_images,
-    frames,
     image_encoder,
 )
+from seqmm.features.readers.images import KEPT_PIXELS, decode, frames
 
 
 def picture(
@@ -176,7 +174,7 @@ def test_a_hundred_megapixels_take_bounded_memory(tmp_path: Path) -> None:
     code = (
         "import resource, sys\n"
         "from PIL import Image, JpegImagePlugin\n"
-        "from seqmm.features.images import decode\n"
+        "from seqmm.data.item_images import decode\n"
         "content = open(sys.argv[1], 'rb').read()\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "image = decode(content)\n"

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from seqmm.features.item_text import (
+from seqmm.features.readers.item_text import (
     item_sentences,
     item_text,
     sentence_columns,

@@ -5,16 +5,10 @@ import pytest
 import torch
 from PIL import Image
 
-from seqmm.features.clip import Clip
-from seqmm.features.extractors import ClassesToWords
-from seqmm.features.keywords import (
-    ClipTagger,
-    ImageNetTagger,
-    build_vocabulary,
-    part_of_speech,
-    rank_words,
-    read_vocabulary,
-)
+from seqmm.features.encoders.clip import Clip
+from seqmm.features.encoders.taggers import ClipTagger, ImageNetTagger, rank_words
+from seqmm.features.extractors.keywords import ClassesToWords
+from seqmm.features.vocabulary import build_vocabulary, part_of_speech, read_vocabulary
 
 VOCABULARY = ["cat", "dog", "red", "blue", "car", "tree", "house", "night", "sea", "war"]
 

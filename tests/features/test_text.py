@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from seqmm.features.clip import Clip
-from seqmm.features.encoders import weights_digest
-from seqmm.features.text import ClipTextEncoder, TextEncoder, TfidfEncoder, split_sentences
+from seqmm.features.encoders.clip import Clip
+from seqmm.features.encoders.loading import weights_digest
+from seqmm.features.encoders.text import ClipTextEncoder, TextEncoder, TfidfEncoder
+from seqmm.features.readers.sentences import split_sentences
 
 
 @pytest.mark.parametrize(
@@ -260,7 +261,7 @@ def test_real_encoders_give_the_similarities_recorded(
 
     from transformers import AutoModel, AutoTokenizer
 
-    from seqmm.features.text import _locate
+    from seqmm.features.encoders.text import _locate
 
     try:
         version(package)
@@ -292,7 +293,7 @@ class Installed:
 def test_mpnet_is_joined_out_of_five_packages_once(bert: Path, tmp_path: Path, monkeypatch) -> None:
     import importlib.metadata
 
-    from seqmm.features import text
+    from seqmm.features.encoders import text
 
     whole = tmp_path / "whole.zip"
     with zipfile.ZipFile(whole, "w") as archive:

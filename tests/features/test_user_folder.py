@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from seqmm.data.corpus import Corpus
-from seqmm.data.schema import read_items
+from seqmm.data.store import read_items
 from tests.messy_shop import write_shop
 
 

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import save_file
 
 from seqmm import Corpus
+from seqmm.data.readers.vectors import read_corpus_vectors, read_vectors
 from seqmm.data.synthetic import synthetic_corpus
-from seqmm.features.vectors import read_corpus_vectors, read_vectors
 
 IDS = ["007", "b c", "x/1", "4"]
 TABLE = np.arange(20, dtype=np.float32).reshape(5, 4) / 8

@@ -14,10 +14,12 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from seqmm.data.corpus import Corpus, Features, Interactions
+from seqmm.data.corpus import Corpus
+from seqmm.data.feature_sets import Features
+from seqmm.data.interactions import Interactions
 from seqmm.evaluation.evaluator import Evaluator
 from seqmm.models.base import Recommender
-from seqmm.models.graph.base import ContentRecommender
+from seqmm.models.collaborative.base import ContentRecommender
 from tests.conftest import GOLDENS
 
 UNCHECKED: dict[str, dict[str, str]] = {}

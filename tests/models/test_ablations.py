@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from seqmm.config import load_run
 from seqmm.data.synthetic import synthetic_corpus
 from seqmm.evaluation.evaluator import Evaluator
-from seqmm.models import model_class
+from seqmm.models.registry import model_class
+from seqmm.run.settings import load_run
 from seqmm.training.trainer import Trainer
 from tests.conftest import REPOSITORY
 from tests.test_contract import largest_gradients

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from seqmm.data.synthetic import synthetic_corpus
-from seqmm.models.graph import bm3
-from seqmm.models.graph.bm3 import BM3, BM3Config
+from seqmm.models.collaborative import bm3
+from seqmm.models.collaborative.bm3 import BM3, BM3Config
 from tests.models.golden import (
     assert_gradients,
     assert_near,

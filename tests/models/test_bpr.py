@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from seqmm.models.graph.bpr import BPR, BPRConfig
+from seqmm.models.collaborative.bpr import BPR, BPRConfig
 from tests.models.golden import (
     assert_gradients,
     assert_near,

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from seqmm.data.synthetic import synthetic_corpus
-from seqmm.hub import from_pretrained
-from seqmm.models.graph.buir import BUIR, BUIRConfig
+from seqmm.models.checkpoint import from_pretrained
+from seqmm.models.collaborative.buir import BUIR, BUIRConfig
 from tests.models.golden import assert_gradients, assert_near, golden_corpus, golden_files, load, reading
 
 PREDICTOR = {"predictor.weight": "predictor.weight", "predictor.bias": "predictor.bias"}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from seqmm.models.graph.cohesion import COHESION, COHESIONConfig
+from seqmm.models.collaborative.cohesion import COHESION, COHESIONConfig
 from tests.models.golden import (
     assert_gradients,
     assert_near,
@@ -82,5 +82,5 @@ def test_matches_the_released_code(file):
         assert_gradients(model, theirs, TRAINED)
         assert all(parameter.grad is None for parameter in model.identity.parameters())
         assert_near(torch.cat(model.encode()), golden["out.repr_all_nodes"], 1e-6)
-        everyone = {"user": torch.arange(config.num_users)}
+        everyone = {"user": torch.arange(model.config.num_users)}
         assert_near(model.score(everyone, model.tables()), golden["out.scores"], 1e-6)

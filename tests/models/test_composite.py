@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, leaky_relu
 
-from seqmm.config import own_fields, read_yaml, sweep_of
 from seqmm.data.corpus import Corpus
-from seqmm.models.graph.composite import Composite, CompositeConfig
+from seqmm.files import read_yaml
+from seqmm.models.collaborative.composite import Composite, CompositeConfig
 from seqmm.nn.noise import uniform_rows
 from seqmm.random import step_generator
+from seqmm.run.settings import own_fields, sweep_of
 from tests.cases import Case
 from tests.conftest import REPOSITORY
 

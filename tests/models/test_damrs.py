@@ -3,10 +3,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from seqmm import graph as graph_module
-from seqmm.graph import Graph, behaviour_graph, denoised_knn_graphs
-from seqmm.models.graph import damrs
-from seqmm.models.graph.damrs import DAMRS, DAMRSConfig, alignment, confidence, discrimination
+from seqmm.graphs import build as building
+from seqmm.graphs.build import behaviour_graph, denoised_knn_graphs
+from seqmm.graphs.matrix import Graph
+from seqmm.models.collaborative import damrs
+from seqmm.models.collaborative.damrs import DAMRS, DAMRSConfig, alignment, confidence, discrimination
 from tests.models.golden import (
     assert_gradients,
     assert_near,
@@ -116,7 +117,7 @@ def _tables(views, num_users=7, num_items=15):
 @pytest.mark.parametrize("block", [1 << 24, 40])
 @pytest.mark.parametrize("num_modalities", [1, 2, 3])
 def test_denoised_graphs_match_the_loop(num_modalities, block, monkeypatch):
-    monkeypatch.setattr(graph_module, "BLOCK_ELEMENTS", block)
+    monkeypatch.setattr(building, "BLOCK_ELEMENTS", block)
     generator = torch.Generator().manual_seed(1)
     features = [torch.randn(13, 5, generator=generator).double() + 0.4 for _ in range(num_modalities)]
     cosines = [F.cosine_similarity(x[:, None], x[None], dim=-1) for x in features]

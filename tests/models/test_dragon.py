@@ -3,7 +3,7 @@ from collections import ChainMap
 import pytest
 import torch
 
-from seqmm.models.graph.dragon import DRAGON, DRAGONConfig
+from seqmm.models.collaborative.dragon import DRAGON, DRAGONConfig
 from tests.models.golden import (
     assert_gradients,
     assert_near,
@@ -54,5 +54,5 @@ def test_matches_mmrec(file):
         loss.backward()
         assert_gradients(model, theirs, NAMES)
         assert_near(torch.cat(model.encode()), golden["out.repr_all_nodes"], 1e-6)
-        everyone = {"user": torch.arange(config.num_users)}
+        everyone = {"user": torch.arange(model.config.num_users)}
         assert_near(model.score(everyone, model.tables()), golden["out.scores"], 1e-6)

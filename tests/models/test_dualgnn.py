@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from seqmm.models.graph.dualgnn import DualGNN, DualGNNConfig
+from seqmm.models.collaborative.dualgnn import DualGNN, DualGNNConfig
 from tests.cases import CASES
 from tests.models.golden import (
     assert_gradients,
@@ -65,7 +65,7 @@ def test_matches_mmrec(file):
 
         users, items = model.encode()
         assert_near(torch.cat([users, items]), golden["out.repr_all_nodes"], 1e-6)
-        everyone = {"user": torch.arange(config.num_users)}
+        everyone = {"user": torch.arange(model.config.num_users)}
         assert_near(model.score(everyone, model.tables()), golden["out.scores"], 1e-6)
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from seqmm.models.graph.freedom import FREEDOM, FREEDOMConfig
+from seqmm.models.collaborative.freedom import FREEDOM, FREEDOMConfig
 from tests.models.golden import (
     assert_detail_edges,
     assert_detail_evaluation,

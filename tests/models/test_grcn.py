@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from seqmm.models.graph.grcn import GRCN, GRCNConfig
+from seqmm.models.collaborative.grcn import GRCN, GRCNConfig
 from tests.cases import CASES
 from tests.models.golden import assert_near, golden_batch, golden_corpus, golden_files, in_double, reading
 
@@ -32,6 +32,7 @@ def test_matches_mmrec(file):
             regularization=golden.number("cfg.reg_weight"),
         )
         model = GRCN.for_corpus(config, golden_corpus(golden))
+        config = model.config
         sizes = [config.num_users, config.num_items]
         user, item = torch.from_numpy(golden["param.id_gcn.id_embedding"]).split(sizes)
         state = {"user.weight": user, "item.weight": item}

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from seqmm.data.synthetic import synthetic_corpus
-from seqmm.models.graph.hccf import HCCF, HCCFConfig
+from seqmm.models.collaborative.hccf import HCCF, HCCFConfig
 from tests.models.golden import (
     assert_gradients,
     assert_near,

@@ -2,8 +2,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from seqmm.graph import Graph
-from seqmm.models.graph.idfree import IDFREE, IDFREEConfig, SimilarityWeight
+from seqmm.graphs.matrix import Graph
+from seqmm.models.collaborative.idfree import IDFREE, IDFREEConfig, SimilarityWeight
 from seqmm.nn.positions import index_codes
 from tests.cases import CASES
 from tests.models.golden import (
@@ -82,7 +82,7 @@ def test_matches_the_released_code(file):
 
 
 def test_similarity_weight_is_an_average_over_pairs(monkeypatch):
-    monkeypatch.setattr("seqmm.models.graph.idfree.BLOCK_ELEMENTS", 12)  # blocks of 3 edges
+    monkeypatch.setattr("seqmm.models.collaborative.idfree.BLOCK_ELEMENTS", 12)  # blocks of 3 edges
     torch.manual_seed(0)
     views = {name: torch.randn(6, 4) for name in "abc"}
     pairs = [("b", "a"), ("c", "a"), ("c", "b")]

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from seqmm.data.synthetic import synthetic_corpus
-from seqmm.models.graph.item_knn import ItemKNN, ItemKNNConfig
+from seqmm.models.collaborative.item_knn import ItemKNN, ItemKNNConfig
 
 
 @pytest.mark.parametrize(("recent", "decay", "shrink"), [(0, 1.0, 0.0), (3, 0.5, 2.0)])

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from seqmm.models.graph.lattice import LATTICE, LATTICEConfig
+from seqmm.models.collaborative.lattice import LATTICE, LATTICEConfig
 from tests.cases import CASES
 from tests.models.golden import (
     assert_gradients,

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from seqmm.models.graph.lgmrec import LGMRec, LGMRecConfig
+from seqmm.models.collaborative.lgmrec import LGMRec, LGMRecConfig
 from tests.cases import CASES
 from tests.models.golden import assert_near, golden_batch, golden_corpus, golden_files, in_double, reading
 

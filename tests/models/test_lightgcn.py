@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from seqmm.data.synthetic import synthetic_corpus
-from seqmm.models.graph.lightgcn import LightGCN, LightGCNConfig
+from seqmm.models.collaborative.lightgcn import LightGCN, LightGCNConfig
 from tests.models.golden import (
     assert_detail_evaluation,
     assert_gradients,

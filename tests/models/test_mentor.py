@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cosine_similarity
 
-from seqmm.models.graph.mentor import MENTOR, ItemAttention, MENTORConfig, View
+from seqmm.models.collaborative.mentor import MENTOR, ItemAttention, MENTORConfig, View
 from seqmm.nn.noise import dropout_table
 from tests.cases import CASES
 from tests.models.golden import Golden, assert_near, golden_files, load, reading, train_only_corpus
@@ -100,7 +100,7 @@ def test_matches_the_released_code(file, monkeypatch):
         batch = {"user": "batch_users", "positive": "batch_pos", "negative": "batch_neg"}
         batch = {ours: torch.from_numpy(golden[theirs]) for ours, theirs in batch.items()}
         monkeypatch.setattr(
-            "seqmm.models.graph.mentor.dropout_table",
+            "seqmm.models.collaborative.mentor.dropout_table",
             lambda x, p, step_seed, stream: x * torch.from_numpy(golden[f"dropmask_{stream.split()[1][:-1]}"]),
         )
         user, positive, negative = model.rows(batch, *fused)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from seqmm.models.graph.mgcn import MGCN, MGCNConfig
+from seqmm.models.collaborative.mgcn import MGCN, MGCNConfig
 from tests.models.golden import (
     assert_gradients,
     assert_near,

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from seqmm.models.graph.micro import MICRO, MICROConfig
+from seqmm.models.collaborative.micro import MICRO, MICROConfig
 from tests.models.golden import (
     assert_gradients,
     assert_near,

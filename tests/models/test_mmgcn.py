@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from seqmm.models.graph.mmgcn import MMGCN, MMGCNConfig
+from seqmm.models.collaborative.mmgcn import MMGCN, MMGCNConfig
 from tests.cases import CASES
 from tests.models.golden import (
     assert_near,
@@ -46,6 +46,7 @@ def test_matches_mmrec(file, train_ids):
             train_ids=train_ids,
         )
         model = MMGCN.for_corpus(config, golden_corpus(golden))
+        config = model.config
         user, item = torch.from_numpy(golden["plain.id_embedding"]).split([config.num_users, config.num_items])
         state = {"user.weight": user, "item.weight": item}
         for ours, letter in (("image", "v"), ("text", "t")):

@@ -5,12 +5,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from seqmm.config import TrainArguments
+from seqmm.arguments import TrainArguments
 from seqmm.evaluation.evaluator import Evaluator
-from seqmm.graph import Graph
-from seqmm.hub import from_pretrained
-from seqmm.models.graph import mmssl
-from seqmm.models.graph.mmssl import MMSSL, CrossModalAttention, MMSSLConfig, both_ways
+from seqmm.graphs.matrix import Graph
+from seqmm.models.checkpoint import from_pretrained
+from seqmm.models.collaborative import mmssl
+from seqmm.models.collaborative.mmssl import MMSSL, CrossModalAttention, MMSSLConfig, both_ways
 from seqmm.training.trainer import Trainer
 from tests.cases import CASES
 from tests.models.golden import Golden, assert_gradients, assert_near, golden_files, reading, train_only_corpus

@@ -10,8 +10,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from seqmm.data.corpus import Corpus, Features, Interactions
+from seqmm.data.corpus import Corpus
+from seqmm.data.feature_sets import Features
+from seqmm.data.interactions import Interactions
 from seqmm.data.synthetic import synthetic_corpus
+from seqmm.models.checkpoint import start_from
 from seqmm.models.sequential.msm4sr import (
     MSM4SRConfig,
     MSM4SRForPretraining,
@@ -507,18 +510,18 @@ def test_finetuning_starts_from_pretraining_on_another_corpus(tmp_path):
             parameter.normal_()
     before.save_pretrained(tmp_path)
     other = synthetic("image", "text", num_users=25, num_items=44)
-    model = FINETUNE.from_pretraining(str(tmp_path), MSM4SRConfig(**SMALL), other)
+    model = start_from(FINETUNE, str(tmp_path), MSM4SRConfig(**SMALL), other)
     for key, value in model.state_dict().items():
         if key != "item.weight":
             assert torch.equal(value, before.state_dict()[key]), key
     assert model.item.weight.shape == (44, 16) and 0.015 < float(model.item.weight.detach().std()) < 0.025
     assert model.config.pretrained_on["fingerprint"] == synthetic("image", "text").fingerprint()
-    text = FINETUNE.from_pretraining(str(tmp_path), MSM4SRConfig(**SMALL, modalities=("text",)), other)
+    text = start_from(FINETUNE, str(tmp_path), MSM4SRConfig(**SMALL, modalities=("text",)), other)
     assert not any("image" in key for key in text.state_dict())
     with pytest.raises(ValueError, match="num_layers = 1, this run has 2"):
-        FINETUNE.from_pretraining(str(tmp_path), MSM4SRConfig(**(SMALL | {"num_layers": 2})), other)
+        start_from(FINETUNE, str(tmp_path), MSM4SRConfig(**(SMALL | {"num_layers": 2})), other)
     changed = replace(other.features["text"], provenance={"encoder": "another"})
     with pytest.raises(ValueError, match="'text'.*another"):
-        FINETUNE.from_pretraining(
-            str(tmp_path), MSM4SRConfig(**SMALL), replace(other, features=other.features | {"text": changed})
+        start_from(
+            FINETUNE, str(tmp_path), MSM4SRConfig(**SMALL), replace(other, features=other.features | {"text": changed})
         )

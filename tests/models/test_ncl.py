@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from seqmm.data.synthetic import synthetic_corpus
-from seqmm.models.graph.ncl import NCL, NCLConfig
+from seqmm.models.collaborative.ncl import NCL, NCLConfig
 from tests.models.golden import (
     assert_gradients,
     assert_near,

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from seqmm.data.synthetic import synthetic_corpus
-from seqmm.models.graph.ngcf import NGCF, NGCFConfig
+from seqmm.models.collaborative.ngcf import NGCF, NGCFConfig
 from tests.models.golden import (
     assert_gradients,
     assert_near,

@@ -6,9 +6,9 @@ import torch
 
 from seqmm import losses
 from seqmm.data.synthetic import synthetic_corpus
-from seqmm.graph import Graph
-from seqmm.models.graph import pgl
-from seqmm.models.graph.pgl import PGL, PGLConfig, principal_graph
+from seqmm.graphs.matrix import Graph
+from seqmm.models.collaborative import pgl
+from seqmm.models.collaborative.pgl import PGL, PGLConfig, principal_graph
 from tests.models.golden import (
     assert_detail_edges,
     assert_detail_evaluation,

@@ -2,7 +2,7 @@ import numpy as np
 import torch
 
 from seqmm.data.synthetic import synthetic_corpus
-from seqmm.models.graph.popularity import Popularity, PopularityConfig
+from seqmm.models.collaborative.popularity import Popularity, PopularityConfig
 
 
 def test_scores_are_train_counts_for_everyone():

@@ -3,9 +3,9 @@ import torch
 import torch.nn.functional as F
 
 from seqmm.data.synthetic import synthetic_corpus
-from seqmm.hub import from_pretrained
-from seqmm.models.graph import selfcf
-from seqmm.models.graph.selfcf import SelfCF, SelfCFConfig
+from seqmm.models.checkpoint import from_pretrained
+from seqmm.models.collaborative import selfcf
+from seqmm.models.collaborative.selfcf import SelfCF, SelfCFConfig
 from tests.models.golden import (
     assert_gradients,
     assert_near,

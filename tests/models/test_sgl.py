@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from seqmm.data.synthetic import synthetic_corpus
-from seqmm.models.graph.sgl import SGL, SGLConfig
+from seqmm.models.collaborative.sgl import SGL, SGLConfig
 from tests.models.golden import (
     assert_gradients,
     assert_near,

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from seqmm.models.graph.slmrec import SLMRec, SLMRecConfig
+from seqmm.models.collaborative.slmrec import SLMRec, SLMRecConfig
 from tests.cases import CASES
 from tests.models.golden import (
     assert_gradients,
@@ -95,7 +95,7 @@ def test_views_against_one_table_after_another(task, monkeypatch):
         assert p == 0.3
         return x * (0.5 + 0.1 * next(halves))
 
-    monkeypatch.setattr("seqmm.models.graph.slmrec.dropout_table", halve)
+    monkeypatch.setattr("seqmm.models.collaborative.slmrec.dropout_table", halve)
     monkeypatch.setattr(torch, "randperm", lambda n, generator: torch.tensor([2, 0, 1]))
     batch = {"user": torch.tensor([0, 3, 5]), "positive": torch.tensor([1, 1, 7]), "step_seed": torch.tensor(3)}
     adjacency, read = model.graph.dense(), []

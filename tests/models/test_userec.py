@@ -6,8 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from seqmm.graph import Graph, behaviour_graph, propagate
-from seqmm.models.graph.userec import USERec
+from seqmm.graphs.build import behaviour_graph
+from seqmm.graphs.matrix import Graph, propagate
+from seqmm.models.collaborative.userec import USERec
 from seqmm.nn.positions import index_codes
 from seqmm.random import torch_hash
 from tests.cases import CASES

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from seqmm.data.synthetic import synthetic_corpus
-from seqmm.models.graph.vbpr import VBPR, VBPRConfig
+from seqmm.models.collaborative.vbpr import VBPR, VBPRConfig
 from tests.models.golden import (
     assert_gradients,
     assert_near,

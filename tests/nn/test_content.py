@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from seqmm.data.corpus import Features
+from seqmm.data.feature_sets import Features
 from seqmm.nn.features import FeatureTable
 from seqmm.nn.moe import MoEAdaptor
 from seqmm.nn.pooling import AttentionPooling

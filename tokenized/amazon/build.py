@@ -70,8 +70,8 @@ class Arguments:
 def main() -> None:
     arguments = tyro.cli(Arguments, description=__doc__, config=(tyro.conf.FlagConversionOff,))
 
-    from seqmm.data.build import build, download, next_steps
-    from seqmm.data.reviews import read_metadata, read_reviews
+    from seqmm.building.build import build, download, next_steps
+    from seqmm.data.readers.amazon import read_metadata, read_reviews
 
     year, photos = arguments.year, arguments.download_images
     if photos is not None and arguments.metadata is None:

@@ -24,7 +24,9 @@ from typing import Literal
 
 import tyro
 
-from seqmm.cli import TableArguments, pairs, run_recipe
+from seqmm.cli import run_recipe
+from seqmm.data.readers.columns import TableArguments
+from seqmm.names import pairs
 
 
 @dataclass
@@ -76,7 +78,8 @@ class Arguments:
 def main() -> None:
     arguments = tyro.cli(Arguments, description=__doc__, config=(tyro.conf.FlagConversionOff,))
 
-    from seqmm.data.build import build, count_images, download, find_table, next_steps, sensible_protocols
+    from seqmm.building.build import build, count_images, download, next_steps, sensible_protocols
+    from seqmm.data.readers.table import find_table
 
     source, photos = arguments.source, arguments.download_images
     log = arguments.table.read_log(arguments.interactions or find_table(source, "interactions"))

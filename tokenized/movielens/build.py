@@ -31,7 +31,7 @@ from seqmm.cli import run_recipe
 if TYPE_CHECKING:
     import polars as pl
 
-    from seqmm.features.extract import Extractor
+    from seqmm.features.shards import Extractor
 
 PROTOCOLS = ("leave_one_out", "ratio")
 LICENCE = (
@@ -103,8 +103,8 @@ def build(
     Raises:
         FileNotFoundError, ValueError: a source, a package or a model is missing; a file cannot be read.
     """
-    from seqmm.data.build import build as write
-    from seqmm.data.movielens import read_movielens, read_overviews, with_overviews
+    from seqmm.building.build import build as write
+    from seqmm.data.readers.movielens import read_movielens, read_overviews, with_overviews
 
     started = time.perf_counter()
     name = Path(source).expanduser().resolve().name if Path(source).is_dir() else str(source)
@@ -144,13 +144,19 @@ def add_features(
     vocabulary: Path | None,
 ) -> None:
     """Extracts the feature sets; the arguments are those of :func:`build`."""
-    from seqmm.data.schema import write_text
-    from seqmm.features.clip import Clip
-    from seqmm.features.extract import extract, item_shards
-    from seqmm.features.extractors import ImageKeywords, ImageNetKeywords, Images, Pca, Texts
-    from seqmm.features.images import ImageBackbone, ImageFiles
-    from seqmm.features.keywords import ClipTagger, ImageNetTagger, read_vocabulary
-    from seqmm.features.text import TextEncoder
+    from seqmm.data.item_images import ImageFiles
+    from seqmm.features.encoders.clip import Clip
+    from seqmm.features.encoders.images import ImageBackbone
+    from seqmm.features.encoders.taggers import ClipTagger, ImageNetTagger
+    from seqmm.features.encoders.text import TextEncoder
+    from seqmm.features.extract import extract
+    from seqmm.features.extractors.images import Images
+    from seqmm.features.extractors.keywords import ImageKeywords, ImageNetKeywords
+    from seqmm.features.extractors.text import Texts
+    from seqmm.features.pca import Pca
+    from seqmm.features.readers.items import item_shards
+    from seqmm.features.vocabulary import read_vocabulary
+    from seqmm.files import write_text
 
     texts = TextEncoder(encoder, pooling=pooling)
     extractors: dict[str, Extractor] = {
@@ -177,7 +183,7 @@ def add_features(
 
 def sentences(movie: dict[str, Any]) -> list[str]:
     """A movie's sentences, at most ten: title, other titles, year, tag line, overview."""
-    from seqmm.features.text import MAX_SENTENCES, split_sentences
+    from seqmm.features.readers.sentences import MAX_SENTENCES, split_sentences
 
     year = [f"Released in {movie['year']}."] if movie["year"] else []
     head = [title for title in (movie["name"], *movie["also"]) if title]
@@ -187,7 +193,7 @@ def sentences(movie: dict[str, Any]) -> list[str]:
 
 def keywords(movie: dict[str, Any]) -> str:
     """Genres and the first keywords as one string, as the paper writes an image's words."""
-    from seqmm.features.keywords import TOP_WORDS
+    from seqmm.features.encoders.taggers import TOP_WORDS
 
     return " ".join([*movie["genres"], *movie["keywords"]][:TOP_WORDS])
 
@@ -200,8 +206,8 @@ def whole_text(movie: dict[str, Any]) -> str:
 
 def corpus_vocabulary(movies: pl.DataFrame) -> list[str]:
     """A vocabulary out of all movies' overviews, tag lines and keywords; ImageNet's words where these are few."""
-    from seqmm.features.images import ImageBackbone
-    from seqmm.features.keywords import build_vocabulary
+    from seqmm.features.encoders.images import ImageBackbone
+    from seqmm.features.vocabulary import build_vocabulary
 
     texts = [*movies["overview"], *movies["tagline"], *(", ".join(row) for row in movies["keywords"])]
     words = build_vocabulary(texts)

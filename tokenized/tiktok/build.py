@@ -44,8 +44,8 @@ class Arguments:
 def main() -> None:
     arguments = tyro.cli(Arguments, description=__doc__, config=(tyro.conf.FlagConversionOff,))
 
-    from seqmm.data.build import build, next_steps
-    from seqmm.data.published import read_published
+    from seqmm.building.build import build, next_steps
+    from seqmm.data.readers.papers import read_published
 
     log, features = read_published(arguments.source)
     wanted = tuple(features) if arguments.modalities is None else arguments.modalities

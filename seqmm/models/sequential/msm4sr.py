@@ -41,9 +41,10 @@ from torch.nn import init
 
 from seqmm.data.corpus import Corpus
 from seqmm.distributed import gather_rows, mean_over_ranks
-from seqmm.losses import log_sum_exp, softmax_loss
+from seqmm.losses import softmax_loss
 from seqmm.models.sequential.base import SequenceConfig, SequenceRecommender, choose_modalities, trained, transformer
 from seqmm.nn.features import FeatureTable
+from seqmm.nn.log_sum_exp import log_sum_exp
 from seqmm.nn.moe import MoEAdaptor
 from seqmm.nn.pooling import AttentionPooling
 from seqmm.nn.transformer import last_state

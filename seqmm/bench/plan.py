@@ -1,0 +1,205 @@
+"""Which models and seeds a benchmark trains: its cells."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+from seqmm.arguments import TrainArguments
+from seqmm.data.corpus import Corpus
+from seqmm.evaluation.evaluator import Evaluator
+from seqmm.files import installed_folder, read_yaml
+from seqmm.models.collaborative.popularity import PopularityConfig
+from seqmm.models.registry import model_class
+from seqmm.run.settings import RunConfig, load_run, sweep_of
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How every row of the table is evaluated."""
+
+    ks: tuple[int, ...]
+    metrics: tuple[str, ...]
+    mask: Literal["auto", "train", "history", "none"] = "auto"
+    ideal: Literal["test", "retrieved"] = "test"
+
+    def evaluator(self, corpus: Corpus, split: str) -> Evaluator:
+        return Evaluator(corpus, split, ks=self.ks, metrics=self.metrics, mask=self.mask, ideal=self.ideal)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model and seed: a configuration to train, or a finished run's folder."""
+
+    label: str
+    """Row of the table; cells of one label differ in their seed."""
+    seed: int
+    source: str
+    run: RunConfig
+    pretraining: Cell | None = None
+    """Done first, if ``train.init_from`` is a YAML; ``run.train.init_from`` is then its folder."""
+
+    @property
+    def name(self) -> str:
+        return re.sub(r"[^\w.-]+", "-", f"{self.label}-seed{self.seed}")
+
+    @property
+    def is_run(self) -> bool:
+        return Path(self.source).is_dir()
+
+
+def plan(sources: Sequence[str], seeds: Sequence[int], output: Path, corpus_path: str | None) -> list[Cell]:
+    """The cells of a benchmark, in the order of ``sources``.
+
+    Args:
+        sources: YAML files, each trained with every seed (once, if there is nothing to train); and run folders, each
+            evaluated as it is. Folders called ``name-seed0``, ``name-seed1`` … are seeds of one row. A YAML whose
+            ``train.init_from`` is a YAML is pretrained by that one first, with the same seed; files that share it share
+            the pretraining.
+        seeds: for the YAML files.
+        output: of the benchmark.
+        corpus_path: instead of each source's own corpus; a pretraining on a corpus other than its source's keeps it.
+
+    Raises:
+        FileNotFoundError, ValueError: a source that is neither, or is for pretraining; two sources of one name and
+            seed; seeds of one row with other hyper-parameters; files of different ``train.mixed_precision``.
+    """
+    cells: list[Cell] = []
+    for source in sources:
+        if Path(source).is_dir():
+            file = Path(source) / "run.yaml"
+            if not file.is_file():
+                raise FileNotFoundError(f"{source} is no finished run: it has no run.yaml; train it, or name a YAML")
+            _refuse_pretraining(file, source)
+            run = load_run(["--config", str(file)])
+            _use_corpus(run, corpus_path)
+            name = Path(source).resolve().name
+            label = re.sub(r"([-_]seed|-s)\d+$", "", name) or name
+            cells.append(Cell(label, run.train.seed, source, run))
+            continue
+        file = _find(source)
+        _refuse_pretraining(file, source)
+        for options in sweep_of(file):
+            run = load_run(["--config", str(file)], sweep=options)
+            for seed in seeds if model_class(run.model.model_type).stages else seeds[:1]:
+                cells.append(_to_train(file, seed, output, corpus_path, options))
+    _check_precision(cells)
+    pretrained: dict[str, Cell] = {}
+    for first in (cell.pretraining for cell in cells if cell.pretraining is not None):
+        other = pretrained.setdefault(first.name, first)
+        if other.run.to_dict() != first.run.to_dict():
+            raise ValueError(f"{first.source} and {other.source} are both {first.name}, but they differ; rename one")
+    names: dict[str, Cell] = {}
+    rows: dict[str, Cell] = {}
+    for cell in cells:
+        if cell.name in names:
+            raise ValueError(f"{cell.source} and {names[cell.name].source} are both {cell.name}; rename one")
+        first = rows.setdefault(cell.label, cell)
+        if settings_of(first.run)["model"] != settings_of(cell.run)["model"]:
+            raise ValueError(
+                f"{cell.source} and {first.source} would be one row, {cell.label}, but their models differ; rename one"
+            )
+        names[cell.name] = cell
+    return cells
+
+
+def _to_train(
+    file: Path, seed: int, output: Path, corpus_path: str | None, options: Mapping[str, Any] = MappingProxyType({})
+) -> Cell:
+    run = load_run(["--config", str(file), "--train.seed", str(seed)], sweep=options)
+    before, own_path = None, run.data.path
+    if run.train.init_from is not None and run.train.init_from.endswith(".yaml"):
+        first = _find(run.train.init_from)
+        pretrain = load_run(["--config", str(first), "--train.seed", str(seed)], pretraining=True)
+        if pretrain.data.path == own_path:
+            _use_corpus(pretrain, corpus_path)
+        before = Cell(f"{_label(first)}-pretraining", seed, str(first), pretrain)
+        _write_to(before, output)
+        run.train.init_from = pretrain.train.output_dir
+    _use_corpus(run, corpus_path)
+    swept = [f"{key.rpartition('.')[2]}={value}" for key, value in options.items()]
+    cell = Cell(" ".join([_label(file), *swept]), seed, str(file), run, before)
+    _write_to(cell, output)
+    return cell
+
+
+def _label(file: Path) -> str:
+    return f"{file.resolve().parent.name}/{file.stem}"
+
+
+def _write_to(cell: Cell, output: Path) -> None:
+    run, directory = cell.run, output / "runs" / cell.name
+    if run.hub.push_to:
+        raise ValueError(
+            f"{cell.source}: hub.push_to {run.hub.push_to}, but a benchmark trains several and pushes none; leave "
+            f"it out, and publish one: python recipes/publish.py --model {directory} --repo {run.hub.push_to}"
+        )
+    run.train = replace(run.train, output_dir=str(directory), resume=True, overwrite=False)
+    run.eval.test = False
+
+
+def _use_corpus(run: RunConfig, path: str | None) -> None:
+    if path is not None:
+        run.data = replace(run.data, path=path, revision=None)
+
+
+def _find(path: str) -> Path:
+    """A YAML file relative to the working directory, else ``recipes/…`` of the checkout or the installed package."""
+    place = Path(path)
+    if place.exists() or place.parts[:1] != ("recipes",):
+        return place
+    return installed_folder("recipes").joinpath(*place.parts[1:])
+
+
+def _refuse_pretraining(file: Path, source: str) -> None:
+    train = read_yaml(file).get("train")
+    if isinstance(train, dict) and train.get("objective") == "pretraining":
+        raise ValueError(
+            f"{source} is for pretraining, which has no row of its own; name the YAML that finetunes from it "
+            "(…_finetune.yaml: train.init_from names the pretraining YAML, which is then run first)"
+        )
+
+
+def _check_precision(cells: Sequence[Cell]) -> None:
+    """accelerate keeps one precision a process."""
+    seen: dict[str | None, str] = {}
+    for cell in cells:
+        if cell.is_run:
+            continue
+        if not model_class(cell.run.model.model_type).stages:
+            cell.run.train.mixed_precision = None
+            continue
+        for each in filter(None, (cell, cell.pretraining)):
+            seen.setdefault(each.run.train.mixed_precision, each.source)
+    if len(seen) > 1:
+        said = ", ".join(f"{precision or 'not set'} in {source}" for precision, source in seen.items())
+        raise ValueError(f"train.mixed_precision must be the same in all YAML files of a benchmark; it is {said}")
+
+
+def mixed_precision(cells: Sequence[Cell]) -> str | None:
+    """What the accelerator must be made with, before any cell is trained."""
+    return next((c.run.train.mixed_precision for c in cells if not c.is_run and c.run.train.mixed_precision), None)
+
+
+def popularity(like: Cell, output: Path) -> Cell:
+    """The popularity row of the corpus ``like`` uses; it needs no YAML."""
+    data = replace(like.run.data, features=())
+    train = TrainArguments(output_dir=str(output / "runs" / "popularity"), resume=True)
+    run = RunConfig(PopularityConfig(), data, train, replace(like.run.eval, test=False))
+    return Cell("popularity", 0, "popularity", run)
+
+
+def settings_of(run: RunConfig) -> dict[str, Any]:
+    """What a result depends on: not where it is written or read from, nor how it is resumed."""
+    values = run.to_dict()
+    places = ("output_dir", "resume", "overwrite", "report_to", "save_every", "save_steps", "log_every", "init_from")
+    for key in (*places, "init_revision"):
+        values["train"].pop(key)
+    for key in ("path", "revision"):
+        values["data"].pop(key)
+    values.pop("hub")
+    return values

@@ -1,0 +1,172 @@
+"""The card of a prepared corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from seqmm.data.feature_store import feature_names, read_about
+from seqmm.data.store import read_record
+from seqmm.files import write_json, write_text
+from seqmm.names import SPLITS
+
+KEPT = "<!-- what you write below this line is kept -->"
+
+
+def write_card(folder: str | Path) -> None:
+    """README.md: front matter from what the folder holds, statistics, and the text under ``KEPT`` as it was."""
+    folder = Path(folder)
+    record = read_record(folder)
+    file = folder / "README.md"
+    write_text(file, card_text(folder, record) + kept_text(file))
+
+
+def kept_text(card: Path) -> str:
+    """The line ``KEPT`` and what its owner wrote below it."""
+    old = card.read_text(encoding="utf-8") if card.is_file() else ""
+    return KEPT + (old.split(KEPT, 1)[1] if KEPT in old else "\n")
+
+
+def write_license(folder: str | Path, license: Mapping[str, str]) -> None:
+    """Records under which licence the corpus is published, in corpus.json and in the card, where later writes keep it.
+
+    Args:
+        folder: of the corpus.
+        license: front matter of the card: ``license``, and for "other" ``license_name`` and ``license_link``.
+    """
+    folder = Path(folder)
+    write_json(folder / "corpus.json", read_record(folder) | {"license": dict(license)})
+    write_card(folder)
+
+
+def card_text(folder: Path, record: dict[str, Any], address: str = "THIS_FOLDER_OR_REPOSITORY") -> str:
+    """The card down to ``KEPT``.
+
+    Args:
+        folder: of the corpus.
+        record: its corpus.json.
+        address: what its code examples load.
+    """
+    import yaml
+
+    configs: list[dict[str, Any]] = [
+        {"config_name": "items", "default": True, "data_files": "items/*.parquet"},
+        {"config_name": "users", "data_files": "users/*.parquet"},
+    ]
+    parts, sets = [], []
+    for name, protocol in record["protocols"].items():
+        rows = protocol["rows"]
+        # datasets cannot read a parquet file without rows, so an empty split is not listed
+        files = [{"split": split, "path": f"{name}/{split}.parquet"} for split in SPLITS if rows[split]]
+        configs.append({"config_name": name, "data_files": files})
+        parts.append(
+            f"| {name} | "
+            + " | ".join(f"{rows[split]:,}" for split in SPLITS)
+            + f" | `{protocol['fingerprint'][:16]}` |"
+        )
+    for name in feature_names(folder):
+        about = read_about(folder, name)
+        configs.append({"config_name": name, "data_files": f"{name}/*.parquet"})
+        cells = [about["provenance"], about.get("source") or "", about.get("notes") or ""]
+        sets.append(f"| {name} | {about['kind']} | {about['dim']} | {' | '.join(map(_cell, cells))} |")
+    settings, spread = (_by_protocol(record["protocols"], what) for what in ("info", "statistics"))
+    protocol = next(iter(record["protocols"]))
+    total = sum(record["protocols"][protocol]["rows"].values())
+    front = {
+        "pretty_name": record["name"],
+        **record.get("license", {}),
+        "size_categories": [_size_category(total)],
+        "tags": ["recommendation", "seqmm"],  # the Hub has no task category for recommendation
+        "configs": configs,
+    }
+    density = total / max(record["num_users"] * record["num_items"], 1)
+    lines = [
+        "---",
+        yaml.safe_dump(front, sort_keys=False, allow_unicode=True).strip(),
+        "---",
+        "",
+        f"# {record['name']}",
+        "",
+        "A recommendation corpus prepared by seqmm.",
+        "",
+        f"{record['num_users']:,} users, {record['num_items']:,} items, {total:,} interactions ({protocol}), "
+        f"sparsity {1 - density:.2%}.",
+        "",
+        "```python",
+        "import seqmm",
+        "",
+        f'corpus = seqmm.load_corpus("{address}", protocol="{protocol}", features={feature_names(folder)})',
+        "```",
+        "",
+        "Only the protocol and the feature sets asked for are downloaded. Or row by row, fetched some 32 MB at a time:",
+        "",
+        "```python",
+        "from datasets import load_dataset",
+        "",
+        *(
+            f'{what} = load_dataset("{address}", "{config}", split="train", streaming=True)'
+            for what, config in (
+                ("items", "items"),
+                ("interactions", protocol),
+                *(("features", name) for name in feature_names(folder)[:1]),
+            )
+        ),
+        "for row in items:",
+        "    ...",
+        "```",
+        "",
+        "| protocol | train | validation | test | fingerprint |",
+        "|---|---|---|---|---|",
+        *parts,
+        "",
+        *(
+            [
+                "| features | kind | width | provenance | read from | items without |",
+                "|---|---|---|---|---|---|",
+                *sets,
+                "",
+            ]
+            if sets
+            else []
+        ),
+        *(["| protocol | statistic | value |", "|---|---|---|", *spread, ""] if spread else []),
+        "How it was prepared:",
+        "",
+        "| protocol | setting | value |",
+        "|---|---|---|",
+        *settings,
+        "",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _by_protocol(protocols: Mapping[str, Mapping[str, Any]], what: str) -> list[str]:
+    """Rows of a table of all settings; protocols that agree in one share its row."""
+    keys = dict.fromkeys(key for protocol in protocols.values() for key in protocol.get(what, {}))
+    rows = []
+    for key in keys:
+        agreeing: dict[str, list[str]] = {}
+        for name, protocol in protocols.items():
+            if key in protocol.get(what, {}):
+                agreeing.setdefault(_cell(protocol[what][key]), []).append(name)
+        for value, names in agreeing.items():
+            who = "all" if len(names) == len(protocols) > 1 else ", ".join(names)
+            rows.append(f"| {who} | {key} | {value} |")
+    return rows
+
+
+def _size_category(rows: int) -> str:
+    """In the Hub's words: "n<1K", "1K<n<10K", …, "n>1T"."""
+    bounds = [f"{digit}{unit}" for unit in ("K", "M", "B", "T") for digit in (1, 10, 100)][:10]  # 1K … 1T
+    place = sum(rows >= 10 ** (3 + power) for power in range(len(bounds)))
+    if place in (0, len(bounds)):
+        return f"n<{bounds[0]}" if place == 0 else f"n>{bounds[-1]}"
+    return f"{bounds[place - 1]}<n<{bounds[place]}"
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, dict):
+        value = ", ".join(f"{key}: {what}" for key, what in value.items())
+    return str(value).replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,182 @@
+"""The only reader and writer of text, JSON and YAML, and of folders: what is written appears whole or not at all.
+
+Everything is written to a hidden neighbour first and then renamed, so a crash, a full disk or a second process never
+leaves half a file under its real name. A folder that is there is only replaced if it is ours (:func:`check_free`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+# -- places ------------------------------------------------------------------------------------------------------------
+
+
+def cache_folder() -> Path:
+    """Where files that were downloaded or unpacked are kept: SEQMM_CACHE, else ~/.cache/seqmm."""
+    return Path(os.environ.get("SEQMM_CACHE") or Path.home() / ".cache" / "seqmm")
+
+
+def installed_folder(name: str) -> Path:
+    """``recipes`` or ``tokenized``: beside the package in a checkout, inside it in an installed wheel."""
+    package = Path(__file__).parent
+    for place in (package.parent / name, package / f"_{name}"):
+        if place.is_dir():
+            return place
+    raise FileNotFoundError(f"this installation of seqmm has no folder {name}/; install it again")
+
+
+def check_free(folder: Path, mark: str, what: str, *, overwrite: bool = False) -> None:
+    """Whether a folder may be written: it is not there, empty, or ours and to be overwritten.
+
+    Args:
+        folder: to be written.
+        mark: a file that only folders of ours hold.
+        what: they are, for the error.
+        overwrite: whether such a one may be replaced.
+
+    Raises:
+        ValueError: it holds something else, or ``overwrite`` is not set.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not (folder / mark).is_file():
+        raise ValueError(f"{folder} exists and is not {what}; it is not overwritten, choose another folder")
+    if not overwrite:
+        raise ValueError(f"{folder} exists and is not empty; add --overwrite True to replace it")
+
+
+# -- writing -----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """Yields a hidden neighbour's path to write to; on success it is renamed to ``path``, on failure removed."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Yields a fresh folder beside ``target``; on success it takes its place, on failure it is removed."""
+    target = target.absolute()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.parent / f".{target.name}.{os.getpid()}.tmp"
+    old = target.parent / f".{target.name}.{os.getpid()}.old"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        yield temporary
+        if target.exists():
+            target.rename(old)
+        temporary.rename(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if old.exists() and not target.exists():  # the second rename failed
+            old.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes UTF-8."""
+    with writing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Writes plain values as JSON."""
+    write_text(path, json_text(values))
+
+
+def write_yaml(path: Path, values: dict[str, Any], comment: str = "") -> None:
+    """Writes plain values as YAML, a comment at its head."""
+    write_text(path, yaml_text(values, comment))
+
+
+def json_text(values: Any, *, sort_keys: bool = False) -> str:
+    """Plain values as JSON, the way every file of ours holds it."""
+    return json.dumps(values, indent=2, ensure_ascii=False, sort_keys=sort_keys) + "\n"
+
+
+def yaml_text(values: dict[str, Any], comment: str = "") -> str:
+    """Plain values as YAML, in their order, a comment at its head."""
+    import yaml
+
+    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    return "".join(f"# {line}\n" for line in comment.splitlines()) + text
+
+
+# -- reading -----------------------------------------------------------------------------------------------------------
+
+
+def read_json(path: Path, missing: str, damaged: str) -> dict[str, Any]:
+    """A JSON file that holds a mapping.
+
+    Args:
+        path: the file.
+        missing: what its absence means and what to do, after "… holds no <name>: ".
+        damaged: what to do about one that cannot be read, after "…; ".
+
+    Raises:
+        FileNotFoundError, ValueError: naming the file.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path.parent} holds no {path.name}: {missing}")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not valid JSON ({error}); {damaged}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} must hold a mapping, it holds a {type(values).__name__}; {damaged}")
+    return values
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """A YAML file that holds a mapping: a run's configuration.
+
+    Raises:
+        FileNotFoundError, ValueError: naming the file.
+    """
+    import yaml
+
+    file = Path(path)
+    if not file.is_file():
+        siblings = sorted(str(p) for p in file.parent.glob("*.yaml")) if file.parent.is_dir() else []
+        raise FileNotFoundError(
+            f"no configuration file {file}" + (f"; that folder has {', '.join(siblings)}" if siblings else "")
+        )
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} is not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(
+            f"{file} must hold the sections model, data, train, eval, hub; it holds a {type(values).__name__}"
+        )
+    return values
+
+
+# -- hashes ------------------------------------------------------------------------------------------------------------
+
+
+def file_digest(file: Path) -> str | None:
+    """sha256 (hex) of a file's bytes; None if it is not there."""
+    if not file.is_file():
+        return None
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def values_digest(values: object) -> str:
+    """The first 16 hex digits of sha256 over plain values as JSON with sorted keys."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,108 @@
+"""Flags out of classes of options: one parser for every recipe, whose help texts are the options' own."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import field
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+from seqmm.options import OptionError, about, hints, option_fields
+
+
+def parse_flags(
+    sections: Mapping[str, type],
+    argv: Sequence[str] | None = None,
+    *,
+    description: str = "",
+    values: Mapping[str, Mapping[str, Any]] | None = None,
+    program: str | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Reads flags of several classes of options: ``--section.name value``, and ``--name value`` of the section "".
+
+    A value is a word of its own (``--x True``), several are ``--ks 5 10``; ``--x None`` is none.
+
+    Args:
+        sections: prefix -> dataclass whose fields were made by :func:`~seqmm.options.option`.
+        argv: command line without the program's name; ``sys.argv[1:]`` if None.
+        description: the recipe's docstring, shown by --help.
+        values: what holds where a flag is not given, by section (a YAML file's), already of the right types.
+        program: its name in help and errors.
+
+    Returns:
+        By section, the values of all its options: the flag's, else of ``values``, else the class' default.
+
+    Raises:
+        SystemExit: by the parser, for --help (0) or a bad flag (2).
+    """
+    import tyro
+
+    fields: list[Any] = []
+    for prefix, cls in sections.items():
+        made = _as_plain(cls, (values or {}).get(prefix, {}))
+        if prefix:
+            fields.append((prefix, made, field(default_factory=made)))
+        else:  # first, since its fields may have no default
+            fields.insert(0, ("_", Annotated[made, tyro.conf.arg(name="")]))
+    if list(sections) == [""]:
+        whole: Any = fields[0][1].__origin__
+    else:
+        whole = dataclasses.make_dataclass("Flags", fields)
+        whole.__doc__ = "Options."
+    text = "\n\n".join(line for line in description.splitlines() if line.strip())  # tyro joins lines otherwise
+    found = tyro.cli(
+        whole,
+        args=list(sys.argv[1:] if argv is None else argv),
+        description=text,
+        prog=program or Path(sys.argv[0]).name,
+        config=(tyro.conf.FlagConversionOff,),  # --x True, so that YAML values and flags have one form
+    )
+    if list(sections) == [""]:
+        return {"": _values(found)}
+    return {prefix: _values(getattr(found, prefix or "_")) for prefix in sections}
+
+
+def made_by_flags(cls: type, values: Mapping[str, Any], prefix: str = "") -> Any:
+    """An object of a class of options; what it refuses is said of the flag.
+
+    Raises:
+        ValueError: naming the flag.
+    """
+    try:
+        return cls(**values)
+    except OptionError as error:
+        raise ValueError(f"{flag(error.name, prefix)}{error.problem}") from error
+
+
+def flag(name: str, prefix: str = "") -> str:
+    """``--prefix.some-name``."""
+    return "--" + ".".join(part for part in (prefix, name.replace("_", "-")) if part)
+
+
+def _values(found: Any) -> dict[str, Any]:
+    return {each.name: getattr(found, each.name) for each in dataclasses.fields(found)}
+
+
+def _as_plain(cls: type, values: Mapping[str, Any]) -> type:
+    """A dataclass that tyro reads: types, defaults and help texts of a class of options."""
+    import tyro
+
+    fields: list[Any] = []
+    for each in option_fields(cls):
+        kind, text = hints(cls)[each.name], about(each).help
+        typed = Annotated[kind, tyro.conf.arg(help=text)] if text else kind
+        if each.name in values:
+            fields.append((each.name, typed, field(default_factory=partial(copy.deepcopy, values[each.name]))))
+        elif each.default is not dataclasses.MISSING:
+            fields.append((each.name, typed, field(default=each.default)))
+        elif each.default_factory is not dataclasses.MISSING:
+            fields.append((each.name, typed, field(default_factory=each.default_factory)))
+        else:
+            fields.append((each.name, typed))
+    made = dataclasses.make_dataclass(cls.__name__, fields, kw_only=True)
+    made.__doc__ = (cls.__doc__ or "Options.").split("\n")[0]
+    return made

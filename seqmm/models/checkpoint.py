@@ -1,0 +1,146 @@
+"""Loading what was trained, from a folder or the Hub."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from torch import nn
+
+from seqmm.data.corpus import Corpus
+from seqmm.files import read_json
+from seqmm.hub.access import local_folder, origin_of, quietly
+from seqmm.models.base import Recommender, RecommenderConfig, check_feature, fill
+from seqmm.models.registry import MODELS, model_class
+
+M = TypeVar("M", bound=Recommender)
+
+
+def from_pretrained(path: str, *, revision: str | None = None) -> Recommender:
+    """The model of a run folder or a Hub repository, not yet bound: call ``.bind(corpus)`` before use.
+
+    Args:
+        path: folder, or ``org/name`` on the Hub.
+        revision: of a Hub repository: a branch, tag or commit; None = main.
+
+    Raises:
+        FileNotFoundError: for a folder without a model, or a repository that cannot be reached.
+        ValueError: for a file that is no seqmm checkpoint, or is truncated.
+    """
+    directory = local_folder(path, revision=revision)
+    config = load_config(directory)
+    if not (directory / "model.safetensors").is_file():
+        raise FileNotFoundError(f"{path} holds no model.safetensors: not a trained model's folder")
+    head = (config.architectures or [""])[0]
+    cls = model_class(config.model_type, pretraining=head == MODELS[config.model_type].pretraining)
+    with explain_damage(directory), quietly():
+        return cls.from_pretrained(directory)
+
+
+@contextmanager
+def explain_damage(directory: Path) -> Iterator[None]:
+    """Turns what safetensors says of a truncated file into a ValueError that names it."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (SafetensorError, OSError) as error:
+        weights = directory / "model.safetensors"
+        raise ValueError(f"{weights} cannot be read ({error}); it is truncated or damaged, copy it again") from error
+
+
+def load_config(directory: Path) -> RecommenderConfig:
+    """The config of a checkpoint folder.
+
+    Raises:
+        FileNotFoundError, ValueError: naming the file.
+    """
+    model_type = read_run_file(directory / "config.json").get("model_type")
+    if model_type not in MODELS:
+        raise ValueError(
+            f"{directory / 'config.json'}: model_type {model_type!r} is not one of seqmm's: {', '.join(MODELS)}"
+        )
+    return model_class(model_type).config_class.from_pretrained(directory)
+
+
+def check_trained_on(model: Recommender, corpus: Corpus, folder: str) -> None:
+    """Raises ValueError unless ``corpus`` is the one the checkpoint in ``folder`` was trained on."""
+    trained = model.config.corpus
+    if trained["fingerprint"] != corpus.fingerprint():
+        raise ValueError(
+            f"the checkpoint {folder} was trained on {trained['name']!r} ({trained['protocol']}, fingerprint "
+            f"{trained['fingerprint'][:12]}), but the corpus given is {corpus.name!r} ({corpus.protocol}, "
+            f"{corpus.fingerprint()[:12]}); name the former, or start from the checkpoint with recipes/finetune.py"
+        )
+
+
+def read_run_file(file: Path) -> dict[str, Any]:
+    """A JSON file of a run's folder.
+
+    Raises:
+        FileNotFoundError, ValueError: naming the file.
+    """
+    return read_json(file, "not a trained model's folder", "the checkpoint is damaged, copy it again")
+
+
+def check_start(cls: type[Recommender], path: str, before: RecommenderConfig, config: RecommenderConfig) -> None:
+    """Whether a ``cls`` of ``config`` can start from the checkpoint at ``path``, whose config is ``before``.
+
+    Raises:
+        ValueError: it is another model's, or has another encoder.
+    """
+    if before.model_type != config.model_type:
+        raise ValueError(f"the checkpoint {path} is a {before.model_type}, not a {config.model_type}")
+    for name in cls.encoder_fields:
+        ours, theirs = getattr(config, name), getattr(before, name)
+        if ours != theirs:
+            raise ValueError(
+                f"the checkpoint {path} was pretrained with {name} = {theirs}, this run has {ours}; "
+                f"set --model.{name.replace('_', '-')} {theirs}"
+            )
+
+
+def start_from(cls: type[M], path: str, config: RecommenderConfig, corpus: Corpus, revision: str | None = None) -> M:
+    """A model for ``corpus`` whose encoder starts from the checkpoint at ``path``; the corpus may be another.
+
+    What the checkpoint lacks (item ids, a new head) starts fresh. The checkpoint's corpus is recorded in
+    ``config.pretrained_on``, and of a Hub repository the commit, as ``checkpoint_revision``.
+
+    Args:
+        cls: of the model to be.
+        path: folder, or ``org/name`` on the Hub.
+        config: of the model to be; not changed.
+        corpus: what it is for.
+        revision: of a Hub repository: a branch, tag or commit; None = main.
+
+    Raises:
+        ValueError: if an encoder weight is missing or of another shape, or a feature set is another encoder's.
+    """
+    directory = local_folder(path, revision=revision)
+    before = load_config(directory)
+    check_start(cls, path, before, config)
+    config = fill(config, corpus)
+    config.pretrained_on = before.corpus | {"checkpoint": path}
+    if origin := origin_of(path, directory):
+        config.pretrained_on["checkpoint_revision"] = origin["revision"]
+    for name, made in before.features.items():
+        check_feature(name, made, corpus)
+    with explain_damage(directory), quietly():
+        loaded: Any = cls.from_pretrained(
+            directory, config=config, output_loading_info=True, ignore_mismatched_sizes=True
+        )
+    model, report = loaded
+    inside = cls.base_model_prefix + "."
+    missing = sorted(key for key in report["missing_keys"] if key.startswith(inside))
+    other = sorted(str(key) for key in report["mismatched_keys"] if inside in str(key))
+    if missing or other:
+        what = [f"it lacks {', '.join(missing)}"] * bool(missing) + [f"other shapes: {', '.join(other)}"] * bool(other)
+        raise ValueError(f"the checkpoint {path} does not fit: {'; '.join(what)}. Use the features of its run.yaml")
+    if before.corpus.get("fingerprint") != config.corpus["fingerprint"]:
+        for name, module in model.named_modules():  # ids of another corpus mean nothing here
+            if isinstance(module, nn.Embedding) and not name.startswith(inside):
+                model._init_weights(module)
+    model.initialise(corpus)
+    return model.bind(corpus)

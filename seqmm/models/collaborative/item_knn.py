@@ -1,0 +1,79 @@
+"""Item-kNN. Sarwar et al., Item-Based Collaborative Filtering Recommendation Algorithms, WWW 2001.
+
+``score(u, j) = sum over items i of u's history that are among j's k nearest of decay ** age(i) * sim(i, j)``, where sim
+is the cosine of the items' train users, ``c / (sqrt(n_i n_j) + shrink)``. There are no ratings to
+average, so the sum is not divided by the similarities' sum. With ``recent`` and ``decay`` the history's order counts.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from seqmm.checks import check_least
+from seqmm.data.corpus import Corpus
+from seqmm.graphs.build import cooccurrence
+from seqmm.models.base import RecommenderConfig
+from seqmm.models.collaborative.base import CountingRecommender
+
+
+class ItemKNNConfig(RecommenderConfig):
+    """Plain item-kNN; ``recent: 20`` with ``decay: 0.5`` is the recency variant."""
+
+    model_type = "item_knn"
+
+    num_neighbors: int = 50
+    """Nearest items kept of each item (k)."""
+    shrink: float = 0.0
+    """Lowers similarities that rest on few users; on sparse data it decides how good this baseline is."""
+    recent: int = 0
+    """Latest items of the history that count; 0 = all."""
+    decay: float = 1.0
+    """Weight of an item relative to the one after it in the history."""
+
+
+class ItemKNN(CountingRecommender):
+    config_class = ItemKNNConfig
+    config: ItemKNNConfig
+    dot_product: ClassVar[bool] = False
+
+    def __init__(self, config: ItemKNNConfig):
+        super().__init__(config)
+        check_least(1, num_neighbors=config.num_neighbors)
+        check_least(0, recent=config.recent)
+
+    def bind(self, corpus: Corpus) -> Self:
+        super().bind(corpus)
+        train, config = corpus.splits["train"], self.config
+        shape = (corpus.num_items, corpus.num_users)
+        near = cooccurrence(train.item, train.user, shape, config.num_neighbors, weight="cosine", shrink=config.shrink)
+        votes = near.edge_index.flip(0)  # from the neighbour, when it is in a history, to the item
+        self.votes = torch.sparse_coo_tensor(votes, near.edge_weight, near.shape, check_invariants=False).coalesce()
+        return self
+
+    @property
+    def history_length(self) -> int | None:
+        return self.config.recent or None
+
+    def tables(self) -> dict[str, Tensor]:
+        """``items``: the sparse ``[num_items, num_items]`` matrix of (history item, scored item)."""
+        return {"items": self.votes.to(self.device)}
+
+    def represent(self, batch: Mapping[str, Tensor], tables: Mapping[str, Tensor]) -> Tensor:
+        """``[B, num_items]``: the scores themselves."""
+        row, place = batch["mask"].nonzero(as_tuple=True)  # [M] history entries
+        age = batch["mask"].sum(1)[row] - 1 - place
+        weight = torch.as_tensor(self.config.decay, device=age.device).pow(age)
+        entries = torch.stack([row, batch["history"][row, place]])
+        shape = (len(batch["user"]), self.config.num_items)
+        history = torch.sparse_coo_tensor(entries, weight, shape, check_invariants=False)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+            return torch.sparse.mm(history, tables["items"]).to_dense()
+
+    def score(self, batch: Mapping[str, Tensor], tables: Mapping[str, Tensor], items: slice = slice(None)) -> Tensor:
+        return self.represent(batch, tables)[:, items]

@@ -1,1 +1,0 @@
-"""Collaborative filtering and graph models. One paper, one file."""

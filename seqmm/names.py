@@ -1,0 +1,78 @@
+"""Names that stand in several places: choices and splits, how a wrong one is answered, how a few of many are shown."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, get_args
+
+Split = Literal["train", "validation", "test"]
+Protocol = Literal["leave_one_out", "ratio", "temporal", "cold", "given"]
+"""How interactions are split: last item, per-user random 8:1:1, global time, items held out, labels of the source."""
+Mask = Literal["train", "history", "none"]
+"""Seen items left out of a ranking: those of train, train + validation (at test), or none."""
+MaskChoice = Literal["auto", "train", "history", "none"]
+"""auto = history for leave_one_out, train for every other protocol."""
+Ideal = Literal["test", "retrieved"]
+"""NDCG's ideal list: of the test items, or of the hits in the retrieved list (as MMSSL prints it)."""
+FeatureKind = Literal["dense", "ragged", "tags"]
+TieOrder = Literal["seeded", "source"]
+IndexOrder = Literal["permuted", "source"]
+Duplicates = Literal["first", "last", "keep"]
+DuplicateItems = Literal["first", "refuse"]
+UnknownItems = Literal["keep", "drop", "refuse"]
+TimeUnit = Literal["s", "ms"]
+Objective = Literal["pretraining", "recommendation"]
+"""Which head of a two-stage model is trained."""
+MixedPrecision = Literal["no", "bf16", "fp16"]
+Storage = Literal["float32", "float16"]
+"""How vectors are stored; they are read as float32."""
+
+SPLITS: tuple[str, ...] = get_args(Split)
+PROTOCOLS: tuple[str, ...] = get_args(Protocol)
+
+SHOWN = 5
+"""Ids named of those that are counted."""
+
+
+def nearest(name: object, known: Iterable[str]) -> str:
+    """The end of an error's sentence: "; did you mean 'lightgcn'?", or all that is known where nothing is near."""
+    known = list(known)
+    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known) or 'none'}"
+
+
+def counted(ids: Sequence[str]) -> str:
+    """How many ids, and the first few: 7 ('a', 'b', 'c', 'd', 'e', …)."""
+    if not ids:
+        return "0"
+    shown = ", ".join(map(repr, ids[:SHOWN]))
+    return f"{len(ids):,} ({shown}{', …' if len(ids) > SHOWN else ''})"
+
+
+def pairs(values: Sequence[str], flag: str) -> dict[str, str]:
+    """What a flag of several ``name=value`` holds, as a dict.
+
+    Raises:
+        ValueError: one without "=", or a name given twice.
+    """
+    found: dict[str, str] = {}
+    for value in values:
+        name, equals, rest = value.partition("=")
+        if not equals or not name:
+            raise ValueError(f"{flag} {value}: expected name=value")
+        if name in found:
+            raise ValueError(f"{flag} {value}: {name!r} was given {found[name]!r} already")
+        found[name] = rest
+    return found
+
+
+def first_difference(old: Any, new: Any, path: str = "") -> tuple[str, Any, Any] | None:
+    """``(path, old, new)`` of the first entry in which two nested dicts differ; None if they are equal."""
+    if old == new:
+        return None
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in [*old, *(key for key in new if key not in old)]:
+            if key not in old or key not in new or old[key] != new[key]:
+                return first_difference(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))
+    return path, old, new

@@ -1,0 +1,290 @@
+"""Options: dataclass fields that say their help, their range and whether they change a result, and check themselves.
+
+A class of options is a dataclass whose fields are made by :func:`option`; :class:`Options` (frozen) or
+:func:`check_options` in ``__post_init__`` checks every value when the object is made, from Python, from YAML and from
+flags alike. Flags and help texts are made from the same fields (:mod:`seqmm.flags`).
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin
+
+from seqmm.names import nearest
+
+T = TypeVar("T")
+_KEY = "option"
+
+
+class OptionError(ValueError):
+    """A value that an option cannot have. ``owner.name is value; remedy``, where the owner is a class or a section.
+
+    :func:`located` says where the value came from instead: a file, or a flag.
+    """
+
+    def __init__(self, owner: str, name: str, problem: str):
+        super().__init__(f"{owner}.{name}{problem}")
+        self.owner, self.name, self.problem = owner, name, problem
+
+
+@dataclass(frozen=True)
+class About:
+    """What :func:`option` keeps in a field's metadata."""
+
+    help: str
+    least: float | None = None
+    most: float | None = None
+    above: float | None = None
+    below: float | None = None
+    changes_result: bool = True
+
+    def outside(self, value: float) -> str | None:
+        """What to choose instead, if the value is outside the range (NaN always is)."""
+        inside = (
+            (self.least is None or value >= self.least)
+            and (self.most is None or value <= self.most)
+            and (self.above is None or value > self.above)
+            and (self.below is None or value < self.below)
+        )
+        return None if inside and value == value else self.range()
+
+    def range(self) -> str:
+        """In words: "0 or more", "above 0 and at most 1"."""
+        low = f"above {self.above}" if self.above is not None else None
+        low = f"at least {self.least}" if self.least is not None else low
+        high = f"below {self.below}" if self.below is not None else None
+        high = f"at most {self.most}" if self.most is not None else high
+        if low and high:
+            return f"choose {low} and {high}"
+        if self.least is not None:
+            return f"choose {self.least} or more"
+        return f"choose a number {low or high}" if low or high else "choose a number"
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    least: float | None = None,
+    most: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    changes_result: bool = True,
+) -> Any:
+    """A dataclass field that knows its help text, its range, and whether another value gives another result.
+
+    Args:
+        default: its value if none is given (copied for every object); ``dataclasses.MISSING`` = it must be given.
+        help: one or more sentences that stand alone.
+        least: smallest value, or of a tuple the smallest entry.
+        most: largest value.
+        above: all values are larger.
+        below: all values are smaller.
+        changes_result: False for places, logging and the like: a resumed run or a benchmark may have another value.
+    """
+    metadata = {_KEY: About(help, least, most, above, below, changes_result)}
+    if isinstance(default, dict | list | set):
+        return field(default_factory=lambda: copy.deepcopy(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def about(field: dataclasses.Field[Any]) -> About:
+    """What a field's :func:`option` said; empty for a plain field."""
+    found: About = field.metadata.get(_KEY) or About("")
+    return found
+
+
+def option_fields(cls: Any) -> list[dataclasses.Field[Any]]:
+    """The fields of a class that were made by :func:`option`, in their order."""
+    return [field for field in dataclasses.fields(cls) if _KEY in field.metadata]
+
+
+@cache
+def hints(cls: Any) -> dict[str, Any]:
+    """Types of a class' fields."""
+    return typing.get_type_hints(cls)
+
+
+def check_options(made: Any, owner: str | None = None) -> None:
+    """Checks the values of an object's options and turns lists into tuples, ints into floats, and so on, in place.
+
+    Args:
+        made: just made; of a dataclass (frozen or not).
+        owner: for errors; the class' name if None.
+
+    Raises:
+        OptionError: a value of another type, none of the choices, or out of range.
+    """
+    cls = type(made)
+    for each in option_fields(cls):
+        value = getattr(made, each.name)
+        kind = hints(cls)[each.name]
+        try:
+            right = coerced(value, kind)
+        except ValueError as error:
+            raise OptionError(owner or cls.__name__, each.name, f" is {value!r}; {error}") from None
+        for number in right if isinstance(right, tuple) else (right,):
+            if isinstance(number, int | float) and not isinstance(number, bool):
+                outside = about(each).outside(number)
+                if outside is not None:
+                    raise OptionError(owner or cls.__name__, each.name, f" is {value!r}; {outside}")
+        if right is not value:
+            object.__setattr__(made, each.name, right)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Base of argument classes: checked when made, never changed in place (``dataclasses.replace`` makes another)."""
+
+    section: ClassVar[str] = ""
+    """Name of the YAML section and the flags' prefix."""
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        self.check()
+
+    def check(self) -> None:
+        """Refuses combinations of values that are each right alone; subclasses raise :class:`OptionError`."""
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> Self:
+        """Made of plain values, as YAML holds them.
+
+        Raises:
+            OptionError: an unknown key, or a value that cannot be.
+        """
+        check_keys(values, (each.name for each in option_fields(cls)), cls.section or cls.__name__)
+        return cls(**values)
+
+
+def check_keys(values: Iterable[object], known: Iterable[str], owner: str) -> None:
+    """Raises OptionError for a key that is not known, naming the nearest one."""
+    known = list(known)
+    for key in values:
+        if key not in known:
+            problem = f": there is no such option{nearest(key, known)}"
+            raise OptionError(owner, str(key), problem)
+
+
+def result_values(made: Any) -> dict[str, Any]:
+    """The values of those options that change a result, as plain values."""
+    return {
+        each.name: plain(getattr(made, each.name)) for each in option_fields(type(made)) if about(each).changes_result
+    }
+
+
+def plain_values(made: Any) -> dict[str, Any]:
+    """The values of all options, as YAML and JSON hold them."""
+    return {each.name: plain(getattr(made, each.name)) for each in option_fields(type(made))}
+
+
+def plain(value: Any) -> Any:
+    """A value as YAML and JSON hold it: tuples are lists, paths are text."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(entry) for entry in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+# -- types -------------------------------------------------------------------------------------------------------------
+
+
+def coerced(value: Any, kind: Any) -> Any:
+    """A value as the type asks for it: a list becomes a tuple, an int a float, text a path, YAML's bare no a "no".
+
+    Raises:
+        ValueError: it is of another type; the text says what to choose.
+    """
+    origin, arguments = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return value
+    if origin is typing.Annotated:
+        return coerced(value, arguments[0])
+    if origin in (typing.Union, types.UnionType):
+        return _one_of(value, arguments)
+    if origin is Literal:
+        return _choice(value, arguments)
+    if origin is tuple:
+        return _tuple(value, arguments)
+    if origin is list:
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"choose a list of {described(arguments[0])}")
+        return [coerced(entry, arguments[0]) for entry in value]
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise ValueError(f"choose {described(kind)}")
+        return {coerced(key, arguments[0]): coerced(entry, arguments[1]) for key, entry in value.items()}
+    return _plain_type(value, kind)
+
+
+def _one_of(value: Any, kinds: tuple[Any, ...]) -> Any:
+    if value is None and types.NoneType in kinds:
+        return None
+    problems = []
+    for kind in kinds:
+        if kind is not types.NoneType:
+            try:
+                return coerced(value, kind)
+            except ValueError as error:
+                problems.append(str(error))
+    raise ValueError(" or ".join(dict.fromkeys(problems)) + (", or none" if types.NoneType in kinds else ""))
+
+
+def _choice(value: Any, choices: tuple[Any, ...]) -> Any:
+    if value is False and "no" in choices:  # YAML reads a bare no as false
+        return "no"
+    if value in choices and type(value) in {type(choice) for choice in choices}:
+        return value
+    near = nearest(value, [str(choice) for choice in choices]) if isinstance(value, str) else ""
+    hint = f" ({near.removeprefix('; ')})" if "did you mean" in near else ""
+    raise ValueError(f"choose one of {', '.join(map(str, choices))}{hint}")
+
+
+def _tuple(value: Any, kinds: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        entries = kinds[0] if kinds[-1:] == (...,) else kinds
+        raise ValueError(f"choose a list of {described(entries)}")
+    if kinds[-1:] == (...,):
+        made = tuple(coerced(entry, kinds[0]) for entry in value)
+    elif len(value) != len(kinds):
+        raise ValueError(f"choose {len(kinds)} values")
+    else:
+        made = tuple(coerced(entry, kind) for entry, kind in zip(value, kinds, strict=True))
+    if isinstance(value, tuple) and all(a is b for a, b in zip(made, value, strict=True)):
+        return value
+    return made
+
+
+def _plain_type(value: Any, kind: Any) -> Any:
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind is float and isinstance(value, str):  # YAML reads 1e-3 as text
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    if isinstance(value, kind) and not (isinstance(value, bool) and kind is not bool):
+        return value
+    raise ValueError(f"choose {described(kind)}")
+
+
+def described(kind: Any) -> str:
+    """A type in words."""
+    words = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", Path: "a path"}
+    if isinstance(kind, tuple):
+        return " and ".join(described(entry) for entry in kind)
+    if get_origin(kind) is dict:
+        return f"names, each with {described(get_args(kind)[1])}"
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(map(str, get_args(kind)))}"
+    return words.get(kind, str(kind))

@@ -1,0 +1,194 @@
+"""What publishing uploads, planned without network, so that a dry run shows every file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Literal
+
+from seqmm.data.card import card_text, kept_text
+from seqmm.data.corpus import Corpus
+from seqmm.data.feature_store import feature_names, read_features
+from seqmm.data.store import read_record
+from seqmm.files import json_text, read_yaml, yaml_text
+from seqmm.hub.access import check_repository_name
+from seqmm.hub.licences import COMMON, OTHER, as_license, check_license, shown_license
+from seqmm.models.checkpoint import explain_damage, read_run_file
+from seqmm.names import SPLITS
+from seqmm.publishing.cards import license_of_card, model_card, origin_in, recipe_of
+
+
+@dataclass(frozen=True)
+class Upload:
+    """One commit, planned without network."""
+
+    kind: Literal["model", "dataset"]
+    files: dict[str, Path | bytes]
+    """Path in the repository -> file on disk, or the text itself where what goes up is not what lies on disk."""
+    left_out: tuple[str, ...] = ()
+    """Files of the folder that are none of the model's or the corpus'."""
+    notes: tuple[str, ...] = ()
+    """What its owner should know before it goes up."""
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each file."""
+        return {
+            name: len(file) if isinstance(file, bytes) else file.stat().st_size for name, file in self.files.items()
+        }
+
+
+def plan_corpus(folder: str | Path, repo_id: str, license: str | Mapping[str, str] | None = None) -> Upload:
+    """What publishing a corpus uploads, after everything it holds was verified against its record.
+
+    Args:
+        folder: of a prepared corpus.
+        repo_id: where it goes; the card's code names it.
+        license: an identifier of the Hub, or what :func:`check_license` gives; None = that of an earlier publication.
+
+    Raises:
+        FileNotFoundError: no corpus in the folder, or a file of it is missing.
+        ValueError: no licence; interactions, ids or features that are not those the record was written with.
+    """
+    from tqdm import tqdm
+
+    folder = Path(folder)
+    check_repository_name(repo_id)
+    record = read_record(folder)
+    license = as_license(license) or record.get("license")
+    if not license:
+        infos = [about["info"] for about in record["protocols"].values()]
+        said = sorted({str(info["licence"]) for info in infos if "licence" in info})
+        raise ValueError(
+            f"under which licence is {folder} published? --license {COMMON} …, or {OTHER}"
+            + (f". Its source says: {'; '.join(said)}" if said else "")
+        )
+    record |= {"license": dict(license)}
+    sets = feature_names(folder)
+    for name in tqdm([*record["protocols"], *sets], desc="verifying", unit="config", leave=False, disable=None):
+        if name in sets:
+            read_features(folder, name, record["num_items"], record["items"])
+        else:
+            Corpus.load(folder, protocol=name)
+    own = ["items/items.parquet", "users/users.parquet"]
+    own += [f"{protocol}/{split}.parquet" for protocol in record["protocols"] for split in SPLITS]
+    for name in sets:
+        own += [f"{name}/{file.name}" for file in sorted((folder / name).iterdir()) if _is_of_features(file)]
+    own += [file.name for file in sorted(folder.glob("*")) if _is_beside_the_card(file)]
+    files: dict[str, Path | bytes] = {name: folder / name for name in own}
+    kept = kept_text(folder / "README.md")
+    files["README.md"] = (card_text(folder, record, repo_id) + kept).encode()
+    files["corpus.json"] = json_text(record).encode()
+    here = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
+    notes = [
+        f"licence: {shown_license(license)}",
+        "users/ holds the source's user ids as they are: may they be published?",
+    ]
+    notes += [
+        f"README.md says {line.strip()!r}: write it there first" for line in kept.splitlines() if "*Write here" in line
+    ]
+    upload = Upload("dataset", dict(sorted(files.items())), tuple(sorted(here - set(files))), tuple(notes))
+    _check_card(upload)
+    return upload
+
+
+def _is_of_features(file: Path) -> bool:
+    return file.is_file() and not file.name.startswith(".") and file.suffix in (".parquet", ".json", ".txt")
+
+
+def _is_beside_the_card(file: Path) -> bool:
+    """A licence's text, or a vocabulary that an extractor wrote."""
+    return file.is_file() and (file.name in ("LICENSE", "LICENSE.md") or file.name.endswith("_vocabulary.txt"))
+
+
+def plan_model(
+    folder: str | Path,
+    repo_id: str,
+    license: str | Mapping[str, str] | None = None,
+    corpus: Mapping[str, str] | None = None,
+) -> Upload:
+    """What publishing a run uploads: weights, config, card, the run's YAML and metrics; no training state.
+
+    No path of this machine goes up, and run.yaml does not push again when somebody repeats the run.
+
+    Args:
+        folder: of a finished run.
+        repo_id: where it goes; the card's code names it.
+        license: an identifier of the Hub, or what :func:`check_license` gives; None = the card's.
+        corpus: ``repository`` (and ``revision``) its corpus was published as; None = where it was loaded from.
+
+    Raises:
+        FileNotFoundError: a file of the run is missing.
+        ValueError: a damaged file.
+    """
+    from safetensors import safe_open
+
+    folder = Path(folder)
+    check_repository_name(repo_id)
+    config = read_run_file(folder / "config.json")
+    if not (folder / "metrics.json").is_file():
+        raise FileNotFoundError(
+            f"{folder} holds no metrics.json: the run is not finished; go on with it (--train.resume True) first"
+        )
+    run = read_yaml(folder / "run.yaml")
+    with explain_damage(folder), safe_open(folder / "model.safetensors", framework="numpy") as weights:
+        if not weights.keys():
+            raise ValueError(f"{folder / 'model.safetensors'} holds no weights; train the run again")
+    given = as_license(license)
+    license = given or license_of_card(folder) or check_license(run["hub"]["license"])
+    corpus = corpus if corpus is not None else origin_in(config)
+    card = model_card(folder, license, corpus=corpus, address=repo_id)
+
+    config["corpus"] |= corpus
+    started = config.get("pretrained_on", {})
+    if "checkpoint" in started:
+        started["checkpoint"] = _portable(started["checkpoint"])
+    data, train = run["data"], run["train"]
+    data["path"] = corpus.get("repository") or _portable(data["path"])
+    data["revision"] = corpus.get("revision")
+    data["joined"] = [_portable(path) for path in data.get("joined", ())]
+    train["output_dir"] = ""
+    train["init_from"] = train["init_from"] and _portable(train["init_from"])
+    run["hub"]["push_to"] = None
+    again = f"accelerate launch recipes/{recipe_of(run)}.py --config run.yaml"
+    files: dict[str, Path | bytes] = {
+        "README.md": card.encode(),
+        "config.json": json_text(config, sort_keys=True).encode(),
+        "metrics.json": folder / "metrics.json",
+        "model.safetensors": folder / "model.safetensors",
+        "run.yaml": yaml_text(run, again).encode(),
+    }
+    if license.get("license_link") in ("LICENSE", "LICENSE.md"):
+        files[license["license_link"]] = folder / license["license_link"]
+    left_out = tuple(sorted(file.name for file in folder.iterdir() if file.name not in files))
+    note = f"licence: {shown_license(license)}" + ("" if given else ", as the run's card says; --license says another")
+    upload = Upload("model", dict(sorted(files.items())), left_out, (note,))
+    _check_card(upload)
+    return upload
+
+
+def _check_card(upload: Upload) -> None:
+    """What the Hub would refuse of a card, found before anything is sent."""
+    from huggingface_hub import DatasetCard, ModelCard
+
+    text = upload.files["README.md"]
+    assert isinstance(text, bytes)
+    card = (DatasetCard if upload.kind == "dataset" else ModelCard)(text.decode())
+    front = card.data.to_dict()
+    check_license(front.get("license", ""), front.get("license_name"), front.get("license_link"))
+    link = front.get("license_link")
+    if link in ("LICENSE", "LICENSE.md"):
+        file = upload.files.get(link)
+        if not isinstance(file, Path) or not file.is_file():
+            raise ValueError(f"the licence's text was said to be in {link}, which the folder does not have")
+    for config in front.get("configs", []):
+        files = config["data_files"]
+        for pattern in [files] if isinstance(files, str) else [entry["path"] for entry in files]:
+            if not any(fnmatchcase(name, pattern) for name in upload.files):
+                raise ValueError(f"the card's config {config['config_name']!r} names {pattern}, which the folder lacks")
+
+
+def _portable(path: str) -> str:
+    """A path as it may be told to others: of an absolute one the last part."""
+    return Path(path).name if Path(path).is_absolute() or path.startswith("~") else path

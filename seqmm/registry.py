@@ -1,0 +1,144 @@
+"""Names of models, extractors and sources: registered beside the class, imported when asked for, open to strangers.
+
+Inside the package a class is decorated with :func:`register`; the table of names is derived from the files, so that
+asking for the names imports none of them. From outside::
+
+    seqmm.register(MyModel)                      # in Python
+    model_type: my_package.toy:Toy               # in one's own YAML file, or as a flag
+    [project.entry-points."seqmm.models"]        # in the pyproject.toml of a package that is installed
+    toy = "my_package.toy:Toy"
+
+Only what a person wrote in his own settings is imported by its dotted path: a name that stands in a checkpoint or in a
+corpus must be registered already.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from functools import cached_property
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, TypeVar
+
+from seqmm.names import nearest
+
+C = TypeVar("C", bound=type)
+_NAME = re.compile(r'^    (?:model_type|name)(?:: ClassVar\[str\])? = "([\w-]+)"', re.M)
+
+
+class Registry:
+    """Classes of one kind by name.
+
+    Args:
+        what: they are called in errors: "model_type".
+        packages: of ours in which files with ``@register`` define them.
+        group: of entry points.
+    """
+
+    def __init__(self, what: str, packages: tuple[str, ...], group: str):
+        self.what, self.packages, self.group = what, packages, group
+        self._classes: dict[str, list[Any]] = {}
+
+    @cached_property
+    def _files(self) -> dict[str, str]:
+        """Name -> module of the package that defines it, found without importing any."""
+        found = {}
+        for package in self.packages:
+            folder = Path(__file__).parent.joinpath(*package.split(".")[1:])
+            for file in sorted(folder.glob("*.py")):
+                text = file.read_text(encoding="utf-8")
+                if re.search(r"^@register$", text, re.M):
+                    found |= {name: f"{package}.{file.stem}" for name in _NAME.findall(text)}
+        return found
+
+    @cached_property
+    def _entry_points(self) -> dict[str, Any]:
+        return {point.name: point for point in entry_points(group=self.group)}
+
+    def names(self) -> list[str]:
+        """All names: the package's, those of entry points, and those registered by hand."""
+        return list(dict.fromkeys([*self._files, *self._entry_points, *self._classes]))
+
+    def add(self, name: str, cls: Any) -> None:
+        """Registers a class; a second one of the same module and name replaces it (a notebook cell run again).
+
+        Raises:
+            ValueError: the name belongs to another class.
+        """
+        if not re.fullmatch(r"[\w-]+", name):
+            raise ValueError(f"{self.what} {name!r} of {cls.__name__}: use letters, digits, _ and -")
+        for place, known in enumerate(self._classes.get(name, [])):
+            if (known.__module__, known.__qualname__) == (cls.__module__, cls.__qualname__):
+                self._classes[name][place] = cls
+                return
+        owner = self._files.get(name)
+        taken = [known for known in self._classes.get(name, []) if known.__module__ != cls.__module__]
+        if taken or (owner is not None and owner != cls.__module__):
+            other = f"{taken[0].__module__}.{taken[0].__qualname__}" if taken else owner
+            raise ValueError(f"{self.what} {name!r} is {other}'s already; give {cls.__qualname__} another")
+        self._classes.setdefault(name, []).append(cls)
+
+    def classes(self, name: str) -> list[Any]:
+        """The classes registered under a name (a two-stage model has two).
+
+        Raises:
+            ValueError: an unknown name; the text says the nearest one.
+        """
+        if name in self._files:
+            import_module(self._files[name])
+        elif name not in self._classes and name in self._entry_points:
+            self.add(name, self._entry_points[name].load())
+        if name not in self._classes:
+            dotted = " (a class of one's own: module:Class in one's own settings, or seqmm.register)"
+            raise ValueError(f"unknown {self.what} {name!r}{nearest(name, self.names())}{dotted}")
+        return self._classes[name]
+
+    def imported(self, place: str) -> str:
+        """The name of a class given as ``module:Class`` by the user's own settings; the module is imported.
+
+        Modules of the working directory are found, too. A plain name is returned as it is.
+
+        Raises:
+            ValueError: no such module or class, or it is of another kind.
+        """
+        if ":" not in place:
+            return place
+        module, _, attribute = place.partition(":")
+        if "" not in sys.path and str(Path.cwd()) not in sys.path:
+            sys.path.append(str(Path.cwd()))  # a recipe's own folder is what Python puts there
+        try:
+            cls = getattr(import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            raise ValueError(f"{self.what} {place}: {error}; give module:Class of what can be imported here") from error
+        register(cls)
+        name = registered_name(cls)
+        if name not in self._classes or cls not in self._classes[name]:
+            raise ValueError(f"{self.what} {place}: {attribute} is no class of this kind")
+        return name
+
+
+def register(cls: C) -> C:
+    """Registers a model, an extractor or a source under its own name; a decorator, or called with the class.
+
+    Raises:
+        ValueError: it is none of these, or its name is taken.
+    """
+    registry = getattr(cls, "registry", None)
+    if not isinstance(registry, Registry):
+        raise ValueError(
+            f"{cls!r} cannot be registered: make it a subclass of seqmm.Recommender, seqmm.Extractor or seqmm.Source"
+        )
+    registry.add(registered_name(cls), cls)
+    return cls
+
+
+def registered_name(cls: Any) -> str:
+    """A model's ``config_class.model_type``, an extractor's or a source's ``name``."""
+    return str(cls.config_class.model_type if hasattr(cls, "config_class") else cls.name)
+
+
+MODELS = Registry("model_type", ("seqmm.models.collaborative", "seqmm.models.sequential"), "seqmm.models")
+EXTRACTORS = Registry("extractor", ("seqmm.features.extractors",), "seqmm.extractors")
+SOURCES = Registry("source", ("seqmm.data.sources",), "seqmm.sources")

@@ -1,0 +1,238 @@
+"""One run, one configuration: class default < YAML file < flag. An unknown key is an error that names the nearest one.
+
+Every key has one home: the model's config class or one of the argument classes below. Their attribute docstrings are
+the help texts.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+import dataclasses
+import inspect
+import itertools
+import sys
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any
+
+from seqmm.arguments import DataArguments, EvalArguments, HubArguments, TrainArguments
+from seqmm.files import read_yaml
+from seqmm.models.registry import model_class
+from seqmm.names import nearest
+
+if TYPE_CHECKING:
+    from seqmm.models.base import RecommenderConfig
+
+
+@dataclass
+class RunConfig:
+    """Everything a run depends on; written to run.yaml and accepted back as --config."""
+
+    model: RecommenderConfig
+    data: DataArguments = field(default_factory=DataArguments)
+    train: TrainArguments = field(default_factory=TrainArguments)
+    eval: EvalArguments = field(default_factory=EvalArguments)
+    hub: HubArguments = field(default_factory=HubArguments)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as run.yaml holds them."""
+        model = {"model_type": self.model.model_type}
+        model |= {name: getattr(self.model, name) for name, *_ in own_fields(type(self.model))}
+        sections = {name: dataclasses.asdict(getattr(self, name)) for name in ("data", "train", "eval", "hub")}
+        return _plain({"model": model, **sections})
+
+
+def load_run(
+    argv: Sequence[str] | None = None,
+    *,
+    description: str = "",
+    default_config: str | None = None,
+    pretraining: bool = False,
+    sweep: Mapping[str, Any] = MappingProxyType({}),
+) -> RunConfig:
+    """Reads a run's configuration from ``argv``.
+
+    Args:
+        argv: command line without the program's name; default ``sys.argv[1:]``.
+        description: the recipe's docstring, shown by --help.
+        default_config: YAML file used when argv names neither --config nor --model.model-type.
+        pretraining: whether the model's pretraining head is meant.
+        sweep: one of :func:`sweep_of`'s runs: values that go before the file's own.
+
+    Raises:
+        ValueError: for an unknown key, section or model; the text names the file, the key and the nearest valid one.
+        SystemExit: by the flag parser, for --help (0) or a bad flag (2).
+    """
+    import tyro
+
+    args = list(sys.argv[1:] if argv is None else argv)
+    description = "\n\n".join(line for line in description.splitlines() if line.strip())  # tyro joins lines otherwise
+
+    def parse(sections: type, args: list[str], note: str = "") -> Any:
+        whole_words = (tyro.conf.FlagConversionOff,)  # --x True, so that YAML values and flags have one form
+        return tyro.cli(sections, args=args, description=description + note, prog=_program(), config=whole_words)
+
+    config_path, args = _take(args, "--config")
+    model_type, args = _take(args, "--model.model-type", "--model.model_type")
+    wants_help = "--help" in args or "-h" in args
+    if config_path is None and model_type is None and not wants_help:
+        config_path = default_config
+    values = read_yaml(config_path) if config_path else {}
+    if values.pop("sweep", None) is not None and not sweep:
+        raise ValueError(f"{config_path} is a sweep, many runs: give it to recipes/benchmark.py --runs")
+    for key, value in sweep.items():
+        section, _, name = key.partition(".")
+        values.setdefault(section, {})[name] = value
+    in_file = values.get("model", {}).pop("model_type", None) if isinstance(values.get("model"), dict) else None
+    model_type = model_type or in_file
+    if model_type is None:
+        if not wants_help:
+            raise ValueError(
+                "which model? Pass --config recipes/configs/<model>/<corpus>.yaml or --model.model-type NAME"
+            )
+        default = f" Without either, {default_config} is used." if default_config else ""
+        note = f"\n\nModel options: add --config FILE or --model.model-type NAME to --help.{default}"
+        parse(_sections(None), args, note)
+        raise SystemExit(0)
+
+    config_class = model_class(model_type, pretraining=pretraining).config_class
+    sections = _sections(config_class)
+    _check_keys(values, sections, str(config_path))
+    parsed = parse(sections, [*_as_flags(values), *args])
+    objective = "pretraining" if pretraining else "recommendation"
+    if parsed.train.objective not in (None, objective):
+        other = "recipes/train.py or recipes/finetune.py" if pretraining else "recipes/pretrain.py"
+        raise ValueError(f"{config_path or 'this configuration'} is for {parsed.train.objective}: use it with {other}")
+    parsed.train.objective = objective
+    model = config_class(**{f.name: getattr(parsed.model, f.name) for f in dataclasses.fields(parsed.model)})
+    return RunConfig(model, parsed.data, parsed.train, parsed.eval, parsed.hub)
+
+
+def sweep_of(path: str | Path) -> list[dict[str, Any]]:
+    """The runs of a YAML file: its ``sweep``, a list of grids ``{section.key: [values]}``; every combination is a run.
+
+    Returns:
+        ``{section.key: value}`` of each run, for :func:`load_run`; ``[{}]`` for a file without a sweep.
+
+    Raises:
+        ValueError: for a sweep of another form, or two equal runs.
+    """
+    grids = read_yaml(path).get("sweep", [{}])
+    lists = isinstance(grids, list) and grids and all(isinstance(grid, dict) for grid in grids)
+    if not lists or not all(isinstance(values, list) and values for grid in grids for values in grid.values()):
+        raise ValueError(f"{path}: sweep must be a list of grids, each a mapping of section.key to a list of values")
+    runs = [dict(zip(grid, values, strict=True)) for grid in grids for values in itertools.product(*grid.values())]
+    for number, run in enumerate(runs):
+        if run in runs[:number]:
+            raise ValueError(f"{path}: the sweep gives {run} twice")
+    return runs
+
+
+def own_fields(config_class: type[RecommenderConfig]) -> list[tuple[str, Any, Any, str]]:
+    """``(name, type, default, help)`` of a model's hyper-parameters, without transformers' and those a corpus fills."""
+    from transformers import PreTrainedConfig
+
+    inherited = {f.name for f in dataclasses.fields(PreTrainedConfig)} | set(config_class.filled)
+    texts: dict[str, str] = {}
+    for cls in reversed(config_class.__mro__):
+        if cls not in PreTrainedConfig.__mro__:
+            texts |= _attribute_docstrings(cls)
+    hints: dict[str, Any] = {}
+    for cls in reversed(config_class.__mro__):
+        hints |= inspect.get_annotations(cls, eval_str=True) if cls not in PreTrainedConfig.__mro__ else {}
+    default = config_class()  # fresh: mutable defaults are not shared
+    return [
+        (f.name, hints[f.name], getattr(default, f.name), texts.get(f.name, ""))
+        for f in dataclasses.fields(config_class)
+        if f.name not in inherited
+    ]
+
+
+def _attribute_docstrings(cls: type) -> dict[str, str]:
+    body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body  # type: ignore[attr-defined]
+    texts = {}
+    for statement, following in zip(body, body[1:], strict=False):
+        is_text = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name) and is_text:
+            texts[statement.target.id] = inspect.cleandoc(str(following.value.value))
+    return texts
+
+
+def _sections(config_class: type[RecommenderConfig] | None) -> type:
+    import tyro
+
+    sections: list[Any] = [
+        ("data", DataArguments, field(default_factory=DataArguments)),
+        ("train", TrainArguments, field(default_factory=TrainArguments)),
+        ("eval", EvalArguments, field(default_factory=EvalArguments)),
+        ("hub", HubArguments, field(default_factory=HubArguments)),
+    ]
+    if config_class is not None:
+        fields = []
+        for name, hint, default, text in own_fields(config_class):
+            typed = Annotated[hint, tyro.conf.arg(help=text)] if text else hint
+            fields.append((name, typed, field(default_factory=partial(copy.deepcopy, default))))
+        model = dataclasses.make_dataclass("Model", fields)
+        model.__doc__ = f"Hyper-parameters of {config_class.model_type}."
+        sections.insert(0, ("model", model, field(default_factory=model)))
+    run = dataclasses.make_dataclass("Run", sections)
+    run.__doc__ = "A run."
+    return run
+
+
+def _check_keys(values: dict[str, Any], sections: type, file: str) -> None:
+    known = {f.name: f.type for f in dataclasses.fields(sections)}
+    for section, entries in values.items():
+        if section not in known:
+            raise ValueError(f"{file}: unknown section {section!r}{nearest(section, list(known))}")
+        if not isinstance(entries, dict):
+            raise ValueError(f"{file}: section {section!r} must be a mapping of keys, it is {entries!r}")
+        keys = [f.name for f in dataclasses.fields(known[section])]  # type: ignore[arg-type]
+        for key in entries:
+            if key not in keys:
+                raise ValueError(f"{file}: unknown key {section}.{key}{nearest(str(key), keys)}")
+
+
+def _as_flags(values: dict[str, Any]) -> list[str]:
+    """YAML values as the flags that would set them, so that one parser checks both."""
+    flags: list[str] = []
+    for section, entries in values.items():
+        for key, value in entries.items():
+            flags.append(f"--{section}.{key}".replace("_", "-"))
+            if isinstance(value, dict):
+                flags += [str(part) for pair in value.items() for part in pair]
+            elif isinstance(value, list | tuple):
+                flags += [str(part) for part in value]
+            else:
+                flags.append(str(value))
+    return flags
+
+
+def _take(args: list[str], *names: str) -> tuple[str | None, list[str]]:
+    """Takes ``--name VALUE`` or ``--name=VALUE`` (the last one wins) out of the arguments."""
+    value, rest, i = None, [], 0
+    while i < len(args):
+        flag, _, inline = args[i].partition("=")
+        if flag in names:
+            if not inline and i + 1 >= len(args):
+                raise ValueError(f"{flag} needs a value")
+            value, i = (inline, i + 1) if inline else (args[i + 1], i + 2)
+        else:
+            rest.append(args[i])
+            i += 1
+    return value, rest
+
+
+def _program() -> str:
+    return Path(sys.argv[0]).name
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value
