@@ -122,7 +122,7 @@ def check_options(made: Any, owner: str | None = None) -> None:
     Raises:
         OptionError: a value of another type, none of the choices, or out of range.
     """
-    cls = type(made)
+    cls: Any = type(made)
     for each in option_fields(cls):
         value = getattr(made, each.name)
         kind = hints(cls)[each.name]

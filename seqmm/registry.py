@@ -44,7 +44,7 @@ class Registry:
     @cached_property
     def _files(self) -> dict[str, str]:
         """Name -> module of the package that defines it, found without importing any."""
-        found = {}
+        found: dict[str, str] = {}
         for package in self.packages:
             folder = Path(__file__).parent.joinpath(*package.split(".")[1:])
             for file in sorted(folder.glob("*.py")):
