@@ -38,14 +38,43 @@ def model_card(
         corpus: ``repository`` (and ``revision``) its corpus was published as; None = where it was loaded from.
         address: what its code loads.
     """
-    from huggingface_hub import EvalResult, ModelCardData
-
     config, metrics = (read_run_file(folder / name) for name in ("config.json", "metrics.json"))
     run = read_yaml(folder / "run.yaml")
-    trained, started = config["corpus"], config.get("pretrained_on", {})
     corpus = corpus if corpus is not None else origin_in(config)
-    name = f"{config['model_type']}-{trained['name']}"
-    scored = {split: metrics[split] for split in ("validation", "test") if metrics[split]}
+    lines = [
+        "---",
+        _front_matter(config, metrics, license, corpus),
+        "---",
+        "",
+        f"# {_name(config)}",
+        "",
+        *_about(config, metrics, run),
+        "",
+        *_results(metrics),
+        "",
+        *_loading(config, run, corpus, address),
+        "",
+        "",
+    ]
+    return "\n".join(lines) + kept_text(folder / "README.md")
+
+
+def _name(config: Mapping[str, Any]) -> str:
+    return f"{config['model_type']}-{config['corpus']['name']}"
+
+
+def _scored(metrics: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """The splits that were evaluated: ``{split: {metric: value}}``."""
+    return {split: metrics[split] for split in ("validation", "test") if metrics[split]}
+
+
+def _front_matter(
+    config: Mapping[str, Any], metrics: Mapping[str, Any], license: Mapping[str, str], corpus: Mapping[str, str]
+) -> str:
+    """What the Hub reads of a card: licence, tags, base model, results as a model-index."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    trained, started = config["corpus"], config.get("pretrained_on", {})
     results = [
         EvalResult(
             task_type="recommendation",
@@ -58,7 +87,7 @@ def model_card(
             metric_name=metric,
             metric_value=round(value, 5),
         )
-        for split, values in scored.items()
+        for split, values in _scored(metrics).items()
         for metric, value in values.items()
     ]
     data = ModelCardData(
@@ -69,19 +98,47 @@ def model_card(
         tags=["recommendation", config["model_type"]],
         datasets=[corpus["repository"]] if corpus else None,
         base_model=started["checkpoint"] if "checkpoint_revision" in started else None,
-        model_name=name,
+        model_name=_name(config),
         eval_results=results or None,
     )
-    names = list(next(iter(scored.values()), ()))
+    return str(data.to_yaml())
+
+
+def _about(config: Mapping[str, Any], metrics: Mapping[str, Any], run: Mapping[str, Any]) -> list[str]:
+    """What was trained, on what."""
+    trained, started = config["corpus"], config.get("pretrained_on", {})
+    lines = [
+        f"A `{config['model_type']}` recommender trained by seqmm (`recipes/{recipe_of(run)}.py`; settings: run.yaml).",
+        "",
+        f"- corpus: {trained['name']}, protocol `{trained['protocol']}`, {config['num_users']:,} users, "
+        f"{config['num_items']:,} items,",
+        f"  fingerprint `{trained['fingerprint']}`",
+        f"- features: {', '.join(config['feature_order']) or 'none'}",
+    ]
+    if started:
+        lines += [f"- pretrained on {started['name']} ({started['protocol']}, fingerprint `{started['fingerprint']}`)"]
+    masked = f"- masked from the ranking: {metrics['mask']}"
+    return [*lines, f"{masked}; best epoch {metrics['best_epoch']} of {metrics['epochs']}"]
+
+
+def _results(metrics: Mapping[str, Any]) -> list[str]:
+    """A table with a row a split."""
+    scored = _scored(metrics)
+    if not scored:
+        return ["Not evaluated."]
+    names = list(next(iter(scored.values())))
     rows = [
         f"| {split} | " + " | ".join(f"{value:.4f}" for value in values.values()) + " |"
         for split, values in scored.items()
     ]
-    table = [f"| split | {' | '.join(names)} |", "|---|" + "---|" * len(names), *rows] if rows else ["Not evaluated."]
-    features = config["feature_order"]
-    where = corpus.get("repository", "FOLDER_OF_THE_CORPUS")
+    return [f"| split | {' | '.join(names)} |", "|---|" + "---|" * len(names), *rows]
+
+
+def _loading(config: Mapping[str, Any], run: Mapping[str, Any], corpus: Mapping[str, str], address: str) -> list[str]:
+    """The code that loads the model and its corpus."""
+    trained, where = config["corpus"], corpus.get("repository", "FOLDER_OF_THE_CORPUS")
     pinned = f", revision={corpus['revision']!r}" if corpus.get("revision") else ""
-    loading = f"protocol={trained['protocol']!r}, features={features!r}{pinned}"
+    loading = f"protocol={trained['protocol']!r}, features={config['feature_order']!r}{pinned}"
     code = [f"corpus = seqmm.load_corpus({where!r}, {loading})"]
     if run["data"].get("joined"):
         places = [f"FOLDER_OF_{part}" for part in trained["name"].split("+")]
@@ -89,38 +146,8 @@ def model_card(
             f"corpora = [seqmm.load_corpus(place, {loading}) for place in {places!r}]",
             "corpus = seqmm.concat_corpora(corpora)",
         ]
-    lines = [
-        "---",
-        data.to_yaml(),
-        "---",
-        "",
-        f"# {name}",
-        "",
-        f"A `{config['model_type']}` recommender trained by seqmm (`recipes/{recipe_of(run)}.py`; settings: run.yaml).",
-        "",
-        f"- corpus: {trained['name']}, protocol `{trained['protocol']}`, {config['num_users']:,} users, "
-        f"{config['num_items']:,} items,",
-        f"  fingerprint `{trained['fingerprint']}`",
-        f"- features: {', '.join(features) or 'none'}",
-        *(
-            [f"- pretrained on {started['name']} ({started['protocol']}, fingerprint `{started['fingerprint']}`)"]
-            if started
-            else []
-        ),
-        f"- masked from the ranking: {metrics['mask']}; best epoch {metrics['best_epoch']} of {metrics['epochs']}",
-        "",
-        *table,
-        "",
-        "```python",
-        "import seqmm",
-        "",
-        *code,
-        f'model = seqmm.from_pretrained("{address}").bind(corpus)',
-        "```",
-        "",
-        "",
-    ]
-    return "\n".join(lines) + kept_text(folder / "README.md")
+    model = f'model = seqmm.from_pretrained("{address}").bind(corpus)'
+    return ["```python", "import seqmm", "", *code, model, "```"]
 
 
 def license_of_card(folder: Path) -> dict[str, str]:

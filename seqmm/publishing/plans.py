@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from seqmm.data.card import card_text, kept_text
 from seqmm.data.corpus import Corpus
@@ -122,35 +122,15 @@ def plan_model(
         FileNotFoundError: a file of the run is missing.
         ValueError: a damaged file.
     """
-    from safetensors import safe_open
-
     folder = Path(folder)
     check_repository_name(repo_id)
-    config = read_run_file(folder / "config.json")
-    if not (folder / "metrics.json").is_file():
-        raise FileNotFoundError(
-            f"{folder} holds no metrics.json: the run is not finished; go on with it (--train.resume True) first"
-        )
+    config = _finished(folder)
     run = read_yaml(folder / "run.yaml")
-    with explain_damage(folder), safe_open(folder / "model.safetensors", framework="numpy") as weights:
-        if not weights.keys():
-            raise ValueError(f"{folder / 'model.safetensors'} holds no weights; train the run again")
     given = as_license(license)
     license = given or license_of_card(folder) or check_license(run["hub"]["license"])
     corpus = corpus if corpus is not None else origin_in(config)
     card = model_card(folder, license, corpus=corpus, address=repo_id)
-
-    config["corpus"] |= corpus
-    started = config.get("pretrained_on", {})
-    if "checkpoint" in started:
-        started["checkpoint"] = _portable(started["checkpoint"])
-    data, train = run["data"], run["train"]
-    data["path"] = corpus.get("repository") or _portable(data["path"])
-    data["revision"] = corpus.get("revision")
-    data["joined"] = [_portable(path) for path in data.get("joined", ())]
-    train["output_dir"] = ""
-    train["init_from"] = train["init_from"] and _portable(train["init_from"])
-    run["hub"]["push_to"] = None
+    _without_paths(config, run, corpus)
     again = f"accelerate launch recipes/{recipe_of(run)}.py --config run.yaml"
     files: dict[str, Path | bytes] = {
         "README.md": card.encode(),
@@ -166,6 +146,36 @@ def plan_model(
     upload = Upload("model", dict(sorted(files.items())), left_out, (note,))
     _check_card(upload)
     return upload
+
+
+def _finished(folder: Path) -> dict[str, Any]:
+    """config.json of a run that is finished and whose weights can be read."""
+    from safetensors import safe_open
+
+    config = read_run_file(folder / "config.json")
+    if not (folder / "metrics.json").is_file():
+        raise FileNotFoundError(
+            f"{folder} holds no metrics.json: the run is not finished; go on with it (--train.resume True) first"
+        )
+    with explain_damage(folder), safe_open(folder / "model.safetensors", framework="numpy") as weights:
+        if not weights.keys():
+            raise ValueError(f"{folder / 'model.safetensors'} holds no weights; train the run again")
+    return config
+
+
+def _without_paths(config: dict[str, Any], run: dict[str, Any], corpus: Mapping[str, str]) -> None:
+    """Makes a run's config and settings such as may be told to others, and such as do not push when repeated."""
+    config["corpus"] |= corpus
+    started = config.get("pretrained_on", {})
+    if "checkpoint" in started:
+        started["checkpoint"] = _portable(started["checkpoint"])
+    data, train = run["data"], run["train"]
+    data["path"] = corpus.get("repository") or _portable(data["path"])
+    data["revision"] = corpus.get("revision")
+    data["joined"] = [_portable(path) for path in data.get("joined", ())]
+    train["output_dir"] = ""
+    train["init_from"] = train["init_from"] and _portable(train["init_from"])
+    run["hub"]["push_to"] = None
 
 
 def _check_card(upload: Upload) -> None:
