@@ -36,6 +36,7 @@ def hub() -> Iterator[StandinHub]:
         yield standin
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Under xdist a file's tests share a worker and its fixtures; the contract's, which share none, are dealt out."""
     for item in items:

@@ -52,6 +52,23 @@ def recipe(home, repository):
 
 
 @pytest.fixture(scope="module")
+def together(home, repository):
+    """Runs commands ``[recipe, argument, …]`` in one process; gives ``(exit code, stdout, stderr)`` of each."""
+
+    def run(commands):
+        scripts = [[str(repository / "recipes" / f"{name}.py"), *map(str, rest)] for name, *rest in commands]
+        environment = os.environ | {"PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+        driver = [sys.executable, str(repository / "tests" / "commands.py")]
+        done = subprocess.run(
+            driver, input=json.dumps(scripts), capture_output=True, text=True, cwd=home, env=environment, timeout=300
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        return json.loads(done.stdout)
+
+    return run
+
+
+@pytest.fixture(scope="module")
 def pretrained(recipe, home):
     recipe("pretrain", "--config", "msm4sr.yaml", "--train.output-dir", "runs/pretrained")
     return home / "runs" / "pretrained"
@@ -115,32 +132,31 @@ def test_finetune_on_another_corpus_and_run_again_from_run_yaml(recipe, home, pr
 
 
 @pytest.mark.slow
-def test_errors_are_one_line_and_exit_2(recipe, home, pretrained, tmp_path):
-    def message(name, *arguments):
-        lines = recipe(name, *arguments, code=2).strip().splitlines()
-        assert lines[-1].startswith("error: "), lines
-        return lines[-1]
-
-    assert "no folder nowhere" in message("train", "--config", "bpr.yaml", "--data.path", "nowhere")
-    assert "did you mean 'num_layers'" in message("train", "--config", str(_typo(tmp_path)))
-    assert "has no pretraining head" in message("pretrain", "--config", "bpr.yaml")
-    assert "--train.init-from" in message("finetune", "--config", "msm4sr.yaml")
-    assert "'audio'" in message("train", "--config", "bpr.yaml", "--data.features", "audio")
-    assert "ratio" in message("train", "--config", "bpr.yaml", "--data.protocol", "ratio")
-    assert "60" in message("train", "--config", "bpr.yaml", "--eval.ks", "60", "--eval.monitor", "ndcg@60")
-    shape = message("finetune", "--config", "msm4sr.yaml", "--train.init-from", pretrained, "--model.hidden-size", "8")
-    assert "hidden_size = 16, this run has 8" in shape
-    elsewhere = message("recommend", "--checkpoint", pretrained, "--corpus", "other", "--user", "user-1")
-    assert "was trained on 'synthetic'" in elsewhere and "recipes/finetune.py" in elsewhere
+def test_errors_are_one_line_and_exit_2(together, home, pretrained, tmp_path):
     corpus = Corpus.load(home / "corpus", features=("text", "image"))
     text = corpus.features["text"]
     wrong = replace(corpus, features=corpus.features | {"text": replace(text, provenance={"encoder": "another"})})
     wrong.save(tmp_path / "wrong")
-    start = ["finetune", "--config", "msm4sr.yaml", "--train.init-from", pretrained]
-    assert "another" in message(*start, "--data.path", tmp_path / "wrong")
     narrow = replace(text, values=text.values[:, :10].copy())
     replace(corpus, features=corpus.features | {"text": narrow}).save(tmp_path / "narrow")
-    assert "10" in message(*start, "--data.path", tmp_path / "narrow")
+    start = ["finetune", "--config", "msm4sr.yaml", "--train.init-from", pretrained]
+    wanted = [
+        ("no folder nowhere", ["train", "--config", "bpr.yaml", "--data.path", "nowhere"]),
+        ("did you mean 'num_layers'", ["train", "--config", _typo(tmp_path)]),
+        ("has no pretraining head", ["pretrain", "--config", "bpr.yaml"]),
+        ("--train.init-from", ["finetune", "--config", "msm4sr.yaml"]),
+        ("'audio'", ["train", "--config", "bpr.yaml", "--data.features", "audio"]),
+        ("ratio", ["train", "--config", "bpr.yaml", "--data.protocol", "ratio"]),
+        ("60", ["train", "--config", "bpr.yaml", "--eval.ks", "60", "--eval.monitor", "ndcg@60"]),
+        ("hidden_size = 16, this run has 8", [*start, "--model.hidden-size", "8"]),
+        ("was trained on 'synthetic'", ["recommend", "--checkpoint", pretrained, "--corpus", "other", "--user", "u"]),
+        ("recipes/finetune.py", ["recommend", "--checkpoint", pretrained, "--corpus", "other", "--user", "u"]),
+        ("another", [*start, "--data.path", tmp_path / "wrong"]),
+        ("10", [*start, "--data.path", tmp_path / "narrow"]),
+    ]
+    for (expected, command), (code, _, said) in zip(wanted, together([c for _, c in wanted]), strict=True):
+        line = said.strip().splitlines()[-1]
+        assert code == 2 and line.startswith("error: ") and expected in line, (command, said)
     assert not (home / "runs" / "msm4sr-wrong-finetune").exists()
 
 
