@@ -1,10 +1,16 @@
-"""Recommend with a trained model: titles for a user, for a new user, or with items nobody has seen.
+"""Recommend with a trained model: titles for users, for a new user, like an item, or with items nobody has seen.
 
-A user of the corpus, or the items a new one had:
+Users of the corpus, or the items a new one had:
 
   accelerate launch recipes/recommend.py --checkpoint runs/quickstart/finetune --user 42
 
+  accelerate launch recipes/recommend.py --checkpoint runs/quickstart/finetune --user 42 7 --k 5 --filter-seen False
+
   accelerate launch recipes/recommend.py --checkpoint runs/quickstart/finetune --history 50,181,172
+
+Items like one, by the cosine of the model's item vectors:
+
+  accelerate launch recipes/recommend.py --checkpoint runs/quickstart/finetune --similar 50
 
 New items ranked for a user, or users for each of them:
 
@@ -19,42 +25,50 @@ text or a vector for a dense set, a list of them for a ragged one, a list of wor
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
-import tyro
+from collections.abc import Sequence
+from dataclasses import MISSING, dataclass
+from typing import TYPE_CHECKING
 
 from seqmm.cli import run_recipe
+from seqmm.flags import made_by_flags, parse_flags
+from seqmm.names import Backend
+from seqmm.options import OptionError, Options, option
+
+if TYPE_CHECKING:
+    from seqmm.serving.index import Index, Recommendation
+    from seqmm.serving.new_items import NewItems
 
 
-@dataclass
-class Arguments:
+@dataclass(frozen=True)
+class Arguments(Options):
     """Recommend with a trained model."""
 
-    checkpoint: str
-    """A run's folder, or a model repository on the Hub."""
-    user: str | None = None
-    """Id of a user of the corpus."""
-    history: str | None = None
-    """Item ids of a new user, oldest first, separated by commas."""
-    new_items: str | None = None
-    """JSON lines file of items that are not in the corpus."""
-    encoder: str = "minilm"
-    """What encodes the new items' texts; must be what the checkpoint's features were made with."""
-    corpus: str | None = None
-    """Where the corpus is, if not where the run's run.yaml says."""
-    k: int = 10
-    """How many to list."""
-    backend: Literal["exact", "faiss"] = "exact"
-    """Score all items, or search an inner-product index (package faiss)."""
+    checkpoint: str = option(MISSING, "A run's folder, or a model repository on the Hub.")
+    user: tuple[str, ...] = option((), "Ids of users of the corpus.")
+    history: str | None = option(None, "Item ids of a new user, oldest first, separated by commas.")
+    similar: str | None = option(None, "Id of an item of the corpus: list the items most like it.")
+    new_items: str | None = option(None, "JSON lines file of items that are not in the corpus.")
+    encoder: str = option(
+        "minilm", "What encodes the new items' texts; must be what the checkpoint's features were made with."
+    )
+    corpus: str | None = option(None, "Where the corpus is, if not where the run's run.yaml says.")
+    k: int = option(10, "How many items to list.", least=1)
+    filter_seen: bool = option(True, "Leave out what a user had; False = things are bought again.")
+    backend: Backend = option("exact", "Score all items, or search an inner-product index (package faiss).")
+
+    def check(self) -> None:
+        asked = [name for name in ("user", "history", "similar") if getattr(self, name) not in (None, ())]
+        if len(asked) > 1:
+            first, second = asked[:2]
+            remedy = "give one of --user, --history and --similar"
+            raise OptionError("recommend", second, f" and --{first} were both given; {remedy}")
+        if not asked and self.new_items is None:
+            remedy = "Give --user ID, --history ID,ID,…, --similar ID, or --new-items FILE to find users for new items"
+            raise OptionError("recommend", "user", f" is missing: for whom? {remedy}")
 
 
 def main() -> None:
-    arguments = tyro.cli(Arguments, description=__doc__, config=(tyro.conf.FlagConversionOff,))
-    if arguments.user is not None and arguments.history is not None:
-        raise ValueError("--user is a user of the corpus and --history a new one; give one of them")
-    if arguments.user is None and arguments.history is None and arguments.new_items is None:
-        raise ValueError("for whom? Give --user ID, --history ID,ID,…, or --new-items FILE to find users for new items")
+    arguments = made_by_flags(Arguments, parse_flags({"": Arguments}, description=__doc__)[""])
 
     from accelerate import PartialState
 
@@ -71,20 +85,49 @@ def main() -> None:
         new = read_new_items(arguments.new_items, model, corpus, arguments.encoder)
         corpus = add_items(model, corpus, new)
     index = Index(model.to(state.device), corpus, backend=arguments.backend)
-    kind = model.config.model_type
-    if arguments.user is None and arguments.history is None and new is not None:
-        for item, title in zip(new.ids, new.titles, strict=True):
-            print(f"{kind} shows new item {item} {title!r} to")
-            for place, (name, score) in enumerate(index.audience(item, k=arguments.k), 1):
-                print(f"  {place:>3}  {score:9.4f}  user {name}")
-        return
+    if arguments.similar is not None:
+        print_similar(index, arguments, new)
+    elif arguments.user or arguments.history is not None:
+        print_recommended(index, arguments, new)
+    elif new is not None:
+        print_audiences(index, arguments, new)
+
+
+def print_recommended(index: Index, arguments: Arguments, new: NewItems | None) -> None:
+    what = (
+        f"{index.corpus.num_items:,} items of {index.corpus.name}" if new is None else f"the {len(new.ids)} new items"
+    )
+    among = None if new is None else new.ids
+    options = {"k": arguments.k, "among": among, "filter_seen": arguments.filter_seen}
+    note = " (seen items left out)" if arguments.filter_seen else ""
     history = None if arguments.history is None else [name.strip() for name in arguments.history.split(",")]
-    what = f"the {len(new.ids)} new items" if new is not None else f"{corpus.num_items:,} items of {corpus.name}"
-    found = index.recommend(arguments.user, history, k=arguments.k, among=None if new is None else new.ids)
-    known = index.history(arguments.user, history)
-    whom = f"user {arguments.user}" if arguments.user is not None else "a new user"
-    print(f"{whom} had {len(known)} items, at last: {'; '.join(title or name for name, title in known[-5:])}")
-    print(f"{kind} recommends, of {what} (seen items left out):")
+    for user in arguments.user or (None,):
+        found = index.recommend(user, history, **options)
+        known = index.history(user, history)
+        whom = f"user {user}" if user is not None else "a new user"
+        print(f"{whom} had {len(known)} items, at last: {'; '.join(title or name for name, title in known[-5:])}")
+        print(f"{index.model.config.model_type} recommends, of {what}{note}:")
+        print_items(found)
+
+
+def print_similar(index: Index, arguments: Arguments, new: NewItems | None) -> None:
+    found = index.similar(arguments.similar or "", k=arguments.k, among=None if new is None else new.ids)
+    (_, title), *_ = index.history(history=[arguments.similar or ""])
+    what = (
+        f"{index.corpus.num_items:,} items of {index.corpus.name}" if new is None else f"the {len(new.ids)} new items"
+    )
+    print(f"like item {arguments.similar} {title!r} are, of {what}, to {index.model.config.model_type}:")
+    print_items(found)
+
+
+def print_audiences(index: Index, arguments: Arguments, new: NewItems) -> None:
+    for item, title in zip(new.ids, new.titles, strict=True):
+        print(f"{index.model.config.model_type} shows new item {item} {title!r} to")
+        for place, (name, score) in enumerate(index.audience(item, k=arguments.k), 1):
+            print(f"  {place:>3}  {score:9.4f}  user {name}")
+
+
+def print_items(found: Sequence[Recommendation]) -> None:
     for place, (name, title, score) in enumerate(found, 1):
         print(f"  {place:>3}  {score:9.4f}  {name:<12} {title}")
 

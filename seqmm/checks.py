@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
+
+from seqmm.names import nearest
+
+
+def check_choice(what: str, value: object, choices: Iterable[str]) -> None:
+    """Raises ValueError unless ``value`` is one of the choices, naming the nearest one."""
+    choices = list(choices)
+    if value not in choices:
+        raise ValueError(f"unknown {what} {value!r}{nearest(value, choices)}")
 
 
 def check_count(field: str, count: int, num_items: int, kind: str = "items") -> None:

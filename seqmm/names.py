@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal, get_args
 
 Split = Literal["train", "validation", "test"]
+EvaluatedSplit = Literal["validation", "test"]
 Protocol = Literal["leave_one_out", "ratio", "temporal", "cold", "given"]
 """How interactions are split: last item, per-user random 8:1:1, global time, items held out, labels of the source."""
 Mask = Literal["train", "history", "none"]
@@ -27,6 +28,9 @@ Objective = Literal["pretraining", "recommendation"]
 MixedPrecision = Literal["no", "bf16", "fp16"]
 Storage = Literal["float32", "float16"]
 """How vectors are stored; they are read as float32."""
+
+Backend = Literal["exact", "faiss"]
+"""Of an index: every item is scored, or an inner-product index is searched."""
 
 SPLITS: tuple[str, ...] = get_args(Split)
 PROTOCOLS: tuple[str, ...] = get_args(Protocol)

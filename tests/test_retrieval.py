@@ -11,10 +11,11 @@ from seqmm.arguments import DataArguments
 from seqmm.data.corpus import Corpus
 from seqmm.data.synthetic import synthetic_corpus
 from seqmm.files import write_yaml
-from seqmm.models.checkpoint import check_trained_on
+from seqmm.models.checkpoint import check_trained_on, from_pretrained
 from seqmm.models.registry import model_class
 from seqmm.serving.index import Index, open_checkpoint
 from seqmm.serving.new_items import add_items, read_new_items
+from seqmm.serving.recommendations import recommend, similar_items
 
 SMALL = {"hidden_size": 16, "max_length": 6, "num_layers": 1, "num_heads": 2, "inner_size": 16}
 
@@ -72,6 +73,64 @@ def test_a_user_who_had_nearly_everything_gets_what_is_left():
     assert len(Index(model, corpus).recommend(history=list(corpus.item_ids[:38]), k=10)) == 2
 
 
+@pytest.mark.parametrize("model_type", ["sasrec", "bpr", "item_knn"])
+def test_many_users_are_each_served_as_alone(model_type):
+    model, corpus = made(model_type, **(SMALL if model_type == "sasrec" else {}))
+    index = Index(model, corpus)
+    everyone = index.recommend_all(k=4)
+    assert list(everyone) == list(corpus.user_ids)
+    users = ["user-9", "user-0", "user-31"]
+    found = recommend(model, corpus, users=users, k=4)
+    assert list(found) == users
+    for user in users:
+        alone = index.recommend(user, k=4)
+        for one, among_all, among_three in zip(alone, everyone[user], found[user], strict=True):
+            assert one.item_id == among_all.item_id == among_three.item_id
+            assert one.score == pytest.approx(among_all.score, rel=1e-5)
+        assert [item.item_id for item in recommend(model, corpus, user, k=4)] == [item.item_id for item in alone]
+
+
+def test_what_a_user_had_may_be_recommended_again():
+    model, corpus = made("sasrec", **SMALL)
+    index, had = Index(model, corpus), {f"item-{item}" for item in history_of(corpus, 7)}
+    everything = index.recommend("user-7", k=40, filter_seen=False)
+    assert len(everything) == 40
+    unseen = [item.item_id for item in everything if item.item_id not in had]
+    assert unseen == [item.item_id for item in index.recommend("user-7", k=40)]
+    again = recommend(model, corpus, history=sorted(had), k=40, filter_seen=False)
+    assert had < {item.item_id for item in again}
+
+
+def test_similar_items_by_cosine_or_by_who_had_them():
+    model, corpus = made("bpr")
+    vectors = model.tables()["items"].detach().numpy()
+    cosine = vectors @ vectors[4] / np.linalg.norm(vectors, axis=1) / np.linalg.norm(vectors[4])
+    cosine[4] = -np.inf
+    found = similar_items(model, corpus, "item-4", k=5)
+    assert [item.item_id for item in found] == [f"item-{item}" for item in np.argsort(-cosine)[:5]]
+    assert [item.score for item in found] == pytest.approx(np.sort(cosine)[::-1][:5].tolist(), rel=1e-5)
+    some = similar_items(model, corpus, "item-4", k=2, among=["item-1", "item-2", "item-3"])
+    assert {item.item_id for item in some} < {"item-1", "item-2", "item-3"}
+    knn, corpus = made("item_knn")
+    assert similar_items(knn, corpus, "item-4", k=3) == Index(knn, corpus).recommend(history=["item-4"], k=3)
+    with pytest.raises(ValueError, match="popularity has no item vectors"):
+        similar_items(*made("popularity"), "item-4")
+    with pytest.raises(ValueError, match="no item 'nothing'"):
+        similar_items(model, corpus, "nothing")
+
+
+def test_a_model_is_bound_when_it_is_served_and_never_to_another_corpus(tmp_path):
+    model, corpus = made("item_knn")
+    model.save_pretrained(tmp_path)
+    loaded = from_pretrained(str(tmp_path))
+    assert recommend(loaded, corpus, "user-3") == recommend(model, corpus, "user-3")
+    other = synthetic_corpus(num_users=50, num_items=40, seed=1)
+    with pytest.raises(ValueError, match=r"bound to another corpus than 'synthetic' .* model.bind\(corpus\)"):
+        recommend(model, other, "user-3")
+    with pytest.raises(ValueError, match="Give user, users or history"):
+        recommend(model, corpus)
+
+
 def test_faiss_finds_the_same():
     pytest.importorskip("faiss")
     model, corpus = made("sasrec", **SMALL)
@@ -79,6 +138,11 @@ def test_faiss_finds_the_same():
     for user in ("user-3", "user-11"):
         ours, theirs = exact.recommend(user, k=10), fast.recommend(user, k=10)
         assert [item.item_id for item in ours] == [item.item_id for item in theirs]
+    users = ["user-3", "user-11", "user-40"]
+    for ours, theirs in zip(exact.recommend_all(users).values(), fast.recommend_all(users).values(), strict=True):
+        assert [item.item_id for item in ours] == [item.item_id for item in theirs]
+    with pytest.raises(ValueError, match="unknown backend 'fais'; did you mean 'faiss'"):
+        Index(model, corpus, backend="fais")
     knn, corpus = made("item_knn")
     with pytest.raises(ValueError, match="no dot product"):
         Index(knn, corpus, backend="faiss")

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from seqmm.checks import check_choice
 from seqmm.data.corpus import Corpus
 from seqmm.data.interactions import Ragged
 from seqmm.evaluation.metrics import METRICS, TopK, count_ranks, listed, mean_popularity, place
+from seqmm.models.base import Recommender, bound
+from seqmm.names import EvaluatedSplit, Ideal, MaskChoice
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-
-    from seqmm.models.base import Recommender
 
 Batch = dict[str, Tensor]
 Scorer = Callable[[Batch], Callable[[slice], Tensor]]
@@ -56,12 +57,12 @@ class Evaluator:
     def __init__(
         self,
         corpus: Corpus,
-        split: str,
+        split: EvaluatedSplit,
         *,
         ks: Sequence[int] = (5, 10, 20),
         metrics: Sequence[str] = ("recall", "ndcg"),
-        mask: Literal["auto", "train", "history", "none"] = "auto",
-        ideal: Literal["test", "retrieved"] = "test",
+        mask: MaskChoice = "auto",
+        ideal: Ideal = "test",
         batch_size: int = 1024,
     ):
         self.corpus, self.split, self.ideal, self.batch_size = corpus, split, ideal, batch_size
@@ -96,37 +97,48 @@ class Evaluator:
             f"ranked among all {c.num_items} items, mask = {self.mask}, ideal = {self.ideal}"
         )
 
-    def __call__(self, accelerator: Accelerator, model: torch.nn.Module) -> dict[str, float]:
+    def __call__(self, accelerator: Accelerator | None, model: torch.nn.Module) -> dict[str, float]:
         """Evaluates a model (wrapped or not) on all processes; each gets the same result.
+
+        Args:
+            accelerator: None = this process alone, on the model's device.
+            model: bound to the corpus.
 
         Raises:
             ValueError: if the model scores NaN.
         """
-        plain: Recommender = accelerator.unwrap_model(model)
+        plain: Recommender = model if accelerator is None else accelerator.unwrap_model(model)  # type: ignore[assignment]
         training = plain.training
         plain.eval()
         try:
             with torch.no_grad():
                 tables = plain.tables()
-                return self.evaluate(model_scorer(plain, tables), plain.history_length, accelerator)
+                scorer = model_scorer(plain, tables)
+                return self.evaluate(scorer, plain.history_length, accelerator, device=plain.device)
         finally:
             plain.train(training)
 
     @torch.no_grad()
     def evaluate(
-        self, scorer: Scorer, history_length: int | None = 0, accelerator: Accelerator | None = None
+        self,
+        scorer: Scorer,
+        history_length: int | None = 0,
+        accelerator: Accelerator | None = None,
+        *,
+        device: str | torch.device = "cpu",
     ) -> dict[str, float]:
         """Evaluates any scoring function; :meth:`__call__` is this for a model.
 
         Args:
-            scorer: see :data:`Scorer`. Scores are on the accelerator's device; -inf = not ranked.
+            scorer: see :data:`Scorer`. Scores are on the device; -inf = not ranked.
             history_length: latest items put in a batch; None = all.
-            accelerator: None = this process alone, on the CPU.
+            accelerator: says the device and the processes; None = this process alone.
+            device: of the scores, without an accelerator.
 
         Returns:
             "metric@k" -> mean over users (coverage: over the catalogue).
         """
-        device = torch.device("cpu") if accelerator is None else accelerator.device
+        device = torch.device(device) if accelerator is None else accelerator.device
         rank, world = (0, 1) if accelerator is None else (accelerator.process_index, accelerator.num_processes)
         greater, equal = torch.zeros(2, len(self.targets), dtype=torch.int64)
         wanted = [name for name in self.metrics if name in LIST_METRICS]
@@ -236,20 +248,14 @@ class Evaluator:
         where, num_items = f"corpus {self.corpus.name!r} ({self.corpus.protocol})", self.corpus.num_items
         known = (*METRICS, *LIST_METRICS)
         for name in self.metrics:
-            if name not in known:
-                raise ValueError(f"unknown metric {name!r}; known: {', '.join(known)}")
-        if self.mask not in ("train", "history", "none"):
-            raise ValueError(f"unknown mask {self.mask!r}; known: auto, train, history, none")
-        if self.ideal not in ("test", "retrieved"):
-            raise ValueError(f"unknown ideal {self.ideal!r}; known: test, retrieved")
-        if self.split not in ("validation", "test"):
-            raise ValueError(f"a split to evaluate is validation or test, not {self.split!r}")
+            check_choice("metric", name, known)
+        check_choice("mask", self.mask, get_args(MaskChoice))
+        check_choice("ideal", self.ideal, get_args(Ideal))
+        check_choice("split to evaluate", self.split, get_args(EvaluatedSplit))
         if not self.ks or self.ks[0] < 1:
             raise ValueError(f"cut-offs must be positive, got ks = {self.ks}")
         if self.ks[-1] > num_items:
-            raise ValueError(
-                f"K = {self.ks[-1]} is larger than the catalogue of {where}, {num_items} items; lower --eval.ks"
-            )
+            raise ValueError(f"K = {self.ks[-1]} is larger than the catalogue of {where}, {num_items} items; lower ks")
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be positive, got {self.batch_size}")
         if len(self.corpus.splits[self.split]) == 0:
@@ -266,6 +272,47 @@ class Evaluator:
                 f"{self.mask}: they count as missed; mask = none ranks repeated items too",
                 stacklevel=3,
             )
+
+
+def evaluate(
+    model: Recommender,
+    corpus: Corpus,
+    split: EvaluatedSplit = "test",
+    *,
+    ks: Sequence[int] = (5, 10, 20),
+    metrics: Sequence[str] = ("recall", "ndcg"),
+    mask: MaskChoice = "auto",
+    ideal: Ideal = "test",
+    batch_size: int = 1024,
+) -> dict[str, float]:
+    """Measures a model on a split by full ranking: every user with a target against the whole catalogue.
+
+    Args:
+        model: bound to the corpus, or to none yet; on the device it is to run on.
+        corpus: what is ranked.
+        split: "validation" chooses, "test" is read once.
+        ks: cut-offs.
+        metrics: as of :class:`Evaluator`.
+        mask: the seen items that are left out, as of :class:`Evaluator`.
+        ideal: NDCG's ideal list, as of :class:`Evaluator`.
+        batch_size: users at a time.
+
+    Returns:
+        "metric@k" -> mean over users (coverage: over the catalogue).
+
+    Raises:
+        ValueError: as :class:`Evaluator`; the model is bound to another corpus.
+
+    A ranking by popularity, and one target a user:
+
+    >>> import seqmm
+    >>> corpus = seqmm.synthetic_corpus(num_users=60, num_items=40)
+    >>> model = seqmm.make_model("popularity", corpus)
+    >>> {name: round(value, 4) for name, value in seqmm.evaluate(model, corpus, ks=(5, 10)).items()}
+    {}
+    """
+    evaluator = Evaluator(corpus, split, ks=ks, metrics=metrics, mask=mask, ideal=ideal, batch_size=batch_size)
+    return evaluator(None, bound(model, corpus))
 
 
 def model_scorer(model: Recommender, tables: dict[str, Tensor]) -> Scorer:

@@ -111,8 +111,11 @@ class Recommender(PreTrainedModel):
                 )
         for name, made in self.config.features.items():
             check_feature(name, made, corpus)
+        self.bound_to = corpus.fingerprint()
         return self
 
+    bound_to: str | None = None
+    """Fingerprint of the corpus the model is bound to; None = of none yet."""
     encoder_fields: ClassVar[tuple[str, ...]] = ()
     """Hyper-parameters that finetuning must share with the checkpoint it starts from."""
     sized_by: ClassVar[tuple[str, ...]] = ("num_users", "num_items")
@@ -175,6 +178,23 @@ class Recommender(PreTrainedModel):
     def score(self, batch: Mapping[str, Tensor], tables: Mapping[str, Tensor], items: slice = slice(None)) -> Tensor:
         """``[B, n]`` scores of the items in the slice."""
         return self.represent(batch, tables) @ tables["items"][items].T
+
+
+def bound(model: Recommender, corpus: Corpus) -> Recommender:
+    """The model, bound to ``corpus`` if it is bound to none.
+
+    Raises:
+        ValueError: it is bound to another corpus, or does not fit this one.
+    """
+    if model.bound_to is None:
+        return model.bind(corpus)
+    if model.bound_to != corpus.fingerprint():
+        trained = model.config.corpus.get("name", "another")
+        raise ValueError(
+            f"the {model.config.model_type} is bound to another corpus than {corpus.name!r} ({corpus.protocol}); use "
+            f"that one (it was made for {trained!r}), or bind it to this one first: model.bind(corpus)"
+        )
+    return model
 
 
 def describe(feature: Features) -> dict[str, Any]:

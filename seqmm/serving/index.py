@@ -4,30 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from seqmm.arguments import DataArguments
+from seqmm.checks import check_choice
 from seqmm.data.corpus import Corpus
 from seqmm.data.interactions import Ragged
 from seqmm.evaluation.evaluator import model_scorer, scoring_batch
 from seqmm.files import read_yaml
 from seqmm.hub.access import local_folder
+from seqmm.models.base import bound
 from seqmm.models.checkpoint import check_trained_on, from_pretrained
-from seqmm.names import SPLITS
+from seqmm.names import SPLITS, Backend
 from seqmm.run.fit import open_corpus
 
 if TYPE_CHECKING:
     from seqmm.models.base import Recommender
 
-
-_AUDIENCE_BATCH = 1024
+_USER_BATCH = 1024
+"""Users scored at a time."""
 
 
 class Recommendation(NamedTuple):
+    """One item of a list."""
+
     item_id: str
     title: str
     score: float
@@ -40,17 +44,27 @@ class Index:
     he had are left out.
 
     Args:
-        model: bound to ``corpus``; put in eval mode.
+        model: bound to ``corpus``, or to none yet; put in eval mode.
         corpus: for ids, titles and histories.
         backend: "exact" scores every item; "faiss" searches an inner-product index (needs the package, and a model
             whose score is a dot product).
 
     Raises:
-        ValueError: for faiss with a model that is no dot product, or without the package.
+        ValueError: for faiss with a model that is no dot product, or without the package; the model is bound to
+            another corpus.
+
+    >>> import seqmm
+    >>> corpus = seqmm.synthetic_corpus(num_users=60, num_items=40)
+    >>> index = seqmm.Index(seqmm.make_model("item_knn", corpus), corpus)
+    >>> [found.title for found in index.recommend("user-7", k=2)]
+    []
+    >>> len(index.recommend_all(k=2))
+    60
     """
 
-    def __init__(self, model: Recommender, corpus: Corpus, *, backend: Literal["exact", "faiss"] = "exact"):
-        self.model, self.corpus = model.eval(), corpus
+    def __init__(self, model: Recommender, corpus: Corpus, *, backend: Backend = "exact"):
+        check_choice("backend", backend, get_args(Backend))
+        self.model, self.corpus = bound(model, corpus).eval(), corpus
         with torch.no_grad():
             self.tables = model.tables()
         self._known = _known(corpus)
@@ -61,11 +75,12 @@ class Index:
     @torch.no_grad()
     def recommend(
         self,
-        user: str | None = None,
-        history: Sequence[str] | None = None,
+        user: str | int | None = None,
+        history: Sequence[str | int] | None = None,
         *,
         k: int = 10,
-        among: Sequence[str] | None = None,
+        among: Sequence[str | int] | None = None,
+        filter_seen: bool = True,
     ) -> list[Recommendation]:
         """The best items for a known user, or for a new one by what he had.
 
@@ -74,6 +89,7 @@ class Index:
             history: external item ids, oldest first, of a user who is not in the corpus; instead of ``user``.
             k: how many; fewer are returned if fewer are left.
             among: external ids of the items to rank (new ones, say); None = all.
+            filter_seen: leave out what he had; False = things are bought again.
 
         Raises:
             ValueError: an unknown id, an empty history, a k larger than the catalogue, or a model that needs the
@@ -81,36 +97,123 @@ class Index:
         """
         if (user is None) == (history is None):
             raise ValueError("give a user or a history, one of them")
+        if user is not None:
+            return self._rank(*self._known_users([user]), k, among, filter_seen)[0]
+        batch, items = self._new_user(history or ())
+        return self._rank(batch, [items], k, among, filter_seen)[0]
+
+    @torch.no_grad()
+    def recommend_all(
+        self,
+        users: Sequence[str | int] | None = None,
+        *,
+        k: int = 10,
+        among: Sequence[str | int] | None = None,
+        filter_seen: bool = True,
+    ) -> dict[str, list[Recommendation]]:
+        """The best items for many known users, scored in batches.
+
+        Args:
+            users: external user ids; None = all of the corpus.
+            k: as in :meth:`recommend`.
+            among: as in :meth:`recommend`.
+            filter_seen: as in :meth:`recommend`.
+
+        Returns:
+            User id -> his items, in the order of ``users``.
+
+        Raises:
+            ValueError: as :meth:`recommend`.
+        """
+        if users is None:
+            users = self.corpus.user_ids or range(self.corpus.num_users)
+        found: dict[str, list[Recommendation]] = {}
+        for start in range(0, len(users), _USER_BATCH):
+            some = users[start : start + _USER_BATCH]
+            lists = self._rank(*self._known_users(some), k, among, filter_seen)
+            found |= zip(map(str, some), lists, strict=True)
+        return found
+
+    @torch.no_grad()
+    def similar(
+        self, item: str | int, *, k: int = 10, among: Sequence[str | int] | None = None
+    ) -> list[Recommendation]:
+        """The items most like one: by the cosine of the model's item vectors.
+
+        A model without item vectors that reads histories (item-kNN) ranks what it recommends to who had that item.
+
+        Args:
+            item: external id; it is left out itself.
+            k: how many; fewer are returned if fewer are left.
+            among: external ids of the items to rank; None = all.
+
+        Raises:
+            ValueError: an unknown id, a k larger than the catalogue, or a model that cannot compare items.
+        """
+        number = self._item(item)
+        if not self.model.dot_product:
+            return self.recommend(history=[item], k=k, among=among)
+        vectors = self.tables["items"].float()  # [num_items, d]
+        if vectors.shape[1] < 2:
+            kind = self.model.config.model_type
+            raise ValueError(f"{kind} has no item vectors to compare; use a model that learns them, or item_knn")
+        vectors = torch.nn.functional.normalize(vectors, dim=1)
+        return self._best((vectors @ vectors[number])[None], [np.array([number])], k, among)[0]
+
+    def _rank(
+        self,
+        batch: dict[str, Tensor],
+        had: Sequence[np.ndarray],
+        k: int,
+        among: Sequence[str | int] | None,
+        filter_seen: bool,
+    ) -> list[list[Recommendation]]:
+        """For each row of a batch, whose users ``had`` these items."""
+        self._check_k(k)
+        if not filter_seen:
+            had = [np.zeros(0, dtype=np.int64)] * len(had)
+        if self._faiss is None or among is not None:
+            scores = model_scorer(self.model, self.tables)(batch)(slice(0, self.corpus.num_items))  # [B, num_items]
+            return self._best(scores.float(), had, k, among)
+        query = self.model.represent(batch, self.tables).float().cpu().numpy()
+        values, found = self._faiss.search(query, min(k + max(map(len, had)), self.corpus.num_items))
+        lists = []
+        for items, score, seen in zip(found, values, had, strict=True):
+            kept = ~np.isin(items, seen)
+            lists.append([self._titled(*pair) for pair in zip(items[kept][:k], score[kept][:k], strict=True)])
+        return lists
+
+    def _best(
+        self, scores: Tensor, left_out: Sequence[np.ndarray], k: int, among: Sequence[str | int] | None
+    ) -> list[list[Recommendation]]:
+        """The k best of each row of ``scores [B, num_items]``, which are written into."""
+        self._check_k(k)
+        for row, items in enumerate(left_out):
+            scores[row, torch.from_numpy(np.array(items)).to(scores.device)] = -torch.inf
+        if among is not None:
+            others = torch.ones(scores.shape[1], dtype=torch.bool, device=scores.device)
+            others[[self._item(name) for name in among]] = False
+            scores[:, others] = -torch.inf
+        values, items = (x.cpu().numpy() for x in scores.topk(k))  # [B, k]
+        kept = values > -np.inf
+        return [
+            [self._titled(*pair) for pair in zip(item[keep], value[keep], strict=True)]
+            for item, value, keep in zip(items, values, kept, strict=True)
+        ]
+
+    def _check_k(self, k: int) -> None:
         if not 1 <= k <= self.corpus.num_items:
             raise ValueError(f"k = {k} must be between 1 and the {self.corpus.num_items} items of {self.corpus.name!r}")
-        if user is not None:
-            number = self._user(user)
-            batch = self._batch(self._known, np.array([number]))
-            seen = self._known[number]
-        else:
-            batch, seen = self._new_user(history or ())
-        if self._faiss is not None and among is None:
-            query = self.model.represent(batch, self.tables).float().cpu().numpy()
-            scores, found = self._faiss.search(query, min(k + len(seen), self.corpus.num_items))
-            kept = ~np.isin(found[0], seen)
-            return [self._titled(*pair) for pair in zip(found[0][kept][:k], scores[0][kept][:k], strict=True)]
-        score = model_scorer(self.model, self.tables)(batch)(slice(0, self.corpus.num_items))[0].float()  # [num_items]
-        score[torch.from_numpy(np.array(seen)).to(score.device)] = -torch.inf
-        if among is not None:
-            others = torch.ones_like(score, dtype=torch.bool)
-            others[[self._item(name) for name in among]] = False
-            score[others] = -torch.inf
-        values, items = score.topk(k)
-        kept = (values > -torch.inf).cpu().numpy()
-        return [self._titled(*p) for p in zip(items.cpu().numpy()[kept], values.cpu().numpy()[kept], strict=True)]
 
-    def history(self, user: str | None = None, history: Sequence[str] | None = None) -> list[tuple[str, str]]:
+    def history(
+        self, user: str | int | None = None, history: Sequence[str | int] | None = None
+    ) -> list[tuple[str, str]]:
         """``(item id, title)`` of what a known or a new user had, oldest first."""
         items = self._known[self._user(user)] if user is not None else [self._item(name) for name in history or ()]
         return [self._titled(int(item), 0.0)[:2] for item in items]
 
     @torch.no_grad()
-    def audience(self, item: str, *, k: int = 10) -> list[tuple[str, float]]:
+    def audience(self, item: str | int, *, k: int = 10) -> list[tuple[str, float]]:
         """The users an item suits best, with their scores; those who had it are left out.
 
         Raises:
@@ -118,8 +221,8 @@ class Index:
         """
         number = self._item(item)
         scores = []
-        for start in range(0, self.corpus.num_users, _AUDIENCE_BATCH):
-            users = np.arange(start, min(start + _AUDIENCE_BATCH, self.corpus.num_users))
+        for start in range(0, self.corpus.num_users, _USER_BATCH):
+            users = np.arange(start, min(start + _USER_BATCH, self.corpus.num_users))
             batch = self._batch(self._known, users)
             scores.append(model_scorer(self.model, self.tables)(batch)(slice(number, number + 1))[:, 0].float().cpu())
         score = torch.cat(scores)  # [num_users]
@@ -135,7 +238,11 @@ class Index:
     def _batch(self, histories: Ragged, users: np.ndarray) -> dict[str, Tensor]:
         return scoring_batch(histories, users, self.model.history_length, self.model.device)
 
-    def _new_user(self, history: Sequence[str]) -> tuple[dict[str, Tensor], np.ndarray]:
+    def _known_users(self, users: Sequence[str | int]) -> tuple[dict[str, Tensor], list[np.ndarray]]:
+        numbers = np.array([self._user(name) for name in users])
+        return self._batch(self._known, numbers), [self._known[number] for number in numbers]
+
+    def _new_user(self, history: Sequence[str | int]) -> tuple[dict[str, Tensor], np.ndarray]:
         kind = self.model.config.model_type
         if "num_users" in self.model.sized_by:
             raise ValueError(
@@ -147,10 +254,10 @@ class Index:
         items = np.array([self._item(name) for name in history], dtype=np.int64)
         return self._batch(Ragged(np.array([0, len(items)]), items), np.array([0])), items
 
-    def _user(self, name: str) -> int:
+    def _user(self, name: str | int) -> int:
         return _number(self._user_number, name, "user", self.corpus.num_users, self.corpus.name)
 
-    def _item(self, name: str) -> int:
+    def _item(self, name: str | int) -> int:
         return _number(self._item_number, name, "item", self.corpus.num_items, self.corpus.name)
 
     def _titled(self, item: int, score: float) -> Recommendation:
@@ -189,7 +296,8 @@ def _known(corpus: Corpus) -> Ragged:
     return Ragged.from_pairs(user[order], item[order], corpus.num_users)
 
 
-def _number(numbers: dict[str, int], name: str, what: str, count: int, corpus: str) -> int:
+def _number(numbers: dict[str, int], name: str | int, what: str, count: int, corpus: str) -> int:
+    name = str(name)
     if not numbers:  # a corpus without external ids: the index is the id
         numbers = {name: int(name)} if name.isdecimal() and int(name) < count else {}
     if name not in numbers:

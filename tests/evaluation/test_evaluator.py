@@ -15,7 +15,7 @@ from seqmm.data.corpus import Corpus
 from seqmm.data.interactions import Interactions
 from seqmm.data.synthetic import synthetic_corpus
 from seqmm.evaluation import evaluator as module
-from seqmm.evaluation.evaluator import Evaluator, scoring_batch
+from seqmm.evaluation.evaluator import Evaluator, evaluate, scoring_batch
 from seqmm.models.base import Recommender, RecommenderConfig
 
 
@@ -197,7 +197,7 @@ def test_masked_targets_are_missed_and_told(accelerator):
     [
         ({"ks": (5, 61)}, "K = 61 is larger than the catalogue of corpus 'synthetic' .* 60 items"),
         ({"ks": (0,)}, "positive"),
-        ({"metrics": ("recal",)}, "unknown metric 'recal'; known: recall"),
+        ({"metrics": ("recal",)}, "unknown metric 'recal'; did you mean 'recall'"),
         ({"mask": "seen"}, "unknown mask 'seen'"),
         ({"ideal": "best"}, "unknown ideal"),
         ({"batch_size": 0}, "batch_size"),
@@ -208,9 +208,20 @@ def test_bad_options(options, message):
         Evaluator(synthetic_corpus(num_users=20, num_items=60), "test", **options)
 
 
+def test_evaluate_needs_no_accelerator(accelerator):
+    corpus = synthetic_corpus(num_users=40, num_items=60)
+    model = Factors.for_corpus(RecommenderConfig(), corpus).train()
+    options = {"ks": (5, 20), "metrics": ("recall", "mrr", "coverage")}
+    assert evaluate(model, corpus, **options) == Evaluator(corpus, "test", **options)(accelerator, model)
+    assert evaluate(model, corpus, "validation") == Evaluator(corpus, "validation")(accelerator, model)
+    assert model.training, "the model is left as it was"
+    with pytest.raises(ValueError, match="bound to another corpus"):
+        evaluate(model, synthetic_corpus(num_users=40, num_items=60, seed=1))
+
+
 def test_bad_splits():
     corpus = synthetic_corpus(num_users=20, num_items=60)
-    with pytest.raises(ValueError, match="validation or test"):
+    with pytest.raises(ValueError, match="split to evaluate 'train'; known: validation, test"):
         Evaluator(corpus, "train")
     nothing = Interactions(*(np.zeros(0, dtype=np.int64) for _ in range(3)))
     with pytest.raises(ValueError, match="test split .* has no rows"):
