@@ -209,7 +209,8 @@ def peak_gigabytes() -> float:
 
 def measure_steps(options: argparse.Namespace) -> None:
     """Prints milliseconds of a step (all phases) and peak memory of each model, each in a process of its own."""
-    from seqmm.models.registry import MODELS, model_class
+    from seqmm.models.registry import model_class
+    from seqmm.registry import MODELS
 
     widths = {}
     for pair in options.random_features:
@@ -219,7 +220,8 @@ def measure_steps(options: argparse.Namespace) -> None:
         widths[name] = int(width)
     if options.corpus is None:
         raise ValueError("--models needs --corpus, a prepared corpus")
-    names = options.models or [name for name, entry in MODELS.items() if entry.module.startswith("collaborative.")]
+    collaborative = "seqmm.models.collaborative."
+    names = options.models or [n for n in MODELS.names() if model_class(n).__module__.startswith(collaborative)]
     names = [name for name in names if model_class(name).stages]
     unit = "wall" if gpu_or_cpu().type == "cuda" else "CPU"
     print(

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from seqmm.data.loading import load_corpus as load_corpus
     from seqmm.data.synthetic import synthetic_corpus as synthetic_corpus
     from seqmm.evaluation.evaluator import Evaluator as Evaluator
+    from seqmm.models.base import Recommender as Recommender
+    from seqmm.models.base import RecommenderConfig as RecommenderConfig
     from seqmm.models.checkpoint import from_pretrained as from_pretrained
+    from seqmm.registry import register as register
     from seqmm.run.settings import load_run as load_run
     from seqmm.serving.index import Index as Index
     from seqmm.training.trainer import Trainer as Trainer
@@ -25,11 +28,14 @@ _NAMES = {
     "Corpus": "seqmm.data.corpus",
     "Evaluator": "seqmm.evaluation.evaluator",
     "Index": "seqmm.serving.index",
+    "Recommender": "seqmm.models.base",
+    "RecommenderConfig": "seqmm.models.base",
     "Trainer": "seqmm.training.trainer",
     "concat_corpora": "seqmm.data.joining",
     "from_pretrained": "seqmm.models.checkpoint",
     "load_corpus": "seqmm.data.loading",
     "load_run": "seqmm.run.settings",
+    "register": "seqmm.registry",
     "synthetic_corpus": "seqmm.data.synthetic",
 }
 __all__ = ["__version__", *_NAMES]

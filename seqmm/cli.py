@@ -9,14 +9,31 @@ import traceback
 from collections.abc import Callable
 
 from seqmm.files import installed_folder
+from seqmm.registry import plug_in
 
 RECIPES = ("prepare", "extract", "pretrain", "finetune", "train", "benchmark", "recommend", "publish", "speed")
 
 
+PLUGINS = """
+--plugin MODULE:CLASS imports and registers a model, extractor or source of one's own first; it may be given several
+times. A checkpoint or a corpus names only what is registered."""
+
+
 def run_recipe(main: Callable[[], None]) -> None:
-    """Runs a recipe's main; a user's error becomes one line on stderr and exit code 2 (SEQMM_DEBUG=1: the trace)."""
+    """Runs a recipe's main; a user's error becomes one line on stderr and exit code 2 (SEQMM_DEBUG=1: the trace).
+
+    Every recipe has the flag ``--plugin module:Class``: it is taken off the command line here.
+    """
+    wants_help = "--help" in sys.argv or "-h" in sys.argv
     try:
+        sys.argv[1:], plugins = without_plugins(sys.argv[1:])
+        for place in plugins:
+            plug_in(place)
         main()
+    except SystemExit as end:
+        if wants_help and not end.code:
+            print(PLUGINS)
+        raise
     except KeyboardInterrupt as interrupt:
         print(f"\ninterrupted. {interrupt}".rstrip(), file=sys.stderr)
         sys.exit(130)
@@ -28,6 +45,23 @@ def run_recipe(main: Callable[[], None]) -> None:
     finally:
         if "torch.distributed" in sys.modules and sys.modules["torch.distributed"].is_initialized():
             sys.modules["torch.distributed"].destroy_process_group()
+
+
+def without_plugins(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """The command line without ``--plugin X`` and ``--plugin=X``, and every X in its order."""
+    rest: list[str] = []
+    plugins: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        flag, equals, inline = word.partition("=")
+        if flag != "--plugin":
+            rest.append(word)
+            continue
+        place = inline if equals else next(words, "")
+        if ":" not in place:
+            raise ValueError(f"--plugin {place}: expected module:Class".replace("  ", " "))
+        plugins.append(place)
+    return rest, plugins
 
 
 def main() -> None:

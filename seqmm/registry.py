@@ -73,8 +73,12 @@ class Registry:
             if (known.__module__, known.__qualname__) == (cls.__module__, cls.__qualname__):
                 self._classes[name][place] = cls
                 return
-        owner = self._files.get(name)
-        taken = [known for known in self._classes.get(name, []) if known.__module__ != cls.__module__]
+        owner, head = self._files.get(name), getattr(cls, "objective", None)
+        taken = [
+            known
+            for known in self._classes.get(name, [])
+            if known.__module__ != cls.__module__ or getattr(known, "objective", None) == head
+        ]
         if taken or (owner is not None and owner != cls.__module__):
             other = f"{taken[0].__module__}.{taken[0].__qualname__}" if taken else owner
             raise ValueError(f"{self.what} {name!r} is {other}'s already; give {cls.__qualname__} another")
@@ -91,32 +95,49 @@ class Registry:
         elif name not in self._classes and name in self._entry_points:
             self.add(name, self._entry_points[name].load())
         if name not in self._classes:
-            dotted = " (a class of one's own: module:Class in one's own settings, or seqmm.register)"
+            dotted = " (a class of one's own: module:Class in one's own settings, --plugin, or seqmm.register)"
             raise ValueError(f"unknown {self.what} {name!r}{nearest(name, self.names())}{dotted}")
         return self._classes[name]
 
     def imported(self, place: str) -> str:
-        """The name of a class given as ``module:Class`` by the user's own settings; the module is imported.
+        """The name of a class given as ``module:Class`` by the user's own settings (:func:`plug_in`).
 
-        Modules of the working directory are found, too. A plain name is returned as it is.
+        A plain name is returned as it is.
 
         Raises:
             ValueError: no such module or class, or it is of another kind.
         """
         if ":" not in place:
             return place
-        module, _, attribute = place.partition(":")
-        if "" not in sys.path and str(Path.cwd()) not in sys.path:
-            sys.path.append(str(Path.cwd()))  # a recipe's own folder is what Python puts there
-        try:
-            cls = getattr(import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
-            raise ValueError(f"{self.what} {place}: {error}; give module:Class of what can be imported here") from error
-        register(cls)
-        name = registered_name(cls)
-        if name not in self._classes or cls not in self._classes[name]:
-            raise ValueError(f"{self.what} {place}: {attribute} is no class of this kind")
-        return name
+        cls = plug_in(place, self.what)
+        if cls.registry is not self:
+            raise ValueError(f"{self.what} {place}: it is a class of another kind, {cls.registry.what}")
+        return registered_name(cls)
+
+
+def plug_in(place: str, said: str = "--plugin") -> Any:
+    """Imports and registers a class given as ``module:Class``; modules of the working directory are found, too.
+
+    Call it with what a person wrote in his own settings or flags, never with what a downloaded file says.
+
+    Args:
+        place: "my_package.toy:Toy".
+        said: what the place was given as, for errors.
+
+    Raises:
+        ValueError: no such module or class, or it is neither a model nor an extractor nor a source.
+    """
+    module, _, attribute = place.partition(":")
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))  # a recipe's own folder is what Python puts there
+    try:
+        cls = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"{said} {place}: {error}; give module:Class of what can be imported here") from error
+    try:
+        return register(cls)
+    except ValueError as error:
+        raise ValueError(f"{said} {place}: {error}") from error
 
 
 def register(cls: C) -> C:

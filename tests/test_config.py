@@ -120,9 +120,10 @@ def test_every_shipped_yaml_is_a_run(path):
 
 
 def test_every_hyper_parameter_says_what_it_is():
-    from seqmm.models.registry import MODELS, model_class
+    from seqmm.models.registry import model_class
+    from seqmm.registry import MODELS
 
-    for model_type in MODELS:
+    for model_type in MODELS.names():
         for name, _, _, text in own_fields(model_class(model_type).config_class):
             assert text, f"{model_type}.{name} has no attribute docstring"
 

@@ -142,7 +142,7 @@ def test_what_is_no_checkpoint_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"holds no config\.json"):
         from_pretrained(str(tmp_path))
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
-    with pytest.raises(ValueError, match="'bert' is not one of seqmm's"):
+    with pytest.raises(ValueError, match="'bert' is not registered"):
         from_pretrained(str(tmp_path))
     with pytest.raises(FileNotFoundError, match="form org/name"):
         local_folder("./nowhere/at/all")

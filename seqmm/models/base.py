@@ -15,6 +15,8 @@ from seqmm.checks import check_least
 from seqmm.data.collators import Collator
 from seqmm.data.corpus import Corpus
 from seqmm.data.feature_sets import Features
+from seqmm.names import Objective
+from seqmm.registry import MODELS, Registry
 
 
 class RecommenderConfig(PreTrainedConfig):
@@ -67,6 +69,9 @@ class Recommender(PreTrainedModel):
     first, right-padded with 0) and ``mask [B, L]`` (True = real).
     """
 
+    registry: ClassVar[Registry] = MODELS
+    objective: ClassVar[Objective] = "recommendation"
+    """What it is trained for: "pretraining" on the head of a two-stage model that is finetuned later."""
     config_class = RecommenderConfig
     config: RecommenderConfig
     base_model_prefix = "encoder"

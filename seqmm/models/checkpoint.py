@@ -13,7 +13,9 @@ from seqmm.data.corpus import Corpus
 from seqmm.files import read_json
 from seqmm.hub.access import local_folder, origin_of, quietly
 from seqmm.models.base import Recommender, RecommenderConfig, check_feature, fill
-from seqmm.models.registry import MODELS, model_class
+from seqmm.models.registry import model_class
+from seqmm.names import nearest
+from seqmm.registry import MODELS
 
 M = TypeVar("M", bound=Recommender)
 
@@ -33,8 +35,8 @@ def from_pretrained(path: str, *, revision: str | None = None) -> Recommender:
     config = load_config(directory)
     if not (directory / "model.safetensors").is_file():
         raise FileNotFoundError(f"{path} holds no model.safetensors: not a trained model's folder")
-    head = (config.architectures or [""])[0]
-    cls = model_class(config.model_type, pretraining=head == MODELS[config.model_type].pretraining)
+    heads = {cls.__name__: cls for cls in MODELS.classes(config.model_type)}
+    cls = heads.get((config.architectures or [""])[0]) or model_class(config.model_type)
     with explain_damage(directory), quietly():
         return cls.from_pretrained(directory)
 
@@ -52,17 +54,19 @@ def explain_damage(directory: Path) -> Iterator[None]:
 
 
 def load_config(directory: Path) -> RecommenderConfig:
-    """The config of a checkpoint folder.
+    """The config of a checkpoint folder. What it names is looked up among the registered models, never imported.
 
     Raises:
         FileNotFoundError, ValueError: naming the file.
     """
     model_type = read_run_file(directory / "config.json").get("model_type")
-    if model_type not in MODELS:
+    if model_type not in MODELS.names():
         raise ValueError(
-            f"{directory / 'config.json'}: model_type {model_type!r} is not one of seqmm's: {', '.join(MODELS)}"
+            f"{directory / 'config.json'}: model_type {model_type!r} is not registered"
+            f"{nearest(model_type, MODELS.names())}. A model of one's own: call seqmm.register(ItsClass) first in "
+            "Python, or give a recipe --plugin module:ItsClass"
         )
-    return model_class(model_type).config_class.from_pretrained(directory)
+    return MODELS.classes(model_type)[0].config_class.from_pretrained(directory)
 
 
 def check_trained_on(model: Recommender, corpus: Corpus, folder: str) -> None:

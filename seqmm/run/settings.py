@@ -24,6 +24,7 @@ from seqmm.arguments import DataArguments, EvalArguments, HubArguments, TrainArg
 from seqmm.files import read_yaml
 from seqmm.models.registry import model_class
 from seqmm.names import nearest
+from seqmm.registry import MODELS
 
 if TYPE_CHECKING:
     from seqmm.models.base import RecommenderConfig
@@ -100,6 +101,7 @@ def load_run(
         parse(_sections(None), args, note)
         raise SystemExit(0)
 
+    model_type = MODELS.imported(model_type)  # of one's own settings: module:Class
     config_class = model_class(model_type, pretraining=pretraining).config_class
     sections = _sections(config_class)
     _check_keys(values, sections, str(config_path))

@@ -26,6 +26,7 @@ from seqmm.losses import Terms, cosine_loss, weighted_sum
 from seqmm.models.collaborative.base import ContentGraphConfig, ContentGraphRecommender
 from seqmm.nn.noise import dropout_rows
 from seqmm.random import torch_hash
+from seqmm.registry import register
 
 
 class BM3Config(ContentGraphConfig):
@@ -45,6 +46,7 @@ class BM3Config(ContentGraphConfig):
     """Whether the raw feature tables are parameters that start as the features (released code)."""
 
 
+@register
 class BM3(ContentGraphRecommender):
     config_class = BM3Config
     config: BM3Config

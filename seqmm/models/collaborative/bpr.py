@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from seqmm.losses import bpr_of_rows, embedding_norm, weighted_sum
 from seqmm.models.base import RecommenderConfig
 from seqmm.models.collaborative.base import PairRecommender
+from seqmm.registry import register
 
 
 class BPRConfig(RecommenderConfig):
@@ -25,6 +26,7 @@ class BPRConfig(RecommenderConfig):
     """Weight of the embedding norm; from MMRec's grid (2, 1, 0.1 … 1e-5)."""
 
 
+@register
 class BPR(PairRecommender):
     config_class = BPRConfig
     config: BPRConfig

@@ -26,6 +26,7 @@ from seqmm.data.corpus import Corpus
 from seqmm.graphs.matrix import propagate_layers
 from seqmm.losses import cosine_loss
 from seqmm.models.collaborative.base import GraphConfig, GraphRecommender, initialise_with
+from seqmm.registry import register
 
 
 class BUIRConfig(GraphConfig):
@@ -43,6 +44,7 @@ class BUIRConfig(GraphConfig):
     """Upper bound of BUIR_NB's random edge dropout rate (released code); 0 = no augmentation."""
 
 
+@register
 class BUIR(GraphRecommender):
     config_class = BUIRConfig
     config: BUIRConfig

@@ -31,6 +31,7 @@ from seqmm.graphs.matrix import propagate, propagate_layers
 from seqmm.losses import bpr, weighted_sum
 from seqmm.models.collaborative.base import ItemGraphConfig, ItemGraphRecommender, UserGraphConfig, UserGraphRecommender
 from seqmm.nn.modality import PreferenceEncoder
+from seqmm.registry import register
 
 
 class COHESIONConfig(ItemGraphConfig, UserGraphConfig):
@@ -46,6 +47,7 @@ class COHESIONConfig(ItemGraphConfig, UserGraphConfig):
     """Weight of the mean squares of the preferences (lambda)."""
 
 
+@register
 class COHESION(ItemGraphRecommender, UserGraphRecommender):
     config_class = COHESIONConfig
     config: COHESIONConfig

@@ -36,6 +36,7 @@ from seqmm.models.collaborative.base import ContentGraphConfig, ContentGraphReco
 from seqmm.nn.modality import ModalAttention
 from seqmm.nn.noise import dropout_rows, moved, noisy_rows
 from seqmm.random import step_generator
+from seqmm.registry import register
 
 LOSSES = {"mse": squared_error, "ce": cross_entropy, "bpr": bpr, "hinge": hinge}
 ESTIMATORS = {"info_nce": info_nce, "js": jensen_shannon}
@@ -82,6 +83,7 @@ class CompositeConfig(MixingConfig, ContentGraphConfig):
     """Weight of half the squares of the batch's final vectors."""
 
 
+@register
 class Composite(MixingRecommender, ContentGraphRecommender):
     config_class = CompositeConfig
     config: CompositeConfig

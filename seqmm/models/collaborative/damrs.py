@@ -29,6 +29,7 @@ from seqmm.graphs.matrix import BLOCK_ELEMENTS, propagate_layers
 from seqmm.losses import weighted_sum
 from seqmm.models.collaborative.base import CPU, ContentGraphConfig, ContentGraphRecommender
 from seqmm.nn.log_sum_exp import log_sum_exp
+from seqmm.registry import register
 
 
 class DAMRSConfig(ContentGraphConfig):
@@ -58,6 +59,7 @@ class DAMRSConfig(ContentGraphConfig):
     """Of its similarities (released code)."""
 
 
+@register
 class DAMRS(ContentGraphRecommender):
     config_class = DAMRSConfig
     config: DAMRSConfig

@@ -16,6 +16,7 @@ from torch import Tensor
 from seqmm.graphs.matrix import propagate
 from seqmm.models.collaborative.base import ItemGraphConfig, ItemGraphRecommender
 from seqmm.models.collaborative.dualgnn import DualGNN, DualGNNConfig
+from seqmm.registry import register
 
 
 class DRAGONConfig(ItemGraphConfig, DualGNNConfig):
@@ -24,6 +25,7 @@ class DRAGONConfig(ItemGraphConfig, DualGNNConfig):
     model_type = "dragon"
 
 
+@register
 class DRAGON(ItemGraphRecommender, DualGNN):
     config_class = DRAGONConfig
     config: DRAGONConfig

@@ -28,6 +28,7 @@ from seqmm.graphs.matrix import propagate, propagate_layers
 from seqmm.losses import bpr_of_rows, weighted_sum
 from seqmm.models.collaborative.base import UserGraphConfig, UserGraphRecommender, initialise_with
 from seqmm.nn.modality import PreferenceEncoder
+from seqmm.registry import register
 
 
 class DualGNNConfig(UserGraphConfig):
@@ -43,6 +44,7 @@ class DualGNNConfig(UserGraphConfig):
     """Weight of the mean squares of preferences and modality weights (lambda)."""
 
 
+@register
 class DualGNN(UserGraphRecommender):
     config_class = DualGNNConfig
     config: DualGNNConfig

@@ -25,6 +25,7 @@ from seqmm.checks import check_least
 from seqmm.graphs.matrix import propagate_layers
 from seqmm.losses import Terms, bpr_of_rows, weighted_sum
 from seqmm.models.collaborative.base import ItemGraphConfig, ItemGraphRecommender
+from seqmm.registry import register
 
 
 class FREEDOMConfig(ItemGraphConfig):
@@ -42,6 +43,7 @@ class FREEDOMConfig(ItemGraphConfig):
     """Whether the raw feature tables are parameters that start as the features (released code)."""
 
 
+@register
 class FREEDOM(ItemGraphRecommender):
     config_class = FREEDOMConfig
     config: FREEDOMConfig

@@ -27,6 +27,7 @@ from seqmm.graphs.build import softmax_rows, user_item_graph
 from seqmm.graphs.matrix import Graph, edge_products, propagate, propagate_layers
 from seqmm.losses import bpr_of_rows, half_squares, weighted_sum
 from seqmm.models.collaborative.base import ContentConfig, ContentRecommender
+from seqmm.registry import register
 
 
 class GRCNConfig(ContentConfig):
@@ -42,6 +43,7 @@ class GRCNConfig(ContentConfig):
     """Weight of the mean squares (from MMRec's grid)."""
 
 
+@register
 class GRCN(ContentRecommender):
     config_class = GRCNConfig
     config: GRCNConfig

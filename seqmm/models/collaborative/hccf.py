@@ -26,6 +26,7 @@ from seqmm.losses import bpr_of_rows, info_nce, weighted_sum
 from seqmm.models.collaborative.base import GraphConfig, GraphRecommender
 from seqmm.nn.noise import dropout_table
 from seqmm.random import step_generator
+from seqmm.registry import register
 
 
 class HCCFConfig(GraphConfig):
@@ -49,6 +50,7 @@ class HCCFConfig(GraphConfig):
     """Weight of the squares of all parameters (lambda_2)."""
 
 
+@register
 class HCCF(GraphRecommender):
     config_class = HCCFConfig
     config: HCCFConfig

@@ -44,6 +44,7 @@ from seqmm.models.collaborative.base import CPU, MixingConfig, MixingRecommender
 from seqmm.nn.features import Constant
 from seqmm.nn.positions import index_codes
 from seqmm.random import step_generator
+from seqmm.registry import register
 
 
 class IDFREEConfig(MixingConfig):
@@ -89,6 +90,7 @@ class SimilarityWeight(nn.Module):
         return torch.sigmoid(total / len(self.pairs))
 
 
+@register
 class IDFREE(MixingRecommender):
     config_class = IDFREEConfig
     config: IDFREEConfig

@@ -19,6 +19,7 @@ from seqmm.data.corpus import Corpus
 from seqmm.graphs.build import cooccurrence
 from seqmm.models.base import RecommenderConfig
 from seqmm.models.collaborative.base import CountingRecommender
+from seqmm.registry import register
 
 
 class ItemKNNConfig(RecommenderConfig):
@@ -36,6 +37,7 @@ class ItemKNNConfig(RecommenderConfig):
     """Weight of an item relative to the one after it in the history."""
 
 
+@register
 class ItemKNN(CountingRecommender):
     config_class = ItemKNNConfig
     config: ItemKNNConfig

@@ -22,6 +22,7 @@ from seqmm.graphs.build import join_graphs
 from seqmm.graphs.matrix import Graph
 from seqmm.losses import weighted_sum
 from seqmm.models.collaborative.latent import LatentGraphConfig, LatentGraphRecommender
+from seqmm.registry import register
 
 
 class LATTICEConfig(LatentGraphConfig):
@@ -30,6 +31,7 @@ class LATTICEConfig(LatentGraphConfig):
     model_type = "lattice"
 
 
+@register
 class LATTICE(LatentGraphRecommender):
     config_class = LATTICEConfig
     config: LATTICEConfig

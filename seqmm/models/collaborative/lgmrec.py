@@ -32,6 +32,7 @@ from seqmm.losses import Terms, bpr_of_rows, embedding_norm, info_nce_of_tables,
 from seqmm.models.collaborative.base import ContentGraphConfig, ContentGraphRecommender
 from seqmm.nn.noise import dropout_table
 from seqmm.random import step_generator
+from seqmm.registry import register
 
 
 class LGMRecConfig(ContentGraphConfig):
@@ -59,6 +60,7 @@ class LGMRecConfig(ContentGraphConfig):
     """Weight of the embedding norm."""
 
 
+@register
 class LGMRec(ContentGraphRecommender):
     config_class = LGMRecConfig
     config: LGMRecConfig

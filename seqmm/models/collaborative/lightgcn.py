@@ -17,6 +17,7 @@ from seqmm.checks import check_least
 from seqmm.graphs.matrix import propagate_layers
 from seqmm.losses import bpr_of_rows, embedding_norm, weighted_sum
 from seqmm.models.collaborative.base import GraphConfig, GraphRecommender
+from seqmm.registry import register
 
 
 class LightGCNConfig(GraphConfig):
@@ -30,6 +31,7 @@ class LightGCNConfig(GraphConfig):
     """Weight of the embedding norm (lambda)."""
 
 
+@register
 class LightGCN(GraphRecommender):
     config_class = LightGCNConfig
     config: LightGCNConfig

@@ -52,6 +52,7 @@ from seqmm.models.collaborative.base import (
 from seqmm.nn.modality import PreferenceEncoder
 from seqmm.nn.noise import dropout_table, moved
 from seqmm.random import step_generator
+from seqmm.registry import register
 
 
 class MENTORConfig(MixingConfig, ContentGraphConfig):
@@ -133,6 +134,7 @@ class ItemAttention(nn.Module):
         return self.norm(tokens + self.output(mixed)).mean(1)
 
 
+@register
 class MENTOR(MixingRecommender, ContentGraphRecommender):
     config_class = MENTORConfig
     config: MENTORConfig

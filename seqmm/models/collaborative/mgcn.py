@@ -27,6 +27,7 @@ from seqmm.graphs.matrix import propagate, propagate_layers
 from seqmm.losses import bpr_of_rows, half_squares, info_nce_of_tables, weighted_sum
 from seqmm.models.collaborative.base import ContentGraphConfig, ContentGraphRecommender
 from seqmm.nn.modality import Gate, ModalAttention
+from seqmm.registry import register
 
 
 class MGCNConfig(ContentGraphConfig):
@@ -50,6 +51,7 @@ class MGCNConfig(ContentGraphConfig):
     """Whether the raw feature tables are parameters that start as the features (released code)."""
 
 
+@register
 class MGCN(ContentGraphRecommender):
     config_class = MGCNConfig
     config: MGCNConfig

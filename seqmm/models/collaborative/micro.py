@@ -23,6 +23,7 @@ from seqmm.graphs.matrix import Graph
 from seqmm.losses import Terms, two_view_info_nce, weighted_sum
 from seqmm.models.collaborative.latent import LatentGraphConfig, LatentGraphRecommender
 from seqmm.nn.modality import ModalAttention
+from seqmm.registry import register
 
 
 class MICROConfig(LatentGraphConfig):
@@ -36,6 +37,7 @@ class MICROConfig(LatentGraphConfig):
     """Of the contrast (tau; released code)."""
 
 
+@register
 class MICRO(LatentGraphRecommender):
     config_class = MICROConfig
     config: MICROConfig

@@ -29,6 +29,7 @@ from seqmm.data.corpus import Corpus
 from seqmm.graphs.matrix import Graph, propagate
 from seqmm.losses import bpr_of_rows, half_squares, weighted_sum
 from seqmm.models.collaborative.base import ContentGraphConfig, ContentGraphRecommender
+from seqmm.registry import register
 
 
 class MMGCNConfig(ContentGraphConfig):
@@ -93,6 +94,7 @@ class MMGCNNetwork(nn.Module):
         return x
 
 
+@register
 class MMGCN(ContentGraphRecommender):
     config_class = MMGCNConfig
     config: MMGCNConfig

@@ -58,6 +58,7 @@ from seqmm.nn.features import Constant, FeatureTable
 from seqmm.nn.modality import CrossModalAttention, MeanLinear
 from seqmm.nn.noise import dropout_table, uniform_rows
 from seqmm.random import derive_seed, torch_hash, torch_uniform
+from seqmm.registry import register
 
 
 class MMSSLConfig(ContentConfig):
@@ -135,6 +136,7 @@ class Views(NamedTuple):
     gathered: dict[str, Tensor]  # e_u^m [U, d]
 
 
+@register
 class MMSSL(ContentRecommender):
     stages: ClassVar[tuple[Stage, ...]] = (Stage(UserCollator, ("critic", "main")),)
     config_class = MMSSLConfig

@@ -28,6 +28,7 @@ from seqmm.graphs.matrix import hops
 from seqmm.losses import bpr_of_rows, embedding_norm, info_nce_of_tables, weighted_sum
 from seqmm.models.collaborative.base import GraphConfig, GraphRecommender
 from seqmm.nn.clustering import kmeans
+from seqmm.registry import register
 
 Pair = tuple[Tensor, Tensor]
 """Of users and of items."""
@@ -60,6 +61,7 @@ class NCLConfig(GraphConfig):
     """Weight of the embedding norm (lambda_3)."""
 
 
+@register
 class NCL(GraphRecommender):
     config_class = NCLConfig
     config: NCLConfig

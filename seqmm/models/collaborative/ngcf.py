@@ -26,6 +26,7 @@ from seqmm.losses import bpr_of_rows, half_squares, weighted_sum
 from seqmm.models.collaborative.base import GraphConfig, GraphRecommender
 from seqmm.nn.bi_interaction import BiInteraction
 from seqmm.random import step_generator
+from seqmm.registry import register
 
 
 class NGCFConfig(GraphConfig):
@@ -47,6 +48,7 @@ class NGCFConfig(GraphConfig):
     """Weight of the batch's L2 (lambda; authors' command for Gowalla)."""
 
 
+@register
 class NGCF(GraphRecommender):
     config_class = NGCFConfig
     config: NGCFConfig

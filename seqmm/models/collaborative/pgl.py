@@ -30,6 +30,7 @@ from seqmm.data.corpus import Corpus
 from seqmm.graphs.matrix import BLOCK_ELEMENTS, Graph, propagate_layers
 from seqmm.losses import bpr_of_rows, dropout_info_nce, weighted_sum
 from seqmm.models.collaborative.base import ItemGraphConfig, ItemGraphRecommender
+from seqmm.registry import register
 
 
 class PGLConfig(ItemGraphConfig):
@@ -55,6 +56,7 @@ class PGLConfig(ItemGraphConfig):
     """Whether the raw feature tables are parameters that start as the features (released code)."""
 
 
+@register
 class PGL(ItemGraphRecommender):
     config_class = PGLConfig
     config: PGLConfig

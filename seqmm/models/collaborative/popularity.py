@@ -12,6 +12,7 @@ from torch import Tensor
 from seqmm.data.corpus import Corpus
 from seqmm.models.base import RecommenderConfig
 from seqmm.models.collaborative.base import CountingRecommender
+from seqmm.registry import register
 
 
 class PopularityConfig(RecommenderConfig):
@@ -20,6 +21,7 @@ class PopularityConfig(RecommenderConfig):
     model_type = "popularity"
 
 
+@register
 class Popularity(CountingRecommender):
     config_class = PopularityConfig
     config: PopularityConfig

@@ -33,6 +33,7 @@ from seqmm.losses import cosine_loss, half_squares, weighted_sum
 from seqmm.models.collaborative.base import GraphConfig, GraphRecommender, initialise_with
 from seqmm.nn.noise import dropout_rows
 from seqmm.random import step_generator
+from seqmm.registry import register
 
 
 class SelfCFConfig(GraphConfig):
@@ -54,6 +55,7 @@ class SelfCFConfig(GraphConfig):
     """Weight of half the squares of the batch's online rows; MMRec's grid: 0 to 0.1, here times the batch size."""
 
 
+@register
 class SelfCF(GraphRecommender):
     config_class = SelfCFConfig
     config: SelfCFConfig

@@ -23,6 +23,7 @@ from seqmm.data.corpus import Corpus
 from seqmm.graphs.matrix import Graph, propagate, propagate_layers
 from seqmm.losses import bpr_of_rows, half_squares, info_nce_of_tables, weighted_sum
 from seqmm.models.collaborative.base import GraphConfig, GraphRecommender
+from seqmm.registry import register
 
 
 class SGLConfig(GraphConfig):
@@ -44,6 +45,7 @@ class SGLConfig(GraphConfig):
     """Weight of half the squares of the batch's layer-0 rows (lambda_2)."""
 
 
+@register
 class SGL(GraphRecommender):
     config_class = SGLConfig
     config: SGLConfig

@@ -33,6 +33,7 @@ from seqmm.losses import info_nce, weighted_sum
 from seqmm.models.collaborative.base import CPU, ContentGraphConfig, ContentGraphRecommender
 from seqmm.nn.noise import dropout_table
 from seqmm.random import step_generator
+from seqmm.registry import register
 
 
 class SLMRecConfig(ContentGraphConfig):
@@ -54,6 +55,7 @@ class SLMRecConfig(ContentGraphConfig):
     """Share of entries that ``fd`` drops of every propagated layer (official yaml)."""
 
 
+@register
 class SLMRec(ContentGraphRecommender):
     config_class = SLMRecConfig
     config: SLMRecConfig

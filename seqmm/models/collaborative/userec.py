@@ -52,6 +52,7 @@ from seqmm.models.collaborative.base import CPU, ItemGraphConfig, ItemGraphRecom
 from seqmm.nn.features import Constant
 from seqmm.nn.positions import index_codes
 from seqmm.random import torch_hash
+from seqmm.registry import register
 
 
 class USERecConfig(ItemGraphConfig):
@@ -89,6 +90,7 @@ class USERecConfig(ItemGraphConfig):
     """Weight of the L2 of the batch's user rows (lambda_reg; its value is lost)."""
 
 
+@register
 class USERec(ItemGraphRecommender):
     config_class = USERecConfig
     config: USERecConfig

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from seqmm.losses import bpr_of_rows, embedding_norm, weighted_sum
 from seqmm.models.collaborative.base import ContentConfig, ContentRecommender
+from seqmm.registry import register
 
 
 class VBPRConfig(ContentConfig):
@@ -32,6 +33,7 @@ class VBPRConfig(ContentConfig):
     """Weight of the embedding norm; from MMRec's grid (2, 1, 0.1 … 1e-5)."""
 
 
+@register
 class VBPR(ContentRecommender):
     config_class = VBPRConfig
     config: VBPRConfig

@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -43,12 +43,14 @@ from seqmm.data.corpus import Corpus
 from seqmm.distributed import gather_rows, mean_over_ranks
 from seqmm.losses import softmax_loss
 from seqmm.models.sequential.base import SequenceConfig, SequenceRecommender, choose_modalities, trained, transformer
+from seqmm.names import Objective
 from seqmm.nn.features import FeatureTable
 from seqmm.nn.log_sum_exp import log_sum_exp
 from seqmm.nn.moe import MoEAdaptor
 from seqmm.nn.pooling import AttentionPooling
 from seqmm.nn.transformer import last_state
 from seqmm.random import torch_uniform
+from seqmm.registry import register
 
 LeftOut = Callable[[slice], Tensor]
 """What :func:`related` gives: the bias of a slice of rows against the global batch."""
@@ -359,8 +361,11 @@ class MSM4SR(SequenceRecommender):
         return self.encoder.states(look_up(history, vectors))
 
 
+@register
 class MSM4SRForPretraining(MSM4SR):
     """Loss: NIP + lambda CMCL (eq. 10). Scores, for validation, are NIP's cosines of each modality's state."""
+
+    objective: ClassVar[Objective] = "pretraining"
 
     def __init__(self, config: MSM4SRConfig):
         super().__init__(config)
@@ -374,6 +379,7 @@ class MSM4SRForPretraining(MSM4SR):
         return self.supervision(self.encoder, batch)
 
 
+@register
 class MSM4SRForRecommendation(MSM4SR):
     """Loss: softmax over the catalogue (eq. 12), item ids added to the content vectors."""
 

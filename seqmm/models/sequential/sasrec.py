@@ -23,6 +23,7 @@ from seqmm.distributed import mean_over_ranks
 from seqmm.losses import softmax_loss
 from seqmm.models.sequential.base import SequenceConfig, SequenceRecommender, trained, transformer
 from seqmm.nn.transformer import last_state
+from seqmm.registry import register
 
 
 class SASRecConfig(SequenceConfig):
@@ -36,6 +37,7 @@ class SASRecConfig(SequenceConfig):
     """Negatives drawn for each position; not used by the full softmax. The paper draws one."""
 
 
+@register
 class SASRec(SequenceRecommender):
     """One table of item vectors, read by the transformer and scored against its last state."""
 

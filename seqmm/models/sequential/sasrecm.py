@@ -18,6 +18,7 @@ from seqmm.models.sequential.base import choose_modalities
 from seqmm.models.sequential.sasrec import SASRec, SASRecConfig
 from seqmm.nn.features import FeatureTable, mean_rows
 from seqmm.nn.fusion import Fusion
+from seqmm.registry import register
 
 
 class SASRecMConfig(SASRecConfig):
@@ -35,6 +36,7 @@ class SASRecMConfig(SASRecConfig):
     """Feature sets to use; () = all the corpus was loaded with."""
 
 
+@register
 class SASRecM(SASRec):
     """SASRec whose item vectors come from content and, with ``use_ids``, a table."""
 
