@@ -6,6 +6,8 @@
     … --train.resume True                                        (go on after Ctrl-C or a crash)
 """
 
+from dataclasses import replace
+
 from seqmm.cli import run_recipe
 from seqmm.files import installed_folder
 from seqmm.run.settings import load_run
@@ -34,10 +36,10 @@ def main() -> None:
     recommender = model_class(run.model.model_type)
     before = load_config(local_folder(run.train.init_from, revision=run.train.init_revision))
     check_start(recommender, run.train.init_from, before, run.model)  # before the corpus is read
-    corpus = open_corpus(run.data)
+    corpus, data = open_corpus(run.data)
     seed_weights(run.train.seed)
     model = start_from(recommender, run.train.init_from, run.model, corpus, revision=run.train.init_revision)
-    fit(run, model, corpus, recipe="finetune")
+    fit(replace(run, data=data), model, corpus, recipe="finetune")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ accelerate launch recipes/pretrain.py --config recipes/configs/msm4sr/movielens.
 … --train.resume True                                        (go on after Ctrl-C or a crash)
 """
 
+from dataclasses import replace
+
 from seqmm.cli import run_recipe
 from seqmm.files import installed_folder
 from seqmm.run.settings import load_run
@@ -18,10 +20,10 @@ def main() -> None:
     from seqmm.models.registry import model_class
     from seqmm.run.fit import fit, open_corpus, seed_weights
 
-    corpus = open_corpus(run.data)
+    corpus, data = open_corpus(run.data)
     seed_weights(run.train.seed)
     model = model_class(run.model.model_type, pretraining=True).for_corpus(run.model, corpus)
-    fit(run, model, corpus, recipe="pretrain")
+    fit(replace(run, data=data), model, corpus, recipe="pretrain")
 
 
 if __name__ == "__main__":

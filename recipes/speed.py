@@ -33,7 +33,6 @@ import numpy as np
 
 from seqmm.cli import run_recipe
 from seqmm.files import installed_folder
-from seqmm.graphs.build import user_item_graph
 from seqmm.run.settings import load_run
 
 if TYPE_CHECKING:
@@ -130,13 +129,12 @@ def measure_training(run: RunConfig, pretraining: bool, threads: int, epochs: in
     from seqmm.training.trainer import Trainer
 
     torch.set_num_threads(threads)
-    corpus = open_corpus(run.data)
+    corpus, _ = open_corpus(run.data)
     before = peak_gigabytes()
     seed_weights(run.train.seed)
     model = model_class(run.model.model_type, pretraining=pretraining).for_corpus(run.model, corpus)
-    run.train.epochs, run.train.patience, run.train.save_every = epochs + 1, 0, 0
-    run.train.eval_every = 1  # the clock starts at the evaluation that ends the warm-up
-    run.train.num_workers, run.train.overwrite, run.train.report_to = 0, True, ()
+    train = replace(run.train, epochs=epochs + 1, patience=0, save_every=0, num_workers=0, overwrite=True, report_to=())
+    run = replace(run, train=replace(train, eval_every=1))  # the clock starts at the evaluation that ends the warm-up
     clock = Clock(now)
 
     class TimedTrainer(Trainer):
@@ -277,7 +275,7 @@ def step_cost(
     losses.log_sum_exp = kernel.log_sum_exp = clock.timed("softmax", losses.log_sum_exp)
     for cls in (kernel._FlashLogSumExp, kernel._BlockLogSumExp):
         cls.backward = staticmethod(clock.timed("softmax", cls.backward))  # type: ignore[method-assign]
-    run.train.report_to, run.train.num_workers = (), 0
+    run = replace(run, train=replace(run.train, report_to=(), num_workers=0))
     with tempfile.TemporaryDirectory() as directory:
         trainer = Trainer(model, corpus, run.train, output_dir=directory)
         trainer.open_output()
@@ -398,6 +396,7 @@ def propagation(corpus: Corpus, backward: bool) -> tuple[Callable[[], Any], Call
     """COO ``torch.sparse.mm`` with autograd, and :func:`seqmm.graphs.matrix.propagate`."""
     import torch
 
+    from seqmm.graphs.build import user_item_graph
     from seqmm.graphs.matrix import propagate
 
     graph = user_item_graph(corpus).normalised()

@@ -3,120 +3,191 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, ClassVar
+
+from seqmm.names import Ideal, MaskChoice, MixedPrecision, Objective, Protocol, Schedule
+from seqmm.options import Options, option, result_values
 
 DEFAULT_CORPUS = "tokenized/movielens/ml-100k"
 
 
-@dataclass
-class DataArguments:
+@dataclass(frozen=True)
+class DataArguments(Options):
     """What to read."""
 
-    path: str = DEFAULT_CORPUS
-    """A prepared corpus: a folder, or a dataset repository on the Hub. The default one is built at first use."""
-    protocol: Literal["leave_one_out", "ratio", "temporal", "cold", "given"] = "leave_one_out"
-    """Split protocol; a corpus may hold several."""
-    features: tuple[str, ...] = ()
-    """Feature sets to load, in this order; the model uses them all."""
-    revision: str | None = None
-    """Hub revision of the corpus: branch, tag or commit. run.yaml gets the commit it was."""
-    joined: tuple[str, ...] = ()
-    """More corpora with the same feature sets, for pretraining over several domains; users and items stay apart. Of the
-    Hub org/name or org/name@revision; run.yaml gets the commit it was."""
+    section: ClassVar[str] = "data"
+
+    # a corpus is compared by its fingerprint, not by the place it was read from
+    path: str = option(
+        DEFAULT_CORPUS,
+        "Prepared corpus: a folder, or a dataset repository on the Hub. The default one is built at first use.",
+        changes_result=False,
+    )
+    protocol: Protocol = option("leave_one_out", "Split protocol; a corpus may hold several.")
+    features: tuple[str, ...] = option((), "Feature sets to load, in this order; the model uses them all.")
+    revision: str | None = option(
+        None,
+        "Hub revision of the corpus: branch, tag or commit. run.yaml gets the commit it was.",
+        changes_result=False,
+    )
+    joined: tuple[str, ...] = option(
+        (),
+        "More corpora with the same feature sets, for pretraining over several domains; users and items stay apart. "
+        "One of the Hub is org/name or org/name@revision; run.yaml gets the commit it was.",
+        changes_result=False,
+    )
 
 
-@dataclass
-class TrainArguments:
+@dataclass(frozen=True)
+class TrainArguments(Options):
     """How to train. Names follow transformers' TrainingArguments where the meaning is the same."""
 
-    output_dir: str = ""
-    """Where everything goes; "" = runs/<model>-<corpus>-<recipe>."""
-    epochs: int = 100
-    """Upper bound; early stopping usually ends a run sooner."""
-    batch_size: int = 2048
-    """GLOBAL batch, in rows of the model's collator; split over processes."""
-    gradient_accumulation_steps: int = 1
-    """Batches per optimiser step, weighted by their rows."""
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.0
-    adam_betas: tuple[float, float] = (0.9, 0.999)
-    decoupled_weight_decay: bool = False
-    """AdamW's form instead of Adam's L2."""
-    max_grad_norm: float = 0.0
-    """Clip the gradient's norm; 0 = off."""
-    schedule: Literal["constant", "cosine", "decay"] = "constant"
-    """Learning rate: constant, linear warm-up + cosine to 0 over all epochs, or decay_rate ^ (epoch / decay_epochs)."""
-    warmup_ratio: float = 0.0
-    """Share of all steps that warm up linearly (constant and cosine)."""
-    decay_rate: float = 0.96
-    decay_epochs: float = 50.0
-    seed: int = 0
-    """Seeds weights, batch order, negatives and noise; every draw is a function of it, the epoch and the row."""
-    patience: int = 20
-    """Stop after this many evaluations in a row without improvement; 0 = never."""
-    eval_every: int = 1
-    """Epochs between validations."""
-    mixed_precision: Literal["no", "bf16", "fp16"] | None = None
-    """None = what accelerate launch says. fp16 needs a GPU."""
-    num_workers: int = 0
-    """Loader processes. 0 is right unless batches take longer to make than to train on."""
-    log_every: int = 50
-    """Optimiser steps between lines of log.jsonl (an epoch always gets one)."""
-    report_to: tuple[str, ...] = ()
-    """More trackers by accelerate's names: tensorboard, wandb, trackio, mlflow …; log.jsonl is always written."""
-    save_every: int = 1
-    """Epochs between saved training states; 0 = only when interrupted."""
-    save_steps: int = 0
-    """Also save every so many optimiser steps; 0 = off."""
-    resume: bool = False
-    """Go on from the state in output_dir, if there is one; a finished run is left as it is."""
-    overwrite: bool = False
-    """Replace a run that is already in output_dir."""
-    init_from: str | None = None
-    """Pretrained checkpoint to start from: a folder or Hub id (recipes/finetune.py). In recipes/benchmark.py also the
-    YAML file of a pretraining run, which is done first, with the same seed."""
-    init_revision: str | None = None
-    """Hub revision of init_from: branch, tag or commit. run.yaml gets the commit it was."""
-    objective: Literal["pretraining", "recommendation"] | None = None
-    """Which head of a two-stage model a YAML file is meant for; another recipe refuses it. None = any."""
+    section: ClassVar[str] = "train"
+
+    output_dir: str = option("", 'Where everything goes; "" is runs/<model>-<corpus>-<recipe>.', changes_result=False)
+    epochs: int = option(100, "Upper bound of epochs; early stopping usually ends a run sooner.", least=0)
+    batch_size: int = option(
+        2048, "Rows of the model's collator in a GLOBAL batch, which is split over processes.", least=1
+    )
+    gradient_accumulation_steps: int = option(1, "Batches of an optimiser step, weighted by their rows.", least=1)
+    learning_rate: float = option(1e-3, "Learning rate, after the warm-up.", above=0)
+    weight_decay: float = option(0.0, "Weight decay; Adam's L2 form unless decoupled_weight_decay.", least=0)
+    adam_betas: tuple[float, float] = option((0.9, 0.999), "Decays of Adam's two averages.", least=0, below=1)
+    decoupled_weight_decay: bool = option(False, "Whether weight decay has AdamW's form instead of Adam's L2.")
+    max_grad_norm: float = option(0.0, "Largest norm of the gradient, which is clipped to it; 0 = off.", least=0)
+    schedule: Schedule = option(
+        "constant",
+        "Course of the learning rate: constant, linear warm-up and cosine to 0 over all epochs, or "
+        "decay_rate ^ (epoch / decay_epochs).",
+    )
+    warmup_ratio: float = option(
+        0.0, "Share of all steps that warm up linearly (schedule constant or cosine).", least=0, most=1
+    )
+    decay_rate: float = option(0.96, "Factor on the learning rate every decay_epochs (schedule decay).", above=0)
+    decay_epochs: float = option(50.0, "Epochs between two factors of decay_rate (schedule decay).", above=0)
+    seed: int = option(
+        0, "Seed of weights, batch order, negatives and noise; every draw is a function of it, the epoch and the row."
+    )
+    patience: int = option(20, "Evaluations in a row without improvement that end training; 0 = none do.", least=0)
+    eval_every: int = option(1, "Epochs between validations.", least=1)
+    mixed_precision: MixedPrecision | None = option(
+        None, "Precision of the products: no, bf16 or fp16 (needs a GPU); None = what accelerate launch says."
+    )
+    num_workers: int = option(
+        0,
+        "Loader processes. 0 is right unless batches take longer to make than to train on.",
+        least=0,
+        changes_result=False,
+    )
+    log_every: int = option(
+        50,
+        "Optimiser steps between looks at the losses; log.jsonl gets a line every epoch.",
+        least=0,
+        changes_result=False,
+    )
+    report_to: tuple[str, ...] = option(
+        (),
+        "More trackers by accelerate's names: tensorboard, wandb, trackio, mlflow and others; log.jsonl is always "
+        "written.",
+        changes_result=False,
+    )
+    save_every: int = option(
+        1, "Epochs between saved training states; 0 = only when interrupted.", least=0, changes_result=False
+    )
+    save_steps: int = option(
+        0, "Optimiser steps between saved training states, beside save_every; 0 = off.", least=0, changes_result=False
+    )
+    resume: bool = option(
+        False,
+        "Whether to go on from the state in output_dir, if there is one; a finished run is left as it is.",
+        changes_result=False,
+    )
+    overwrite: bool = option(False, "Whether to replace a run that is already in output_dir.", changes_result=False)
+    # weights to start from are compared by their digest, not by the place they were read from
+    init_from: str | None = option(
+        None,
+        "Pretrained checkpoint to start from: a folder or Hub id (recipes/finetune.py). In recipes/benchmark.py also "
+        "the YAML file of a pretraining run, which is done first, with the same seed.",
+        changes_result=False,
+    )
+    init_revision: str | None = option(
+        None,
+        "Hub revision of init_from: branch, tag or commit. run.yaml gets the commit it was.",
+        changes_result=False,
+    )
+    # the model's class says which head is trained
+    objective: Objective | None = option(
+        None,
+        "Head of a two-stage model that a YAML file is meant for; another recipe refuses it. None = any.",
+        changes_result=False,
+    )
+
+    def course(self) -> dict[str, Any]:
+        """What a run that goes on from a saved state must share with the one that saved it.
+
+        All that changes a result but how long it goes on; a cosine stretches over the epochs, which then count.
+        """
+        values = result_values(self)
+        if self.schedule != "cosine":
+            del values["epochs"]
+        return values
 
 
-@dataclass
-class EvalArguments:
+@dataclass(frozen=True)
+class EvalArguments(Options):
     """How to evaluate. Validation chooses; test is read once."""
 
-    ks: tuple[int, ...] = (5, 10, 20)
-    """Cut-offs."""
-    metrics: tuple[str, ...] = ("recall", "ndcg")
-    """recall, precision, ndcg, map, mrr, hit."""
-    monitor: str = "ndcg@10"
-    """The validation metric that chooses weights and stops training."""
-    mask: Literal["auto", "train", "history", "none"] = "auto"
-    """Seen items left out of the ranking: train (auto for ratio, given, temporal, cold), history = train + validation
-    (auto for leave_one_out), or none."""
-    ideal: Literal["test", "retrieved"] = "test"
-    """NDCG's ideal list: of the test items, or of the hits in the retrieved list (as MMSSL prints it)."""
-    batch_size: int = 1024
-    """Users at a time."""
-    test: bool = False
-    """Read the test split once, after training, with the weights validation chose."""
+    section: ClassVar[str] = "eval"
+
+    # one more cut-off or metric is one more number; those that were there stay as they are
+    ks: tuple[int, ...] = option((5, 10, 20), "Cut-offs.", least=1, changes_result=False)
+    metrics: tuple[str, ...] = option(
+        ("recall", "ndcg"), "Metrics among recall, precision, ndcg, map, mrr, hit.", changes_result=False
+    )
+    monitor: str = option("ndcg@10", "Metric of validation that chooses the weights and stops training.")
+    mask: MaskChoice = option(
+        "auto",
+        "Seen items left out of the ranking: train (auto for ratio, given, temporal, cold), history = train + "
+        "validation (auto for leave_one_out), or none.",
+    )
+    ideal: Ideal = option(
+        "test",
+        "Ideal list of NDCG: of the test items, or of the hits in the retrieved list (as MMSSL prints it).",
+    )
+    batch_size: int = option(1024, "Users scored at a time.", least=1, changes_result=False)
+    test: bool = option(
+        False,
+        "Whether to read the test split once, after training, with the weights validation chose.",
+        changes_result=False,
+    )
 
 
-@dataclass
-class HubArguments:
+@dataclass(frozen=True)
+class HubArguments(Options):
     """Where to publish the trained model."""
 
-    push_to: str | None = None
-    """Model repository "org/name"; None = do not push. recipes/publish.py does it later."""
-    private: bool = True
-    """Make it a private one; a public one is then refused."""
-    revision: str | None = None
-    """Branch to push to, made if there is none; None = main."""
-    license: str = "apache-2.0"
-    """Licence written into the model card: an identifier of the Hub, or other."""
-    license_name: str | None = None
-    """Of the licence "other"."""
-    license_link: str | None = None
-    """Of the licence "other": URL of its text."""
-    corpus_repo: str | None = None
-    """Dataset repository the corpus was published as, for the card, where data.path is a folder."""
+    section: ClassVar[str] = "hub"
+
+    push_to: str | None = option(
+        None,
+        'Model repository "org/name"; None = do not push. recipes/publish.py does it later.',
+        changes_result=False,
+    )
+    private: bool = option(
+        True, "Whether the repository is made private; one that is public is then refused.", changes_result=False
+    )
+    revision: str | None = option(None, "Branch to push to, made if there is none; None = main.", changes_result=False)
+    license: str = option(
+        "apache-2.0",
+        "Licence written into the model card: an identifier of the Hub, or other.",
+        changes_result=False,
+    )
+    license_name: str | None = option(None, 'Name of the licence where license is "other".', changes_result=False)
+    license_link: str | None = option(
+        None, 'URL of the licence\'s text where license is "other".', changes_result=False
+    )
+    corpus_repo: str | None = option(
+        None,
+        "Dataset repository the corpus was published as, for the card, where data.path is a folder.",
+        changes_result=False,
+    )

@@ -26,6 +26,7 @@ TimeUnit = Literal["s", "ms"]
 Objective = Literal["pretraining", "recommendation"]
 """Which head of a two-stage model is trained."""
 MixedPrecision = Literal["no", "bf16", "fp16"]
+Schedule = Literal["constant", "cosine", "decay"]
 Storage = Literal["float32", "float16"]
 """How vectors are stored; they are read as float32."""
 

@@ -47,8 +47,8 @@ def joined(path: str, *more: str) -> tuple[str, dict]:
     from seqmm.arguments import DataArguments
     from seqmm.run.fit import open_corpus
 
-    data = DataArguments(path=path, joined=more)
-    return open_corpus(data).name, {"revision": data.revision, "joined": data.joined}
+    corpus, exact = open_corpus(DataArguments(path=path, joined=more))
+    return corpus.name, {"revision": exact.revision, "joined": exact.joined}
 
 
 def fetch(repo: str) -> Path:

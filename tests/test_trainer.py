@@ -231,7 +231,7 @@ def test_wrong_arguments(tmp_path):
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="fp16 needs a GPU"):
             _trainer(tmp_path, mixed_precision="fp16")
-    with pytest.raises(ValueError, match="train.eval_every is 0; choose 1 or more"):
+    with pytest.raises(ValueError, match="TrainArguments.eval_every is 0; choose 1 or more"):
         _trainer(tmp_path, eval_every=0)
     good = _trainer(tmp_path)
     with pytest.raises(ValueError, match="recall@7.*ndcg@10"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +35,13 @@ def finish(cell: Cell, corpus: Corpus, protocol: Protocol, output: Path) -> dict
     """
     accelerator = Accelerator()
     file, values_file = output / "cells" / f"{cell.name}.json", output / "per_user" / f"{cell.name}.npz"
-    own = open_corpus(cell.run.data)
+    own, data = open_corpus(cell.run.data)
     if own.fingerprint() != corpus.fingerprint():
         raise ValueError(
             f"{cell.source} reads corpus {own.name!r} ({own.protocol}), but the benchmark's is {corpus.name!r} "
             f"({corpus.protocol}); one table holds one corpus: leave it out, or give --corpus and the same protocol"
         )
+    cell = replace(cell, run=replace(cell.run, data=data))
     made_from = _made_from(cell, own)
     evaluation = {**vars(protocol), "ks": list(protocol.ks), "metrics": list(protocol.metrics)}
     started = _check_started(cell, made_from | {"evaluation": evaluation}, output)
@@ -57,7 +59,8 @@ def finish(cell: Cell, corpus: Corpus, protocol: Protocol, output: Path) -> dict
     if before is not None:
         if accelerator.is_main_process:
             print(f"pretraining first: {before.source}, seed {before.seed}", flush=True)
-        _train(before.run, open_corpus(before.run.data), pretraining=True)
+        first, data = open_corpus(before.run.data)
+        _train(replace(before.run, data=data), first, pretraining=True)
     if cell.is_run:
         model = from_pretrained(cell.source)
         check_trained_on(model, own, cell.source)
@@ -109,7 +112,7 @@ def _made_from(cell: Cell, corpus: Corpus) -> dict[str, Any]:
     return {
         "run": settings_of(cell.run),
         "weights": None if place is None else file_digest(place / "model.safetensors"),
-        "pretraining": None if before is None else _made_from(before, open_corpus(before.run.data)),
+        "pretraining": None if before is None else _made_from(before, open_corpus(before.run.data)[0]),
         "corpus": corpus.fingerprint(),
         "features": features,
     }

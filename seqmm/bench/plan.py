@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 from seqmm.arguments import TrainArguments
 from seqmm.data.corpus import Corpus
@@ -15,7 +15,9 @@ from seqmm.evaluation.evaluator import Evaluator
 from seqmm.files import installed_folder, read_yaml
 from seqmm.models.collaborative.popularity import PopularityConfig
 from seqmm.models.registry import model_class
-from seqmm.run.settings import RunConfig, load_run, sweep_of
+from seqmm.names import Ideal, MaskChoice
+from seqmm.options import result_values
+from seqmm.run.settings import ARGUMENTS, RunConfig, load_run, sweep_of
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,8 @@ class Protocol:
 
     ks: tuple[int, ...]
     metrics: tuple[str, ...]
-    mask: Literal["auto", "train", "history", "none"] = "auto"
-    ideal: Literal["test", "retrieved"] = "test"
+    mask: MaskChoice = "auto"
+    ideal: Ideal = "test"
 
     def evaluator(self, corpus: Corpus, split: str) -> Evaluator:
         return Evaluator(corpus, split, ks=self.ks, metrics=self.metrics, mask=self.mask, ideal=self.ideal)
@@ -75,8 +77,7 @@ def plan(sources: Sequence[str], seeds: Sequence[int], output: Path, corpus_path
             if not file.is_file():
                 raise FileNotFoundError(f"{source} is no finished run: it has no run.yaml; train it, or name a YAML")
             _refuse_pretraining(file, source)
-            run = load_run(["--config", str(file)])
-            _use_corpus(run, corpus_path)
+            run = _use_corpus(load_run(["--config", str(file)]), corpus_path)
             name = Path(source).resolve().name
             label = re.sub(r"([-_]seed|-s)\d+$", "", name) or name
             cells.append(Cell(label, run.train.seed, source, run))
@@ -87,6 +88,7 @@ def plan(sources: Sequence[str], seeds: Sequence[int], output: Path, corpus_path
             run = load_run(["--config", str(file)], sweep=options)
             for seed in seeds if model_class(run.model.model_type).stages else seeds[:1]:
                 cells.append(_to_train(file, seed, output, corpus_path, options))
+    cells = [_trained_in_no_precision(cell) for cell in cells]
     _check_precision(cells)
     pretrained: dict[str, Cell] = {}
     for first in (cell.pretraining for cell in cells if cell.pretraining is not None):
@@ -116,35 +118,31 @@ def _to_train(
         first = _find(run.train.init_from)
         pretrain = load_run(["--config", str(first), "--train.seed", str(seed)], pretraining=True)
         if pretrain.data.path == own_path:
-            _use_corpus(pretrain, corpus_path)
-        before = Cell(f"{_label(first)}-pretraining", seed, str(first), pretrain)
-        _write_to(before, output)
-        run.train.init_from = pretrain.train.output_dir
-    _use_corpus(run, corpus_path)
+            pretrain = _use_corpus(pretrain, corpus_path)
+        before = _written_to(Cell(f"{_label(first)}-pretraining", seed, str(first), pretrain), output)
+        run = replace(run, train=replace(run.train, init_from=before.run.train.output_dir))
     swept = [f"{key.rpartition('.')[2]}={value}" for key, value in options.items()]
-    cell = Cell(" ".join([_label(file), *swept]), seed, str(file), run, before)
-    _write_to(cell, output)
-    return cell
+    cell = Cell(" ".join([_label(file), *swept]), seed, str(file), _use_corpus(run, corpus_path), before)
+    return _written_to(cell, output)
 
 
 def _label(file: Path) -> str:
     return f"{file.resolve().parent.name}/{file.stem}"
 
 
-def _write_to(cell: Cell, output: Path) -> None:
+def _written_to(cell: Cell, output: Path) -> Cell:
     run, directory = cell.run, output / "runs" / cell.name
     if run.hub.push_to:
         raise ValueError(
             f"{cell.source}: hub.push_to {run.hub.push_to}, but a benchmark trains several and pushes none; leave "
             f"it out, and publish one: python recipes/publish.py --model {directory} --repo {run.hub.push_to}"
         )
-    run.train = replace(run.train, output_dir=str(directory), resume=True, overwrite=False)
-    run.eval.test = False
+    train = replace(run.train, output_dir=str(directory), resume=True, overwrite=False)
+    return replace(cell, run=replace(run, train=train, eval=replace(run.eval, test=False)))
 
 
-def _use_corpus(run: RunConfig, path: str | None) -> None:
-    if path is not None:
-        run.data = replace(run.data, path=path, revision=None)
+def _use_corpus(run: RunConfig, path: str | None) -> RunConfig:
+    return run if path is None else replace(run, data=replace(run.data, path=path, revision=None))
 
 
 def _find(path: str) -> Path:
@@ -164,14 +162,18 @@ def _refuse_pretraining(file: Path, source: str) -> None:
         )
 
 
+def _trained_in_no_precision(cell: Cell) -> Cell:
+    """Of a model that is not trained: it asks for no precision."""
+    if cell.is_run or model_class(cell.run.model.model_type).stages:
+        return cell
+    return replace(cell, run=replace(cell.run, train=replace(cell.run.train, mixed_precision=None)))
+
+
 def _check_precision(cells: Sequence[Cell]) -> None:
     """accelerate keeps one precision a process."""
     seen: dict[str | None, str] = {}
     for cell in cells:
-        if cell.is_run:
-            continue
-        if not model_class(cell.run.model.model_type).stages:
-            cell.run.train.mixed_precision = None
+        if cell.is_run or not model_class(cell.run.model.model_type).stages:
             continue
         for each in filter(None, (cell, cell.pretraining)):
             seen.setdefault(each.run.train.mixed_precision, each.source)
@@ -194,12 +196,6 @@ def popularity(like: Cell, output: Path) -> Cell:
 
 
 def settings_of(run: RunConfig) -> dict[str, Any]:
-    """What a result depends on: not where it is written or read from, nor how it is resumed."""
-    values = run.to_dict()
-    places = ("output_dir", "resume", "overwrite", "report_to", "save_every", "save_steps", "log_every", "init_from")
-    for key in (*places, "init_revision"):
-        values["train"].pop(key)
-    for key in ("path", "revision"):
-        values["data"].pop(key)
-    values.pop("hub")
-    return values
+    """The options that a result depends on, as they say themselves (``changes_result``)."""
+    sections = {cls.section: result_values(getattr(run, cls.section)) for cls in ARGUMENTS if cls.section != "hub"}
+    return {"model": run.to_dict()["model"], **sections}

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from seqmm.data.corpus import Corpus
-from seqmm.files import read_json
+from seqmm.files import file_digest, read_json
 from seqmm.hub.access import local_folder, origin_of, quietly
 from seqmm.models.base import Recommender, RecommenderConfig, check_feature, fill
 from seqmm.models.registry import model_class
@@ -110,7 +110,8 @@ def start_from(cls: type[M], path: str, config: RecommenderConfig, corpus: Corpu
     """A model for ``corpus`` whose encoder starts from the checkpoint at ``path``; the corpus may be another.
 
     What the checkpoint lacks (item ids, a new head) starts fresh. The checkpoint's corpus is recorded in
-    ``config.pretrained_on``, and of a Hub repository the commit, as ``checkpoint_revision``.
+    ``config.pretrained_on``, with the sha256 of its weights and, of a Hub repository, the commit as
+    ``checkpoint_revision``.
 
     Args:
         cls: of the model to be.
@@ -126,7 +127,8 @@ def start_from(cls: type[M], path: str, config: RecommenderConfig, corpus: Corpu
     before = load_config(directory)
     check_start(cls, path, before, config)
     config = fill(config, corpus)
-    config.pretrained_on = before.corpus | {"checkpoint": path}
+    weights = file_digest(directory / "model.safetensors")
+    config.pretrained_on = before.corpus | {"checkpoint": path, "weights": weights}
     if origin := origin_of(path, directory):
         config.pretrained_on["checkpoint_revision"] = origin["revision"]
     for name, made in before.features.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import runpy
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,12 @@ from seqmm.run.settings import RunConfig
 from seqmm.training.trainer import Trainer
 
 
-def open_corpus(data: DataArguments) -> Corpus:
+def open_corpus(data: DataArguments) -> tuple[Corpus, DataArguments]:
     """Loads the corpus of a run; the default one is built first if it is not there (under two minutes).
 
-    Of Hub repositories the revisions become commits, so that run.yaml repeats the run on these very data.
+    Returns:
+        The corpus, and the arguments that name it exactly: of Hub repositories the revisions are commits, so that
+        run.yaml repeats the run on these very data.
     """
     from accelerate import PartialState
 
@@ -41,16 +44,16 @@ def open_corpus(data: DataArguments) -> Corpus:
                 build = runpy.run_path(str(installed_folder("tokenized") / "movielens" / "build.py"))["build"]
                 build(output=Path(data.path))
     corpus = _load(data, data.path, data.revision)
-    data.revision = corpus.origin.get("revision", data.revision)
     more = []
     for place in data.joined:
         path, _, revision = (place, "", "") if Path(place).exists() else place.partition("@")
         more.append(_load(data, path, revision or None))
-    data.joined = tuple(
+    joined = tuple(
         f"{other.origin['repository']}@{other.origin['revision']}" if other.origin else place
         for place, other in zip(data.joined, more, strict=True)
     )
-    return concat_corpora([corpus, *more]) if more else corpus
+    exact = replace(data, revision=corpus.origin.get("revision", data.revision), joined=joined)
+    return concat_corpora([corpus, *more]) if more else corpus, exact
 
 
 def _load(data: DataArguments, path: str, revision: str | None) -> Corpus:
@@ -78,9 +81,9 @@ def fit(run: RunConfig, model: Recommender, corpus: Corpus, recipe: str) -> dict
         What metrics.json holds: ``{"validation": {…}, "test": {…} | None, …}``.
     """
     license = check_license(run.hub.license, run.hub.license_name, run.hub.license_link)
-    run.train.init_revision = model.config.pretrained_on.get("checkpoint_revision", run.train.init_revision)
     output = Path(run.train.output_dir or f"runs/{run.model.model_type}-{corpus.name}-{recipe}")
-    run.train.output_dir = str(output)
+    started_from = model.config.pretrained_on.get("checkpoint_revision", run.train.init_revision)
+    run = replace(run, train=replace(run.train, output_dir=str(output), init_revision=started_from))
     validation = evaluator(run, corpus, "validation")
     trainer = Trainer(model, corpus, run.train, evaluator=validation, monitor=run.eval.monitor, output_dir=output)
     accelerator = trainer.accelerator

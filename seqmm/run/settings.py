@@ -23,14 +23,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 from seqmm.arguments import DataArguments, EvalArguments, HubArguments, TrainArguments
 from seqmm.files import read_yaml
 from seqmm.models.registry import model_class
-from seqmm.names import nearest
+from seqmm.names import Objective, nearest
+from seqmm.options import about, hints, option_fields, plain, plain_values
 from seqmm.registry import MODELS
 
 if TYPE_CHECKING:
     from seqmm.models.base import RecommenderConfig
 
+ARGUMENTS = (DataArguments, TrainArguments, EvalArguments, HubArguments)
 
-@dataclass
+
+@dataclass(frozen=True)
 class RunConfig:
     """Everything a run depends on; written to run.yaml and accepted back as --config."""
 
@@ -44,8 +47,8 @@ class RunConfig:
         """Plain values, as run.yaml holds them."""
         model = {"model_type": self.model.model_type}
         model |= {name: getattr(self.model, name) for name, *_ in own_fields(type(self.model))}
-        sections = {name: dataclasses.asdict(getattr(self, name)) for name in ("data", "train", "eval", "hub")}
-        return _plain({"model": model, **sections})
+        sections = {name: plain_values(getattr(self, name)) for name in ("data", "train", "eval", "hub")}
+        return {"model": plain(model), **sections}
 
 
 def load_run(
@@ -106,13 +109,14 @@ def load_run(
     sections = _sections(config_class)
     _check_keys(values, sections, str(config_path))
     parsed = parse(sections, [*_as_flags(values), *args])
-    objective = "pretraining" if pretraining else "recommendation"
+    objective: Objective = "pretraining" if pretraining else "recommendation"
     if parsed.train.objective not in (None, objective):
         other = "recipes/train.py or recipes/finetune.py" if pretraining else "recipes/pretrain.py"
         raise ValueError(f"{config_path or 'this configuration'} is for {parsed.train.objective}: use it with {other}")
-    parsed.train.objective = objective
     model = config_class(**{f.name: getattr(parsed.model, f.name) for f in dataclasses.fields(parsed.model)})
-    return RunConfig(model, parsed.data, parsed.train, parsed.eval, parsed.hub)
+    made: dict[str, Any] = {cls.section: cls(**vars(getattr(parsed, cls.section))) for cls in ARGUMENTS}
+    run = RunConfig(model, **made)
+    return dataclasses.replace(run, train=dataclasses.replace(run.train, objective=objective))
 
 
 def sweep_of(path: str | Path) -> list[dict[str, Any]]:
@@ -166,25 +170,27 @@ def _attribute_docstrings(cls: type) -> dict[str, str]:
 
 
 def _sections(config_class: type[RecommenderConfig] | None) -> type:
-    import tyro
-
-    sections: list[Any] = [
-        ("data", DataArguments, field(default_factory=DataArguments)),
-        ("train", TrainArguments, field(default_factory=TrainArguments)),
-        ("eval", EvalArguments, field(default_factory=EvalArguments)),
-        ("hub", HubArguments, field(default_factory=HubArguments)),
-    ]
+    sections: list[Any] = []
+    for cls in ARGUMENTS:
+        fields = [(f.name, hints(cls)[f.name], f.default, about(f).help) for f in option_fields(cls)]
+        sections.append(_section(cls.section, fields, cls.__doc__))
     if config_class is not None:
-        fields = []
-        for name, hint, default, text in own_fields(config_class):
-            typed = Annotated[hint, tyro.conf.arg(help=text)] if text else hint
-            fields.append((name, typed, field(default_factory=partial(copy.deepcopy, default))))
-        model = dataclasses.make_dataclass("Model", fields)
-        model.__doc__ = f"Hyper-parameters of {config_class.model_type}."
-        sections.insert(0, ("model", model, field(default_factory=model)))
+        sections.insert(0, _section("model", own_fields(config_class), f"Options of {config_class.model_type}."))
     run = dataclasses.make_dataclass("Run", sections)
     run.__doc__ = "A run."
     return run
+
+
+def _section(name: str, own: list[tuple[str, Any, Any, str]], text: str | None) -> tuple[str, Any, Any]:
+    import tyro
+
+    fields = []
+    for key, hint, default, text in own:
+        typed = Annotated[hint, tyro.conf.arg(help=text)] if text else hint
+        fields.append((key, typed, field(default_factory=partial(copy.deepcopy, default))))
+    made = dataclasses.make_dataclass(name, fields)
+    made.__doc__ = text
+    return name, made, field(default_factory=made)
 
 
 def _check_keys(values: dict[str, Any], sections: type, file: str) -> None:
@@ -232,9 +238,3 @@ def _take(args: list[str], *names: str) -> tuple[str | None, list[str]]:
 
 def _program() -> str:
     return Path(sys.argv[0]).name
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value

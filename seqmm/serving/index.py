@@ -277,12 +277,12 @@ def open_checkpoint(folder: str, corpus_path: str | None = None) -> tuple[Recomm
         ValueError: a truncated checkpoint, another corpus, or features of another encoder.
     """
     place = local_folder(folder)
-    data = DataArguments(**read_yaml(place / "run.yaml").get("data", {}))
+    data = DataArguments.from_values(read_yaml(place / "run.yaml").get("data", {}))
     model = from_pretrained(str(place))
     features = tuple(model.config.features)
     if corpus_path is not None:
         data = replace(data, path=corpus_path, revision=None)
-    corpus = open_corpus(replace(data, features=features))
+    corpus, _ = open_corpus(replace(data, features=features))
     check_trained_on(model, corpus, folder)
     return model.bind(corpus).eval(), corpus
 

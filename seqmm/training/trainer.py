@@ -14,7 +14,6 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,6 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from seqmm.arguments import TrainArguments
-from seqmm.checks import check_least, check_positive, check_share
 from seqmm.data.collators import Collator
 from seqmm.data.corpus import Corpus
 from seqmm.distributed import on_cpu
@@ -75,14 +73,6 @@ class Trainer:
         monitor: str = "ndcg@10",
         output_dir: str | Path | None = None,
     ):
-        sizes = ("batch_size", "gradient_accumulation_steps", "eval_every")
-        counts = ("epochs", "patience", "num_workers", "log_every", "save_every", "save_steps")
-        for least, options in ((1, sizes), (0, counts), (0, ("weight_decay", "max_grad_norm"))):
-            check_least(least, "train", **{option: getattr(args, option) for option in options})
-        check_positive(
-            "train", learning_rate=args.learning_rate, decay_rate=args.decay_rate, decay_epochs=args.decay_epochs
-        )
-        check_share(whole=True, section="train", warmup_ratio=args.warmup_ratio)
         if evaluator is not None and monitor not in (
             computed := [f"{m}@{k}" for m in evaluator.metrics for k in evaluator.ks]
         ):
@@ -330,27 +320,17 @@ class Trainer:
 
     def _identity(self) -> dict[str, Any]:
         """What a resumed run must share with the one it goes on with; everything that changes its course."""
-        free = {
-            "output_dir",
-            "num_workers",
-            "log_every",
-            "report_to",
-            "save_every",
-            "save_steps",
-            "resume",
-            "overwrite",
-            "init_revision",  # the saved weights are what a resumed run starts from
-        }
-        if self.args.schedule != "cosine":
-            free.add("epochs")  # a longer run goes on from a shorter one
-        evaluation = {} if self.evaluator is None else {"monitor": self.monitor, "mask": self.evaluator.mask}
+        evaluation = {}
+        if self.evaluator is not None:
+            evaluation = {"monitor": self.monitor, "mask": self.evaluator.mask, "ideal": self.evaluator.ideal}
         config = self.model.config
         return {
             "model": type(self.model).__name__,
             "corpus": self.corpus.fingerprint(),
             "protocol": self.corpus.protocol,
             "features": config.features | {name: zlib.crc32(f.values.data) for name, f in self.corpus.features.items()},
-            "train": {key: value for key, value in asdict(self.args).items() if key not in free},
+            "train": self.args.course(),
+            "started_from": config.pretrained_on.get("weights"),
             "eval": evaluation,
             "hyper_parameters": {name: getattr(config, name) for name, *_ in own_fields(type(config))},
         }
