@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from seqmm.data.filtering import Log
-from seqmm.data.readers.table import LATEST, clean, lines, read_log, well_formed
+from seqmm.data.readers.columns import LATEST, clean, well_formed
+from seqmm.data.readers.table import lines, read_log
 
 if TYPE_CHECKING:
     import polars as pl
 
 Year = Literal[2014, 2018, 2023]
-YEARS: dict[str, Year] = {"amazon2014": 2014, "amazon2018": 2018, "amazon2023": 2023}
 _SIZES = ("large", "hi_res", "thumb")
 
 

@@ -1,66 +1,266 @@
-"""Flags that say which column of a table is what."""
+"""What the columns of a table mean: ids, times, places, split labels, texts. The one way from a table to a log."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+import html
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
-from seqmm.data.readers.table import read_items, read_log
-from seqmm.names import pairs
+import numpy as np
+
+from seqmm.data.filtering import Log
+from seqmm.data.splits import LABELS
+from seqmm.names import TimeUnit, nearest
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from seqmm.data.filtering import Log
+
+LATEST = 100_000_000_000
+"""Seconds of the year 5138: anything above is milliseconds."""
+
+RAW_TEXT = ("description", "features", "text")
+"""Columns kept as the source has them, with markup and line breaks, for :mod:`seqmm.features.readers.item_text`; all
+other text is cleaned to one line."""
 
 
-@dataclass
-class TableArguments:
-    """Of files that are tables."""
+USUAL = {"timestamp": "timestamp", "position": "position", "split": "split"}
+"""Columns that are taken where they are there and none is named."""
 
-    user: str = "user_id"
-    """Column of the user ids."""
-    item: str = "item_id"
-    """Column of the item ids, in both tables."""
-    timestamp: str | None = None
-    """Column of the times (seconds, ISO dates); "timestamp" if there is one."""
-    time_unit: Literal["s", "ms"] = "s"
-    """Unit of numeric times."""
-    position: str | None = None
-    """Column of the place in the user's history, already chronological; "position" if there is one."""
-    split: str | None = None
-    """Column of split labels (0, 1, 2 or train, validation, test); "split" if there is one."""
-    rename: tuple[str, ...] = ()
-    """Items columns to rename, new=old; known names: title, description, brand, categories, images."""
-    lists: tuple[str, ...] = ()
-    """Items columns to cut into lists, column=separator (categories='|')."""
 
-    def read_log(self, file: Path) -> Log:
-        """The table of interactions; see :func:`seqmm.data.readers.table.read_log`."""
-        return read_log(
-            file,
-            user=self.user,
-            item=self.item,
-            timestamp=self.timestamp,
-            position=self.position,
-            split=self.split,
-            time_unit=self.time_unit,
+class ColumnNames(TypedDict, total=False):
+    """Which column of a table of interactions is what."""
+
+    user: str
+    """Of the user ids; user_id if not given."""
+    item: str
+    """Of the item ids; item_id if not given."""
+    timestamp: str | None
+    """Of the times: numbers, ISO dates, or a date type; None = :data:`USUAL`, if it is there."""
+    position: str | None
+    """Of the place in the user's history, already chronological; None as for the times."""
+    split: str | None
+    """Of split labels: 0, 1, 2 or train, validation, test; None as for the times."""
+
+
+def roles_of(have: Sequence[str], where: object, **columns: Unpack[ColumnNames]) -> dict[str, str]:
+    """Role -> column of a table of interactions; of the optional ones only those it has.
+
+    Args:
+        have: the table's columns.
+        where: the table, for errors.
+        columns: names of the columns.
+
+    Raises:
+        ValueError: a column that is named is not there.
+    """
+    named: dict[str, str | None] = {"user": columns.get("user", "user_id"), "item": columns.get("item", "item_id")}
+    for role, usual in USUAL.items():
+        named[role] = columns.get(role) or (usual if usual in have else None)  # type: ignore[assignment]
+    roles = {role: column for role, column in named.items() if column is not None}
+    for role, column in roles.items():
+        require(column, have, where, role)
+    return roles
+
+
+def log_of(
+    frame: pl.DataFrame, roles: Mapping[str, str], where: object, *, source: str, time_unit: TimeUnit = "s"
+) -> Log:
+    """The interactions in a table.
+
+    Rows without user or item are left out, and without a time unless there is a position column.
+
+    Args:
+        frame: with the columns of the roles, of any type.
+        roles: of :func:`roles_of`.
+        where: the table, for errors.
+        source: its name in the corpus' card.
+        time_unit: of numeric times.
+
+    Raises:
+        ValueError: an unparsable value (with its row, counted from 1), no complete row.
+    """
+    import polars as pl
+
+    user, item = roles["user"], roles["item"]
+    frame = frame.with_columns(pl.col(user, item).map_batches(text_ids, pl.String))
+    rows = pl.Series("row", np.arange(1, len(frame) + 1, dtype=np.int32))
+    complete = frame[user].is_not_null() & frame[item].is_not_null()
+    if "timestamp" in roles and "position" not in roles:
+        complete = complete & frame[roles["timestamp"]].is_not_null()
+    incomplete = int((~complete).sum())
+    if incomplete:
+        frame, rows = frame.filter(complete), rows.filter(complete)
+    if frame.is_empty():
+        raise ValueError(f"{where} holds no complete row (columns {', '.join(roles.values())})")
+    user_code, user_ids = encode(frame[user])
+    item_code, item_ids = encode(frame[item])
+    times, places, labels = (frame[roles[role]] if role in roles else None for role in USUAL)
+    return Log(
+        user_code,
+        item_code,
+        user_ids,
+        item_ids,
+        timestamp=None if times is None else seconds(times, rows, where, time_unit),
+        position=None if places is None else _integers(places, rows, where),
+        label=None if labels is None else _labels(labels, rows, where),
+        source=source,
+        incomplete=incomplete,
+    )
+
+
+def items_of(
+    frame: pl.DataFrame,
+    where: object,
+    *,
+    key: str,
+    rename: Mapping[str, str] | None = None,
+    lists: Mapping[str, str] | None = None,
+) -> pl.DataFrame:
+    """An items table with ``id`` and every other column as text or lists of texts, short texts cleaned to one line.
+
+    Args:
+        frame: as read.
+        where: the table, for errors.
+        key: the column of the item ids.
+        rename: new name -> column, to bring columns to the names seqmm knows: title, description, brand, categories,
+            images.
+        lists: column (new name) -> separator: cut it into a list of strings.
+
+    Raises:
+        ValueError: a missing column, a name that is taken, a column of bytes or vectors.
+    """
+    import polars as pl
+
+    if key in frame.columns:
+        frame = frame.with_columns(pl.col(key).map_batches(text_ids, pl.String))
+    for name, kind in frame.schema.items():
+        if kind == pl.Binary or isinstance(kind, pl.Array):
+            raise ValueError(
+                f"{where}: column {name!r} holds {kind}, which is no text; leave it out of the table, or give "
+                "vectors as a feature set"
+            )
+    frame = frame.with_columns(pl.exclude(pl.String, pl.List).cast(pl.String))
+    names = {old: new for new, old in (rename or {}).items()}
+    for renaming in (names, {} if key == "id" else {key: "id"}):
+        for old, new in renaming.items():
+            require(old, frame.columns, where, "item" if old == key else "rename")
+            if new in frame.columns:
+                raise ValueError(
+                    f"{where} has a column {new!r} already, so {old!r} cannot take that name; rename it first"
+                )
+        frame = frame.rename(renaming)
+    require("id", frame.columns, where, "item")
+    for column, separator in (lists or {}).items():
+        require(column, frame.columns, where, "lists")
+        words = pl.col(column).fill_null("").str.split(separator)
+        frame = frame.with_columns(words.list.eval(pl.element().str.strip_chars().filter(pl.element() != "")))
+    text = [name for name, kind in frame.schema.items() if kind == pl.String and name not in ("id", *RAW_TEXT)]
+    cleaned = [frame[name].map_elements(clean, return_dtype=pl.String, skip_nulls=True) for name in text]
+    return frame.with_columns(*cleaned)
+
+
+def require(column: str, have: Sequence[str], where: object, role: str) -> None:
+    """Raises ValueError, with the nearest name, for a column that a table does not have."""
+    if column not in have:
+        near = nearest(column, have)
+        hint = near if "did you mean" in near else ""
+        raise ValueError(
+            f"{where} has no column {column!r}; it has: {', '.join(have)}. Name the right one ({role}){hint}"
         )
 
-    def read_items(self, file: Path) -> pl.DataFrame:
-        """The table of items; see :func:`seqmm.data.readers.table.read_items`."""
-        rename, lists = pairs(self.rename, "--rename"), pairs(self.lists, "--lists")
-        return read_items(file, key=self.item, rename=rename, lists=lists)
 
-    def refuse(self, why: str) -> None:
-        """For files that are no tables.
+def clean(text: str) -> str:
+    """Unescapes HTML entities and collapses white space."""
+    return " ".join(html.unescape(text).split())
 
-        Raises:
-            ValueError: one of the flags was given.
-        """
-        for field in fields(TableArguments):
-            value = getattr(self, field.name)
-            if value != field.default:
-                shown = value if isinstance(value, str) else " ".join(value)
-                raise ValueError(f"--{field.name.replace('_', '-')} {shown}: {why}; leave it out")
+
+def well_formed(text: str) -> str:
+    """The text with halves of a cut emoji replaced, which JSON may hold and no file can ("\\ud83c" alone)."""
+    if text.isascii():
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def text_ids(ids: pl.Series) -> pl.Series:
+    """Ids as text, whatever they are: "007" stays; whole floats, which a table with gaps has, lose their ".0"."""
+    import polars as pl
+
+    if ids.dtype.is_float() and ((ids == ids.floor()) & (ids.abs() < 2**53)).all():
+        ids = ids.cast(pl.Int64)
+    return ids.cast(pl.String)
+
+
+def encode(ids: pl.Series) -> tuple[np.ndarray, list[str]]:
+    """Codes and ids in source order: by value if all ids are plain integers, else by first appearance."""
+    import polars as pl
+
+    ids = ids.cast(pl.String)
+    names = ids.unique(maintain_order=True)
+    numbers = names.cast(pl.Int64, strict=False)
+    if not numbers.has_nulls() and (numbers.cast(pl.String) == names).all():
+        names = names.gather(numbers.arg_sort())
+    return ids.cast(pl.Enum(names)).to_physical().to_numpy().astype(np.int32), names.to_list()
+
+
+def seconds(values: pl.Series, rows: pl.Series, where: object, unit: TimeUnit) -> np.ndarray:
+    """``[n]`` int64 seconds, -1 for null.
+
+    Raises:
+        ValueError: naming the table, row and value of the first that is no time.
+    """
+    import polars as pl
+
+    if values.dtype.is_temporal():
+        return values.cast(pl.Datetime("us")).dt.epoch("s").fill_null(-1).to_numpy().copy()
+    numbers = values.cast(pl.Float64, strict=False)
+    broken = values.is_not_null() & (numbers.is_null() | ~numbers.is_finite().fill_null(True))
+    if broken.any() and values.dtype == pl.String:
+        dates = values.filter(broken).str.to_datetime(strict=False, time_unit="us", time_zone="UTC").dt.epoch("s")
+        if dates.has_nulls():
+            _refuse(
+                values.filter(broken), dates.is_null(), rows.filter(broken), where, "a time (seconds or an ISO date)"
+            )
+        known = np.full(len(values), np.nan)
+        known[broken.to_numpy()] = dates.to_numpy()
+        known[~broken.to_numpy()] = numbers.filter(~broken).to_numpy() / (1000 if unit == "ms" else 1)
+        numbers = pl.Series(known, nan_to_null=True)
+    elif broken.any():
+        _refuse(values, broken, rows, where, "a time")
+    elif unit == "ms":
+        numbers = numbers / 1000
+    late = (numbers > LATEST).fill_null(False)
+    if late.any():
+        _refuse(values, late, rows, where, "a time in seconds; are these milliseconds? (time unit ms)")
+    negative = (numbers < 0).fill_null(False)
+    if negative.any():
+        _refuse(values, negative, rows, where, "a time after 1970")
+    return numbers.floor().cast(pl.Int64).fill_null(-1).to_numpy().copy()
+
+
+def _integers(values: pl.Series, rows: pl.Series, where: object) -> np.ndarray:
+    import polars as pl
+
+    numbers = values.cast(pl.Int64, strict=False)
+    if numbers.has_nulls():
+        _refuse(values, numbers.is_null(), rows, where, "a position (an integer)")
+    return numbers.to_numpy().copy()
+
+
+def _labels(values: pl.Series, rows: pl.Series, where: object) -> np.ndarray:
+    import polars as pl
+
+    words = values.cast(pl.String).str.to_lowercase()
+    labels = words.replace_strict(LABELS, default=None, return_dtype=pl.Int8)
+    if labels.has_nulls():
+        _refuse(values, labels.is_null(), rows, where, f"a split label ({', '.join(LABELS)})")
+    return labels.to_numpy().copy()
+
+
+def _refuse(values: pl.Series, wrong: pl.Series, rows: pl.Series, where: object, expected: str) -> None:
+    count = int(wrong.sum())
+    first = wrong.arg_max() or 0
+    raise ValueError(
+        f"{where}, row {rows[first]}, column {values.name!r}: {values[first]!r} is not {expected} "
+        f"({count} such row{'s' if count > 1 else ''}); correct or remove {'them' if count > 1 else 'it'}"
+    )

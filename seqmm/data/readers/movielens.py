@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from seqmm.data.filtering import Log
-from seqmm.data.readers.table import clean, column_names, encode, read_table, seconds
+from seqmm.data.readers.columns import clean, encode, seconds
+from seqmm.data.readers.table import column_names, read_table
 from seqmm.files import cache_folder
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ from typing import NamedTuple
 import numpy as np
 
 from seqmm.data.filtering import Log
-from seqmm.data.readers.table import column_names, encode, read_log
+from seqmm.data.readers.columns import encode
+from seqmm.data.readers.table import column_names, read_log
 
 FORMATS = "inter.tsv[.gz], <name>.inter, or train.json + val.json + test.json"
 _USERS, _ITEMS, _LABELS = ("user_id", "userID"), ("item_id", "itemID"), ("split", "x_label")

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
 
 import numpy as np
 
-from seqmm.data.readers.table import column_names, read_table, text_ids
+from seqmm.data.readers.columns import text_ids
+from seqmm.data.readers.table import column_names, read_table
 from seqmm.data.store import read_items, read_record
 
 if TYPE_CHECKING:
