@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from seqmm.data.corpus import Corpus as Corpus
     from seqmm.data.joining import concat_corpora as concat_corpora
     from seqmm.data.loading import load_corpus as load_corpus
+    from seqmm.data.sources.base import Source as Source
+    from seqmm.data.sources.base import SourceData as SourceData
     from seqmm.data.synthetic import synthetic_corpus as synthetic_corpus
     from seqmm.evaluation.evaluator import Evaluator as Evaluator
     from seqmm.models.base import Recommender as Recommender
@@ -30,6 +32,8 @@ _NAMES = {
     "Index": "seqmm.serving.index",
     "Recommender": "seqmm.models.base",
     "RecommenderConfig": "seqmm.models.base",
+    "Source": "seqmm.data.sources.base",
+    "SourceData": "seqmm.data.sources.base",
     "Trainer": "seqmm.training.trainer",
     "concat_corpora": "seqmm.data.joining",
     "from_pretrained": "seqmm.models.checkpoint",

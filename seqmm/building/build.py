@@ -1,7 +1,8 @@
-"""What the builders share: protocols into one folder, the card's text, what to do next."""
+"""From what a source read to folders of corpora: protocols, the card's text, images, what to do next."""
 
 from __future__ import annotations
 
+import logging
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -12,15 +13,19 @@ from typing import TYPE_CHECKING, Any
 from seqmm.data.filtering import Log
 from seqmm.data.image_download import corpus_urls, download_images
 from seqmm.data.item_images import ImageFiles
+from seqmm.data.preparation import Preparation
 from seqmm.data.prepare import prepare, statistics
-from seqmm.data.store import read_items
+from seqmm.data.sources.base import SourceData
+from seqmm.data.store import read_items, read_record
 from seqmm.features.readers.item_text import PLAIN_FIELDS
-from seqmm.files import replacing
+from seqmm.files import check_free, replacing
 from seqmm.names import Protocol
+from seqmm.options import option_fields
 
 if TYPE_CHECKING:
     import polars as pl
 
+logger = logging.getLogger(__name__)
 
 OWN_FOLDER = ("temporal", "cold")
 """Protocols that drop users without a train interaction, so that their users and items are not those of the others."""
@@ -32,13 +37,6 @@ class Built:
 
     folder: Path
     protocols: tuple[Protocol, ...]
-
-
-def sensible_protocols(log: Log) -> tuple[Protocol, ...]:
-    """The protocols a log allows that keep all its users: its own labels, or else by order and at random."""
-    if log.label is not None:
-        return ("given",)
-    return ("ratio",) if log.timestamp is None and log.position is None else ("leave_one_out", "ratio")
 
 
 def count_images(paths: Sequence[Path], log: Log, items: pl.DataFrame | None) -> dict[str, object]:
@@ -57,52 +55,69 @@ def count_images(paths: Sequence[Path], log: Log, items: pl.DataFrame | None) ->
 
 
 def build(
-    log: Log,
-    items: pl.DataFrame | None,
+    data: SourceData,
     folder: Path,
     *,
     protocols: Sequence[Protocol],
-    about: Path,
+    name: str | None = None,
+    about: str = "",
     overwrite: bool = False,
     extract: Callable[[Path], None] | None = None,
+    say: Callable[[str], None] = logger.info,
     **settings: Any,
 ) -> list[Built]:
-    """Prepares a log under several protocols and writes them, each folder whole or not at all; prints what came out.
+    """Prepares what a source read under several protocols and writes them; a new folder appears whole or not at all.
 
     The protocols share ``folder``; ``temporal`` and ``cold``, which have other users and items, get folders of their
-    own beside it (``<folder>-temporal``), unless one of them is the only one.
+    own beside it (``<folder>-temporal``), unless one of them is the only one. A folder that holds a corpus of the same
+    users and items gets the protocols that it lacks.
 
     Args:
-        log: of a reader.
-        items: of a reader, or None.
+        data: of a source.
         folder: to write.
         protocols: any of :data:`seqmm.names.PROTOCOLS`.
-        about: Markdown file; the part from its heading "What is in it" goes into the card, under what is kept.
+        name: of the corpus; the folder's if None.
+        about: Markdown that goes into the card, under what is kept.
         overwrite: replace a corpus that is there.
         extract: adds feature sets to a folder before it takes its place.
-        settings: of :func:`seqmm.data.prepare.prepare`; its ``features`` are files of vectors.
+        say: gets the lines about what came out.
+        settings: of :class:`~seqmm.data.preparation.Preparation` and :func:`~seqmm.data.prepare.prepare`, whose
+            ``features`` and ``info`` are the source's unless given.
 
     Raises:
         ValueError: a folder holds something; what :func:`~seqmm.data.prepare.prepare` refuses.
     """
     if not protocols:
-        raise ValueError("no protocol to prepare: name one (--protocols leave_one_out)")
+        raise ValueError("no protocol to prepare: name one (protocols: leave_one_out)")
+    how = {each.name: settings.pop(each.name) for each in option_fields(Preparation) if each.name in settings}
+    settings = {"features": data.features, "info": data.info} | settings
     plan = list(_folders(folder, list(dict.fromkeys(protocols))))
-    for target, _ in plan:
-        _check_free(target, overwrite)
-    kept = about.read_text(encoding="utf-8")
-    kept = kept[kept.index("## What is in it") :]
+    for target, names in plan:
+        _check_room(target, names, overwrite)
     with ExitStack() as stack:  # all are written before the first takes its place
         for target, names in plan:
-            temporary = stack.enter_context(replacing(target))
-            for protocol in names:
-                prepared = prepare(log, name=target.name, protocol=protocol, items=items, **settings)
-                prepared.save(temporary)
-                print(f"{target}\n  " + "\n  ".join(statistics(prepared)))
-            with (temporary / "README.md").open("a", encoding="utf-8") as card:
-                card.write("\n" + kept)
+            fresh = overwrite or not (target / "corpus.json").is_file()
+            place = stack.enter_context(replacing(target)) if fresh else target
+            called = target.name if name is None else name + target.name.removeprefix(folder.name)
+            made = [
+                prepare(
+                    data.log,
+                    Preparation(**how, protocol=protocol),
+                    name=called,
+                    items=data.items,
+                    id_column=data.id_column,
+                    **settings,
+                )
+                for protocol in names
+            ]
+            for prepared in made:
+                prepared.save(place)
+                say(f"{target}\n  " + "\n  ".join(statistics(prepared)))
+            if fresh and about:
+                with (place / "README.md").open("a", encoding="utf-8") as card:
+                    card.write("\n" + about)
             if extract is not None:
-                extract(temporary)
+                extract(place)
     return [Built(target, tuple(names)) for target, names in plan]
 
 
@@ -115,13 +130,16 @@ def _folders(folder: Path, protocols: list[Protocol]) -> Iterator[tuple[Path, li
             yield folder if protocols == [protocol] else folder.with_name(f"{folder.name}-{protocol}"), [protocol]
 
 
-def _check_free(folder: Path, overwrite: bool) -> None:
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+def _check_room(folder: Path, protocols: Sequence[Protocol], overwrite: bool) -> None:
+    if overwrite or not (folder / "corpus.json").is_file():
+        check_free(folder, "corpus.json", "a prepared corpus", overwrite=overwrite)
         return
-    corpus = (folder / "corpus.json").is_file()
-    if not (corpus and overwrite):
-        hint = "add --overwrite True to replace it" if corpus else "choose another --output"
-        raise ValueError(f"{folder} exists and is not empty; {hint}")
+    known = read_record(folder)["protocols"]
+    there = [protocol for protocol in protocols if protocol in known]
+    if there:
+        raise ValueError(
+            f"{folder} exists and is not empty: it holds {', '.join(there)}; add --overwrite True to replace it"
+        )
 
 
 def next_steps(built: Sequence[Built], images: Sequence[Path] = (), image_column: str | None = None) -> list[str]:
@@ -166,9 +184,9 @@ def next_steps(built: Sequence[Built], images: Sequence[Path] = (), image_column
     return out
 
 
-def download(built: Sequence[Built], images: Path, column: str, images_per_item: int) -> None:
-    """Downloads the images of what was built into one folder, and prints how it went."""
+def download(built: Sequence[Built], images: Path, column: str, images_per_item: int) -> list[str]:
+    """Downloads the images of what was built into one folder; says how it went, a line each."""
     urls: Mapping[str, list[str]] = {}
     for one in built:
         urls = {**urls, **corpus_urls(one.folder, column)}
-    print("\n".join(download_images(urls, images, images_per_item=images_per_item).lines()))
+    return download_images(urls, images, images_per_item=images_per_item).lines()

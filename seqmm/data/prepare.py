@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
 
-from seqmm.data import splits
+from seqmm.data import filtering, splits
 from seqmm.data.catalogue import catalogue_of, match, source_rows_of, tag_sets, vectors_of_file
 from seqmm.data.corpus import Corpus
-from seqmm.data.filtering import Log, chronological, dense, k_core, tie_share, without_duplicates
+from seqmm.data.feature_sets import Features
+from seqmm.data.filtering import Log, chronological, dense, tie_share, without_duplicates
 from seqmm.data.interactions import Interactions
-from seqmm.names import PROTOCOLS, SPLITS, DuplicateItems, Duplicates, IndexOrder, Protocol, TieOrder, UnknownItems
+from seqmm.data.preparation import Preparation
+from seqmm.names import SPLITS
 
 if TYPE_CHECKING:
     import polars as pl
+
+Record = dict[str, object]
+"""What was done, for the corpus' info; the steps add to it."""
 
 
 @dataclass(frozen=True)
@@ -38,40 +44,21 @@ class Prepared:
 
 def prepare(
     log: Log,
+    how: Preparation | None = None,
     *,
     name: str,
-    protocol: Protocol = "leave_one_out",
-    seed: int = 0,
-    k: int = 5,
-    duplicates: Duplicates = "first",
-    tie_order: TieOrder = "seeded",
-    index_order: IndexOrder = "permuted",
-    drop_untrained: bool = False,
-    validation: float = 0.1,
-    test: float = 0.1,
     items: pl.DataFrame | None = None,
     tags: Sequence[str] = (),
     features: Mapping[str, tuple[Path, str]] | None = None,
     id_column: str | None = None,
-    duplicate_items: DuplicateItems = "first",
-    unknown_items: UnknownItems = "keep",
     info: Mapping[str, object] | None = None,
 ) -> Prepared:
     """Orders, filters, splits and numbers a log.
 
     Args:
         log: of a reader.
+        how: the settings; the usual ones if None.
         name: of the corpus.
-        protocol: any of :data:`~seqmm.names.PROTOCOLS`; ``given`` takes ``log.label``.
-        seed: of the id permutation, the order of ties, and the random protocols.
-        k: of the iterated k-core; 0 or 1 = none.
-        duplicates: which of a user's rows with one item stays.
-        tie_order: of rows of one user and time.
-        index_order: ``permuted``: random ids; ``source``: the source's order, which on public files tells labels.
-        drop_untrained: with ``given``, drop users without a train row instead of refusing them; ``temporal`` and
-            ``cold`` always drop them.
-        validation: share of the rows (``temporal``) or items (``cold``).
-        test: the same.
         items: a table with ``id`` and any other columns; ``title`` becomes the corpus' titles. What does not fit
             (second rows of an id, rows without one or of items nobody had, items of the log without a row) is counted
             in the corpus' info.
@@ -80,145 +67,174 @@ def prepare(
             reads. Of one without ids row r belongs to row r of ``items``; without that table, to the item whose integer
             id is r.
         id_column: of feature files that are tables, beside the usual names.
-        duplicate_items: an id with several rows in ``items`` gets the first of them, or is an error.
-        unknown_items: interactions with items that are not in ``items`` stay (the items have no text), go (UniSRec), or
-            are an error.
         info: more for the card (licence, citation).
 
     Raises:
         ValueError: nothing left after the k-core, an empty split, a user without train rows, no order to go by,
             features unlike the items.
     """
-    if protocol not in PROTOCOLS:
-        raise ValueError(f"unknown protocol {protocol!r}; known: {', '.join(PROTOCOLS)}")
-    _check_order(log, protocol)
-    if k < 0:
-        raise ValueError(f"--k-core {k}: choose 0 (no core) or more")
-    if min(validation, test) <= 0 or validation + test >= 1:
-        raise ValueError(
-            f"--validation {validation} and --test {test} are shares of the whole: choose both above 0 and their sum "
-            "below 1"
-        )
+    how = how or Preparation()
+    _check_order(log, how)
     for feature, (file, _) in (features or {}).items():
         if not file.is_file():
             raise FileNotFoundError(f"no file {file} for feature set {feature!r}")
-    record: dict[str, object] = {
-        "source": log.source,
-        "rows_read": len(log),
-        "rows_incomplete": log.incomplete,
-        "seed": seed,
-    }
+    record: Record = {"source": log.source, "rows_read": len(log), "rows_incomplete": log.incomplete, "seed": how.seed}
     if items is not None:
-        log, matched = match(log, items, duplicate_items, unknown_items)
+        log, matched = match(log, items, how.duplicate_items, how.unknown_items)
         record |= matched
-    item_ids, whole = log.item_ids, len(log)
+    with _progress() as step:
+        step("order")
+        log = _ordered(log, how, record)
+        step("k-core")
+        log, passes = _cored(log, how, record)
+        step("split")
+        log, labels = _labelled(log, how, record)
+        step("number")
+        rows, labels, user_code, item_code = _numbered(log, labels, how)
+        step("items and features")
+        columns, sets = _described(log, item_code, items, tags, features or {}, id_column, record)
+        titles = tuple(columns.pop("title", ()))
+    corpus = Corpus(
+        name=name,
+        protocol=how.protocol,
+        num_users=len(user_code),
+        num_items=len(item_code),
+        splits=splits.split(rows, labels),
+        features=sets,
+        user_ids=tuple(log.user_ids[code] for code in user_code),
+        item_ids=tuple(log.item_ids[code] for code in item_code),
+        titles=titles,
+        info=record | dict(info or {}),
+    )
+    return Prepared(corpus, columns, {"source_index": user_code.tolist()}, passes)
 
-    bar = tqdm(total=5, desc="order", unit="step", leave=False, disable=None)
-    log = log.take(chronological(log, tie_order, seed))
-    log = log.take(without_duplicates(log, duplicates))
-    record |= {"duplicates": duplicates, "duplicates_removed": whole - len(log)}
-    _step(bar, "k-core")
-    keep, steps = k_core(log.user, log.item, k)
-    record |= {"k_core": k, "k_core_steps": [step[0] for step in steps]}
+
+# -- steps, in their order ---------------------------------------------------------------------------------------------
+
+
+def _check_order(log: Log, how: Preparation) -> None:
+    if how.protocol == "given" and log.label is None:
+        raise ValueError(f"{log.source}: protocol 'given' needs the source's split labels: name their column (split)")
+    if how.protocol == "leave_one_out" and log.timestamp is None and log.position is None:
+        raise ValueError(
+            f"{log.source}: protocol 'leave_one_out' needs an order: name a column of times (timestamp) or of places "
+            "(position), or choose another protocol, such as ratio"
+        )
+    if how.protocol == "temporal" and (log.timestamp is None or (log.timestamp == -1).any()):
+        missing = "no row has one" if log.timestamp is None else f"{int((log.timestamp == -1).sum())} rows have none"
+        raise ValueError(f"{log.source}: protocol 'temporal' needs a timestamp on every row; {missing}")
+
+
+def _ordered(log: Log, how: Preparation, record: Record) -> Log:
+    """By user, then time, without repeated interactions."""
+    whole = len(log)
+    log = log.take(chronological(log, how.tie_order, how.seed))
+    log = log.take(without_duplicates(log, how.duplicates))
+    record |= {"duplicates": how.duplicates, "duplicates_removed": whole - len(log)}
+    return log
+
+
+def _cored(log: Log, how: Preparation, record: Record) -> tuple[Log, list[tuple[int, int, int]]]:
+    """Without rare users and items."""
+    keep, passes = filtering.k_core(log.user, log.item, how.k_core)
+    record |= {"k_core": how.k_core, "k_core_steps": [count for count, _, _ in passes]}
     if not keep.any():
         raise ValueError(
-            f"{log.source}: nothing is left of {len(log)} interactions after the {k}-core "
-            f"(rows by pass: {', '.join(str(step[0]) for step in steps)}); use a smaller k, or more data"
+            f"{log.source}: nothing is left of {len(log)} interactions after the {how.k_core}-core "
+            f"(rows by pass: {', '.join(str(count) for count, _, _ in passes)}); use a smaller k_core, or more data"
         )
     log = log.take(keep)
-    record |= {"tie_order": tie_order, "tie_share": tie_share(log), "index_order": index_order}
+    record |= {"tie_order": how.tie_order, "tie_share": tie_share(log), "index_order": how.index_order}
     if log.timestamp is not None:
         record["rows_without_time"] = int((log.timestamp == -1).sum())
+    return log, passes
 
-    _step(bar, "split")
-    labels = _labels(log, protocol, seed, validation, test)
+
+def _labelled(log: Log, how: Preparation, record: Record) -> tuple[Log, np.ndarray]:
+    """Split labels of the rows, without users who have no train row."""
+    labels = _labels(log, how)
     trained = splits.has_train(log.user, labels)
     if not trained.all():
         lost = np.unique(log.user[~trained])
-        if protocol == "given" and not drop_untrained:
+        if how.protocol == "given" and not how.drop_untrained:
             raise ValueError(
                 f"{log.source}: user {log.user_ids[lost[0]]!r} has validation or test rows but no train row "
-                f"({len(lost)} such users); give them train rows, or drop them (--drop-untrained True)"
+                f"({len(lost)} such users); give them train rows, or drop them (drop_untrained)"
             )
         record["users_without_train_dropped"] = len(lost)
         log, labels = log.take(trained), labels[trained]
     for label, split in enumerate(SPLITS):
         if not (labels == label).any():
             raise ValueError(
-                f"{log.source}: the {split} split of protocol {protocol!r} is empty ({len(log)} interactions of "
-                f"{len(np.unique(log.user))} users after the {k}-core); use more data, a smaller k, or another protocol"
+                f"{log.source}: the {split} split of protocol {how.protocol!r} is empty ({len(log)} interactions of "
+                f"{len(np.unique(log.user))} users after the {how.k_core}-core); use more data, a smaller k_core, or "
+                "another protocol"
             )
+    return log, labels
 
-    _step(bar, "number")
-    user, user_code = dense(log.user, index_order, seed, "users")
-    item, item_code = dense(log.item, index_order, seed, "items")
+
+def _labels(log: Log, how: Preparation) -> np.ndarray:
+    """Labels of rows sorted by (user, time)."""
+    if how.protocol == "given" and log.label is not None:
+        return log.label
+    if how.protocol == "temporal" and log.timestamp is not None:
+        return splits.temporal(log.timestamp, how.validation, how.test)
+    if how.protocol == "cold":
+        item, codes = dense(log.item, "source", how.seed, "items")
+        return splits.cold(item, len(codes), how.seed, how.validation, how.test)
+    user = np.unique(log.user, return_inverse=True)[1]
+    if how.protocol == "ratio":
+        return splits.ratio(user, how.seed)
+    return splits.leave_one_out(user, np.arange(len(log)) - np.searchsorted(user, user))
+
+
+def _numbered(
+    log: Log, labels: np.ndarray, how: Preparation
+) -> tuple[Interactions, np.ndarray, np.ndarray, np.ndarray]:
+    """Rows and labels by (new user, position), and the source's code of each new user and of each new item."""
+    user, user_code = dense(log.user, how.index_order, how.seed, "users")
+    item, item_code = dense(log.item, how.index_order, how.seed, "items")
     first = np.searchsorted(log.user, log.user)  # rows are sorted by source user: where each one's begin
     position = np.arange(len(log)) - first
     order = np.lexsort((position, user))
     timestamp = None if log.timestamp is None else log.timestamp[order]
-    rows = Interactions(user[order], item[order], position[order], timestamp)
-    ids = [item_ids[code] for code in item_code]
+    return Interactions(user[order], item[order], position[order], timestamp), labels[order], user_code, item_code
 
-    _step(bar, "items and features")
-    catalogue, row_of = catalogue_of(items, ids)
+
+def _described(
+    log: Log,
+    item_code: np.ndarray,
+    items: pl.DataFrame | None,
+    tags: Sequence[str],
+    features: Mapping[str, tuple[Path, str]],
+    id_column: str | None,
+    record: Record,
+) -> tuple[dict[str, list[Any]], dict[str, Features]]:
+    """Columns of the items table and feature sets, by new item; also where in the source each item was."""
+    ids = [log.item_ids[code] for code in item_code]
+    columns, row_of = catalogue_of(items, ids)
     row_of, source_rows = source_rows_of(log, ids, row_of, items)
     record["source_rows"] = source_rows
-    sets = tag_sets(catalogue, tags)
-    for feature, (file, encoder) in (features or {}).items():
+    sets = tag_sets(columns, tags)
+    for feature, (file, encoder) in features.items():
         sets[feature], record[f"{feature}_vectors"] = vectors_of_file(
             file, encoder, ids, row_of, source_rows, id_column
         )
-    titles = tuple(catalogue.pop("title")) if "title" in catalogue else ()
-    bar.close()
-    corpus = Corpus(
-        name=name,
-        protocol=protocol,
-        num_users=len(user_code),
-        num_items=len(item_code),
-        splits=splits.split(rows, labels[order]),
-        features=sets,
-        user_ids=tuple(log.user_ids[code] for code in user_code),
-        item_ids=tuple(ids),
-        titles=titles,
-        info=record | dict(info or {}),
-    )
-    catalogue["source_index"] = item_code.tolist()
+    columns["source_index"] = item_code.tolist()
     if row_of is not None:
-        catalogue["source_row"] = row_of.tolist()
-    return Prepared(corpus, catalogue, {"source_index": user_code.tolist()}, steps)
+        columns["source_row"] = row_of.tolist()
+    return columns, sets
 
 
-def _step(bar: tqdm[NoReturn], what: str) -> None:
-    bar.update()
-    bar.set_description(what)
+@contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    with tqdm(total=5, unit="step", leave=False, disable=None) as bar:
 
+        def step(what: str) -> None:
+            bar.set_description(what)
+            bar.update()
 
-def _check_order(log: Log, protocol: str) -> None:
-    if protocol == "given" and log.label is None:
-        raise ValueError(f"{log.source}: protocol 'given' needs the split labels of the file: name their column")
-    if protocol == "leave_one_out" and log.timestamp is None and log.position is None:
-        raise ValueError(
-            f"{log.source}: protocol 'leave_one_out' needs an order: name a column with --timestamp or --position, or "
-            "choose another --protocol, such as ratio"
-        )
-    if protocol == "temporal" and (log.timestamp is None or (log.timestamp == -1).any()):
-        missing = "no row has one" if log.timestamp is None else f"{int((log.timestamp == -1).sum())} rows have none"
-        raise ValueError(f"{log.source}: protocol 'temporal' needs a timestamp on every row; {missing}")
-
-
-def _labels(log: Log, protocol: str, seed: int, validation: float, test: float) -> np.ndarray:
-    """Labels of rows sorted by (user, time)."""
-    if protocol == "given" and log.label is not None:
-        return log.label
-    if protocol == "temporal" and log.timestamp is not None:
-        return splits.temporal(log.timestamp, validation, test)
-    if protocol == "cold":
-        item, codes = dense(log.item, "source", seed, "items")
-        return splits.cold(item, len(codes), seed, validation, test)
-    user = np.unique(log.user, return_inverse=True)[1]
-    if protocol == "ratio":
-        return splits.ratio(user, seed)
-    return splits.leave_one_out(user, np.arange(len(log)) - np.searchsorted(user, user))
+        yield step
 
 
 def statistics(prepared: Prepared) -> list[str]:

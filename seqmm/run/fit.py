@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import runpy
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -12,12 +11,13 @@ from typing import Any
 import torch
 
 from seqmm.arguments import DEFAULT_CORPUS, DataArguments, HubArguments
+from seqmm.building.default import build_default_corpus
 from seqmm.data.corpus import Corpus
 from seqmm.data.joining import concat_corpora
 from seqmm.data.loading import load_corpus
 from seqmm.distributed import on_cpu
 from seqmm.evaluation.evaluator import Evaluator
-from seqmm.files import installed_folder, write_json, write_yaml
+from seqmm.files import write_json, write_yaml
 from seqmm.hub.access import corpus_files, local_folder, open_repository
 from seqmm.hub.licences import check_license
 from seqmm.models.base import Recommender
@@ -41,8 +41,7 @@ def open_corpus(data: DataArguments) -> tuple[Corpus, DataArguments]:
         with PartialState(cpu=on_cpu()).local_main_process_first():
             if not Path(data.path).exists():
                 print(f"building the default corpus {data.path} (once)")
-                build = runpy.run_path(str(installed_folder("tokenized") / "movielens" / "build.py"))["build"]
-                build(output=Path(data.path))
+                build_default_corpus(data.path, say=print)
     corpus = _load(data, data.path, data.revision)
     more = []
     for place in data.joined:

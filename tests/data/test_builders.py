@@ -42,7 +42,7 @@ def test_help_is_quick_and_ships_in_the_wheel(repository: Path, name: str) -> No
         "import runpy, sys; sys.argv = ['build.py', '--help']\n"
         f"try: runpy.run_path({str(build)!r}, run_name='__main__')\n"
         "except SystemExit: pass\n"
-        "assert not {'torch', 'transformers', 'polars', 'numpy'} & set(sys.modules)"
+        "assert not {'torch', 'transformers', 'polars', 'pyarrow', 'datasets'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
     settings = (repository / "pyproject.toml").read_text()
@@ -90,7 +90,7 @@ def amazon_files(folder: Path, year: int) -> tuple[Path, Path]:
 @pytest.mark.parametrize("year", [2014, 2018, 2023])
 def test_amazon(run, tmp_path: Path, year: int) -> None:
     reviews, meta = amazon_files(tmp_path, year)
-    code, said, error = run("amazon", "--year", year, "--reviews", reviews, "--metadata", meta)
+    code, said, error = run("amazon", "--year", year, "--interactions", reviews, "--items", meta)
     assert code == 0, error
     folder = tmp_path / "tokenized" / "amazon" / f"Toys-{year}"
     corpora = [
@@ -110,9 +110,9 @@ def test_amazon(run, tmp_path: Path, year: int) -> None:
     assert f"next: accelerate launch recipes/extract.py --corpus {folder.relative_to(tmp_path)} --features text" in said
     assert "images: their URLs are in the column 'images'; add --download-images DIR" in said
 
-    code, _, error = run("amazon", "--year", year, "--reviews", reviews)
-    assert code == 2 and "is not empty; add --overwrite True" in error
-    common = ("--year", year, "--reviews", reviews, "--metadata", meta, "--overwrite", True)
+    code, _, error = run("amazon", "--year", year, "--interactions", reviews)
+    assert code == 2 and "is not empty: it holds leave_one_out, ratio; add --overwrite True" in error
+    common = ("--year", year, "--interactions", reviews, "--items", meta, "--overwrite", True)
     options = ("--unknown-items", "drop", "--protocols", "leave_one_out", "temporal", "--k-core", 3)
     code, said, error = run("amazon", *common, *options)
     assert code == 0, error
@@ -127,7 +127,7 @@ def test_amazon_photos_of_the_own_network_are_refused(run, tmp_path: Path) -> No
     """There is no flag that would allow it."""
     reviews, meta = amazon_files(tmp_path, 2014)
     code, said, error = run(
-        "amazon", "--year", 2014, "--reviews", reviews, "--metadata", meta, "--download-images", "photos"
+        "amazon", "--year", 2014, "--interactions", reviews, "--items", meta, "--download-images", "photos"
     )
     assert code == 0, error
     assert "0 saved, 0 were there, 11 failed; 1 of 12 items have no URL" in said and "failed       address: 11" in said
@@ -136,8 +136,11 @@ def test_amazon_photos_of_the_own_network_are_refused(run, tmp_path: Path) -> No
         'address,"127.0.0.1 is 127.0.0.1, which is not a public address'
         in (tmp_path / "photos" / "failures.csv").read_text()
     )
-    code, _, error = run("amazon", "--year", 2014, "--reviews", reviews, "--download-images", "photos")
-    assert code == 2 and "URLs are in the metadata" in error
+    code, _, error = run("amazon", "--year", 2014, "--interactions", reviews, "--download-images", "photos")
+    assert (
+        code == 2
+        and "--download-images needs a column 'images' of URLs in the items table; there is no items table" in error
+    )
 
 
 # -- tiktok -----------------------------------------------------------------------------------------------------------
@@ -258,14 +261,14 @@ def test_messy_folder(run, tmp_path: Path, shop: Shop) -> None:
         ((*COLUMNS, "--duplicate-items", "refuse"), r"more than one row of 1 \('猫-3'\); remove all but one"),
         ((*COLUMNS, "--unknown-items", "refuse"), r"no row of 1 \('not in the table'\), which have interactions"),
         ((*COLUMNS[:4], "--timestamp", "date"), "no column 'date'; it has: customer, sku, rating, when"),
-        (("--user", "custmer"), r"'custmer'; it has: .*\. Name the right one with --user, customer\?"),
+        (("--user", "custmer"), r"'custmer'; it has: .*\. Name the right one \(user\); did you mean 'customer'\?"),
         (("--user", "customer"), "interactions.csv has no column 'item_id'; it has: customer, sku, rating, when"),
-        ((*COLUMNS, "--rename", "title=nmae"), r"items.csv has no column 'nmae'.* --rename, name\?"),
+        ((*COLUMNS, "--rename", "title=nmae"), r"items.csv has no column 'nmae'.*\(rename\); did you mean 'name'\?"),
         ((*COLUMNS, "--tags", "colour"), "tags 'colour': the items table has no such column; it has: title, brand"),
-        ((*COLUMNS, "--download-images", "photos"), r"a column 'images' of URLs; .*has the columns id, title, brand"),
+        ((*COLUMNS, "--download-images", "photos"), r"a column 'images' of URLs.* it has the columns id, title, brand"),
         ((*COLUMNS, "--images", "nowhere"), "no folder or tar file nowhere"),
         ((*COLUMNS, "--feature", "clip=none.pt"), "no file none.pt for feature set 'clip'"),
-        ((*COLUMNS, "--protocols", "given"), "'given' needs the split labels"),
+        ((*COLUMNS, "--protocols", "given"), "'given' needs the source's split labels"),
         ((*COLUMNS, "--k-core", "50"), "nothing is left of 320 interactions after the 50-core"),
     ],
 )  # fmt: skip
@@ -286,7 +289,7 @@ def test_tables_that_are_not_there(run, tmp_path: Path, shop: Shop) -> None:
     code, _, error = run(
         "folder", "--source", source, *COLUMNS, "--interactions", source / "sales.csv", "--output", "o"
     )
-    assert code == 2 and "has items.csv and items.jsonl; say which (--items)" in error
+    assert code == 2 and "has items.csv and items.jsonl; say which (items)" in error
     code, _, error = run("folder", "--source", tmp_path / "none")
     assert code == 2 and "no folder" in error
 

@@ -14,6 +14,7 @@ import torch
 
 from seqmm.data.corpus import Corpus
 from seqmm.data.filtering import Log
+from seqmm.data.preparation import Preparation
 from seqmm.data.prepare import prepare
 from seqmm.data.store import read_items
 
@@ -69,20 +70,23 @@ def test_help_is_quick_and_imports_no_torch(repository):
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=repository, capture_output=True, text=True, check=True)
     assert "heavy: []" in done.stdout
-    assert "python recipes/prepare.py --kind amazon2023" in done.stdout
+    assert "python recipes/prepare.py amazon --year 2023" in done.stdout
 
 
 @pytest.mark.parametrize(
     "options, message",
     [
-        (("--k-core", -3), "--k-core -3: choose 0"),
-        (("--protocol", "temporal", "--validation", 1.5), "--validation 1.5 and --test 0.1 are shares"),
-        (("--protocol", "temporal", "--test", -0.2), "--validation 0.1 and --test -0.2 are shares"),
+        (("--k-core", -3), "--k-core is -3; choose 0 or more"),
+        (("--protocols", "temporal", "--validation", 1.5), "--validation is 1.5; choose above 0 and below 1"),
+        (
+            ("--protocols", "temporal", "--test", 0.95),
+            "--validation is 0.1 and test 0.95; choose two shares whose sum is below 1",
+        ),
     ],
 )
 def test_numbers_out_of_range(run, tmp_path, options, message):
     code, _, errors = run(
-        "--interactions", table(tmp_path / "a.csv", taste_rows()), *options, "--output", tmp_path / "o"
+        "table", "--interactions", table(tmp_path / "a.csv", taste_rows()), *options, "--output", tmp_path / "o"
     )
     assert code == 2 and errors.startswith("error: ") and message in errors and not (tmp_path / "o").exists()
 
@@ -95,7 +99,7 @@ def test_movielens_to_corpus(run, tmp_path):
     table(source / "ratings.csv", rows, "userId,movieId,rating,timestamp")
     movies = [f'{movie},"Toy {movie} (1995)",Red|Blue' for movie in range(9)]
     (source / "movies.csv").write_text("movieId,title,genres\n" + "\n".join(movies) + "\n")
-    code, _, errors = run("--kind", "movielens", "--interactions", source, "--output", tmp_path / "out")
+    code, _, errors = run("movielens", "--source", source, "--output", tmp_path / "out")
     assert code == 0, errors
     corpus = Corpus.load(tmp_path / "out", features=("genres",))
     assert corpus.num_items == 9 and corpus.features["genres"].vocabulary == ("Blue", "Red")
@@ -110,7 +114,19 @@ def test_table_to_corpus(run, tmp_path):
     np.save(tmp_path / "v.npy", features)
     out = tmp_path / "out"
     code, printed, _ = run(
-        *("--interactions", inter, "--items", items, "--rename", "title=name", "--lists", "kind=|", "--tags", "kind"),
+        *(
+            "table",
+            "--interactions",
+            inter,
+            "--items",
+            items,
+            "--rename",
+            "title=name",
+            "--lists",
+            "kind=|",
+            "--tags",
+            "kind",
+        ),
         *("--feature", f"image={tmp_path / 'v.npy'}", "--encoder", "image=toy", "--output", out),
     )
     assert code == 0
@@ -143,7 +159,10 @@ def test_numbering_does_not_change_the_rows(run, tmp_path):
     inter = table(tmp_path / "inter.csv", taste_rows())
     corpora = {}
     for name, options in {"a": (), "b": ("--seed", 1), "s": ("--index-order", "source")}.items():
-        assert run("--interactions", inter, "--output", tmp_path / name, "--tie-order", "source", *options)[0] == 0
+        assert (
+            run("table", "--interactions", inter, "--output", tmp_path / name, "--tie-order", "source", *options)[0]
+            == 0
+        )
         corpora[name] = Corpus.load(tmp_path / name)
     assert len({corpus.fingerprint() for corpus in corpora.values()}) == 3
     assert pairs_by_name(corpora["a"]) == pairs_by_name(corpora["b"]) == pairs_by_name(corpora["s"])
@@ -155,7 +174,7 @@ def test_numbering_does_not_change_the_rows(run, tmp_path):
 def test_protocols(run, tmp_path, protocol):
     late = [(99, item, 10**9) for item in range(12)]  # a user who comes after the cut: temporal drops him
     inter = table(tmp_path / "inter.csv", [(u, i, 30 * t + 2 * u) for u, i, t in taste_rows(60, 30, 12)] + late)
-    code, printed, errors = run("--interactions", inter, "--protocol", protocol, "--output", tmp_path / "out")
+    code, printed, errors = run("table", "--interactions", inter, "--protocols", protocol, "--output", tmp_path / "out")
     assert code == 0, errors
     corpus = Corpus.load(tmp_path / "out", protocol=protocol)
     train, test = (corpus.splits[s] for s in ("train", "test"))
@@ -174,13 +193,13 @@ def test_given_labels_and_a_second_protocol_in_the_folder(run, tmp_path):
     rows = [(u, i, n) for u, i, n in ((u, (u + n) % 9, n) for u in range(9) for n in range(6))]
     labelled = [(u, i, n, "test" if n == 5 else "valid" if n == 0 else "train") for u, i, n in rows]
     inter = table(tmp_path / "inter.csv", labelled, "user_id,item_id,position,split")
-    common = ("--interactions", inter, "--output", tmp_path / "out")
-    assert run(*common, "--protocol", "given")[0] == 0
-    assert run(*common, "--protocol", "leave_one_out")[0] == 0
+    common = ("table", "--interactions", inter, "--output", tmp_path / "out")
+    assert run(*common, "--protocols", "given")[0] == 0
+    assert run(*common, "--protocols", "leave_one_out")[0] == 0
     given, last = (Corpus.load(tmp_path / "out", protocol=p) for p in ("given", "leave_one_out"))
     assert pairs_by_name(given) == {(str(u), str(i), {"valid": "validation"}.get(s, s)) for u, i, _, s in labelled}
     assert given.item_ids == last.item_ids and given.fingerprint() != last.fingerprint()
-    code, _, errors = run(*common, "--seed", 1, "--protocol", "ratio")
+    code, _, errors = run(*common, "--seed", 1, "--protocols", "ratio")
     assert code == 2 and "holds another corpus" in errors
     assert not (tmp_path / "out" / "ratio").exists()
 
@@ -196,7 +215,7 @@ def test_amazon_2023(run, tmp_path):
     (tmp_path / "m.jsonl").write_text("".join(json.dumps(line) + "\n" for line in about))
     out = tmp_path / "out"
     code, printed, errors = run(
-        *("--kind", "amazon2023", "--interactions", reviews, "--items", tmp_path / "m.jsonl", "--output", out)
+        *("amazon", "--year", 2023, "--interactions", reviews, "--items", tmp_path / "m.jsonl", "--output", out)
     )
     assert code == 0, errors
     corpus = Corpus.load(out, features=("brand", "categories"))
@@ -224,14 +243,14 @@ GOOD = taste_rows()
             ("--k-core", "2"),
             "validation split .* is empty",
         ),
-        (GOOD, "user_id,item_id,weight", (), "'leave_one_out' needs an order"),
-        (GOOD, "user_id,item_id,position", ("--protocol", "temporal"), "'temporal' needs a timestamp on every row"),
-        (GOOD, None, ("--protocol", "given"), "'given' needs the split labels"),
+        (GOOD, "user_id,item_id,weight", ("--protocols", "leave_one_out"), "'leave_one_out' needs an order"),
+        (GOOD, "user_id,item_id,position", ("--protocols", "temporal"), "'temporal' needs a timestamp on every row"),
+        (GOOD, None, ("--protocols", "given"), "'given' needs the source's split labels"),
         (
             [(0, 0, 0), (0, 1, 1), (0, 2, 2), (1, 0, 1), (1, 1, 2)],
             "user_id,item_id,split",
-            ("--protocol", "given"),
-            "user '1' has validation or test rows but no train row .1 such users.*--drop-untrained",
+            ("--protocols", "given"),
+            "user '1' has validation or test rows but no train row .1 such users.*drop_untrained",
         ),
         (GOOD, None, ("--tags", "brand"), "tags 'brand': the items table has no such column"),
         (
@@ -246,7 +265,7 @@ GOOD = taste_rows()
 )
 def test_refused(run, tmp_path, rows, header, options, message):
     inter = table(tmp_path / "inter.csv", rows, header or "user_id,item_id,timestamp")
-    code, _, errors = run("--interactions", inter, "--output", tmp_path / "out", *options)
+    code, _, errors = run("table", "--interactions", inter, "--output", tmp_path / "out", *options)
     assert code == 2
     error = errors.strip().splitlines()[-1]
     assert error.startswith("error: ")
@@ -268,7 +287,7 @@ def test_bad_feature_files(run, tmp_path, values, message):
     inter = table(tmp_path / "inter.csv", GOOD)
     np.save(tmp_path / "v.npy", values, allow_pickle=True)
     code, _, errors = run(
-        "--interactions", inter, "--feature", f"image={tmp_path / 'v.npy'}", "--output", tmp_path / "out"
+        "table", "--interactions", inter, "--feature", f"image={tmp_path / 'v.npy'}", "--output", tmp_path / "out"
     )
     assert code == 2 and re.search(message, errors) and "v.npy" in errors
     assert sorted(os.listdir(tmp_path)) == ["inter.csv", "v.npy"]
@@ -279,7 +298,7 @@ def test_named_items_need_the_items_table_for_features(tmp_path):
     log = Log(user, item, list("abcd"), list("wxyz"), timestamp=np.arange(16), source="log")
     np.save(tmp_path / "v.npy", np.zeros((4, 2)))
     with pytest.raises(ValueError, match=r"which row is which item\?.*--items"):
-        prepare(log, name="x", k=0, features={"image": (tmp_path / "v.npy", "e")})
+        prepare(log, Preparation(k_core=0), name="x", features={"image": (tmp_path / "v.npy", "e")})
 
 
 @pytest.mark.parametrize("name", ["v.parquet", "v.pt", "v.csv"])
@@ -295,6 +314,7 @@ def test_features_by_id(run, tmp_path, name):
         pl.DataFrame({"sku": list(vectors), "v": list(vectors.values())}).write_parquet(tmp_path / name)
     code, printed, errors = run(
         *(
+            "table",
             "--interactions",
             inter,
             "--item",
@@ -321,7 +341,7 @@ def test_items_and_interactions_that_do_not_fit(run, tmp_path):
     inter = table(tmp_path / "inter.csv", [*taste_rows(), *((u, "x", 9) for u in range(6))])
     items = tmp_path / "items.csv"
     items.write_text("item_id,title\n" + "".join(f"{n},T{n}\n" for n in (*range(12), 3, 99)) + ",nameless\n")
-    common = ("--interactions", inter, "--items", items, "--output", tmp_path / "out")
+    common = ("table", "--interactions", inter, "--items", items, "--output", tmp_path / "out")
     code, printed, _ = run(*common)
     assert code == 0
     assert "items        15 rows; more than one row: 1 ('3'); without an id: 1; never used: 1" in printed
@@ -367,7 +387,7 @@ def test_ids_are_permuted_independently_of_the_source_order():
     )
 
     def correlation(order):
-        corpus = prepare(log, name="x", k=0, index_order=order).corpus
+        corpus = prepare(log, Preparation(k_core=0, index_order=order), name="x").corpus
         first = corpus.targets("train").values  # one train item a user
         return abs(np.corrcoef(np.arange(len(first)), first)[0, 1])
 

