@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from _pytest.mark import ParameterSet
 from accelerate import Accelerator
 
 from seqmm.arguments import TrainArguments
@@ -32,6 +33,13 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
     ("userec-pe-on-both", "relabel"): "the paper's w/o Pos2: the item's index is an input",
 }
 ALL = sorted(CASES)
+
+
+def cases(names: list[str]) -> list[ParameterSet]:
+    """Names as parameters; variants beside a mechanism's first case are left to the whole suite (`make test`)."""
+    return [pytest.param(name, marks=() if CASES[name].slow else (pytest.mark.slow,)) for name in names]
+
+
 MAIN_LOSSES = [("bpr",), ("main",), ("softmax",), ("user", "item"), ("user_agreement", "item_agreement")]
 """What is left of a model's loss when every weight is 0: its parts after "loss"."""
 
@@ -83,7 +91,7 @@ def largest_gradients(model: Recommender, corpus: Corpus) -> dict[str, float]:
     return reached
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", cases(TRAINED))
 def test_gradient_reaches_every_parameter(name):
     corpus = CASES[name].corpus()
     for key, size in largest_gradients(CASES[name].model(corpus), corpus).items():
@@ -100,7 +108,7 @@ def test_a_term_of_weight_zero_is_neither_made_nor_prepared(name):
     assert set(model.hook_state) <= {"kept_edges", "neighbours", "item_weights"}, "no augmented graph, no clusters"
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", cases(TRAINED))
 def test_a_step_in_bfloat16_is_near_one_in_float32(name):
     corpus = CASES[name].corpus()
     model = CASES[name].model(corpus)
@@ -117,7 +125,7 @@ def test_a_step_in_bfloat16_is_near_one_in_float32(name):
             assert gradients and all(torch.isfinite(gradient).all() for gradient in gradients)
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", cases(ALL))
 def test_save_load_bind(name, tmp_path):
     corpus = CASES[name].corpus()
     model = CASES[name].model(corpus)
@@ -131,7 +139,7 @@ def test_save_load_bind(name, tmp_path):
     assert torch.isfinite(before).all() and before.std() > 0
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", cases(ALL))
 def test_bind_writes_no_parameter_and_checks_the_corpus(name):
     case = CASES[name]
     corpus = case.corpus()
@@ -149,7 +157,7 @@ def test_bind_writes_no_parameter_and_checks_the_corpus(name):
             model.bind(replace(corpus, features=corpus.features | {first: wrong}))
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", cases(ALL))
 def test_score_is_represent_times_items(name):
     _check(name, "dot_product")
     corpus = CASES[name].corpus()
@@ -185,7 +193,7 @@ def _relabel(corpus: Corpus, new_of_old: np.ndarray) -> Corpus:
     return replace(corpus, splits=splits, features=features, item_ids=tuple(corpus.item_ids[i] for i in old_of_new))
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", cases(ALL))
 def test_relabelled_items_permute_scores(name):
     _check(name, "relabel")
     corpus = CASES[name].corpus(num_items=41)  # a size that no other axis has
@@ -204,7 +212,7 @@ def test_relabelled_items_permute_scores(name):
     torch.testing.assert_close(_scores(other, relabelled)[:, new_of_old], scores, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", cases(TRAINED))
 def test_batch_is_untouched_and_a_batch_is_a_pure_function(name):
     corpus = CASES[name].corpus()
     model = CASES[name].model(corpus)
@@ -268,7 +276,7 @@ class _Interrupted(Trainer):
         super()._after_step(epoch)
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", cases(TRAINED))
 def test_resume_in_the_middle_of_an_epoch_is_exact(name, tmp_path):
     options = {"dropout": 0.3} if "dropout" in CASES[name].options else {}
     corpus = CASES[name].corpus()
