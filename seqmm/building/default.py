@@ -124,9 +124,9 @@ def add_features(corpus: Path, movies: pl.DataFrame, options: DefaultCorpusOptio
     extractors: dict[str, Extractor] = {
         "text": Texts("dense", texts, TEXT, lambda row: [whole_text(row)] * bool(whole_text(row)), unit="item",
                       text="title, genres, overview"),
-        "title_sentences": Texts("ragged", texts, SENTENCES, sentences, unit="sentence",
+        "text_sentences": Texts("ragged", texts, SENTENCES, sentences, unit="sentence",
                                  text="title, other titles, year, tag line, overview"),
-        "genre_keywords": Texts("ragged", texts, KEYWORDS, lambda row: [keywords(row)] * bool(keywords(row)),
+        "text_keywords": Texts("ragged", texts, KEYWORDS, lambda row: [keywords(row)] * bool(keywords(row)),
                                 unit="keywords", text="genres, keywords"),
     }  # fmt: skip
     if options.posters:

@@ -36,7 +36,7 @@ def test_text_corpus(source: Path, bert: Path, tmp_path: Path) -> None:
         str(source), encoder=str(bert), pooling="mean", k_core=3, overviews=source / "overviews.tsv"
     )
     folder = build_default_corpus(tmp_path / "ml-tiny", options)
-    names = ("text", "title_sentences", "genre_keywords", "genres")
+    names = ("text", "text_sentences", "text_keywords", "genres")
     corpus = Corpus.load(folder, features=names)
     other = Corpus.load(folder, protocol="ratio")
     assert (corpus.num_users, corpus.num_items) == (8, 12)
@@ -46,8 +46,8 @@ def test_text_corpus(source: Path, bert: Path, tmp_path: Path) -> None:
     assert corpus.titles[row[1]] == "The toy story 1 (1971)" and corpus.titles[row[3]] == ""
     lengths = {name: np.diff(corpus.features[name].offsets) for name in names[1:]}
     # title, year, tag line, two sentences; title, year; nothing
-    assert [int(lengths["title_sentences"][row[movie]]) for movie in (1, 2, 3)] == [5, 2, 0]
-    assert [int(lengths["genre_keywords"][row[movie]]) for movie in (1, 2, 3)] == [1, 1, 0]
+    assert [int(lengths["text_sentences"][row[movie]]) for movie in (1, 2, 3)] == [5, 2, 0]
+    assert [int(lengths["text_keywords"][row[movie]]) for movie in (1, 2, 3)] == [1, 1, 0]
     assert corpus.features["genres"].vocabulary == ("Blue", "Red")
     text = corpus.features["text"].values
     others = np.delete(text, row[3], 0)
