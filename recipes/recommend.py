@@ -98,11 +98,10 @@ def print_recommended(index: Index, arguments: Arguments, new: NewItems | None) 
         f"{index.corpus.num_items:,} items of {index.corpus.name}" if new is None else f"the {len(new.ids)} new items"
     )
     among = None if new is None else new.ids
-    options = {"k": arguments.k, "among": among, "filter_seen": arguments.filter_seen}
     note = " (seen items left out)" if arguments.filter_seen else ""
     history = None if arguments.history is None else [name.strip() for name in arguments.history.split(",")]
     for user in arguments.user or (None,):
-        found = index.recommend(user, history, **options)
+        found = index.recommend(user, history, k=arguments.k, among=among, filter_seen=arguments.filter_seen)
         known = index.history(user, history)
         whom = f"user {user}" if user is not None else "a new user"
         print(f"{whom} had {len(known)} items, at last: {'; '.join(title or name for name, title in known[-5:])}")

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from seqmm.files import installed_folder
 from seqmm.registry import plug_in
 
-RECIPES = ("prepare", "extract", "pretrain", "finetune", "train", "benchmark", "recommend", "publish", "speed")
+RECIPES = ("prepare", "extract", "pretrain", "finetune", "train", "benchmark", "recommend", "score", "publish", "speed")
 
 
 PLUGINS = """

@@ -94,7 +94,9 @@ def _as_plain(cls: type, values: Mapping[str, Any]) -> type:
     fields: list[Any] = []
     for each in option_fields(cls):
         kind, text = hints(cls)[each.name], about(each).help
-        typed = Annotated[kind, tyro.conf.arg(help=text)] if text else kind
+        typed: Any = Annotated[kind, tyro.conf.arg(help=text)] if text else kind
+        if about(each).positional:
+            typed = Annotated[typed, tyro.conf.Positional]
         if each.name in values:
             fields.append((each.name, typed, field(default_factory=partial(copy.deepcopy, values[each.name]))))
         elif each.default is not dataclasses.MISSING:

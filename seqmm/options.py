@@ -44,6 +44,7 @@ class About:
     above: float | None = None
     below: float | None = None
     changes_result: bool = True
+    positional: bool = False
 
     def outside(self, value: float) -> str | None:
         """What to choose instead, if the value is outside the range (NaN always is)."""
@@ -77,6 +78,7 @@ def option(
     above: float | None = None,
     below: float | None = None,
     changes_result: bool = True,
+    positional: bool = False,
 ) -> Any:
     """A dataclass field that knows its help text, its range, and whether another value gives another result.
 
@@ -88,8 +90,9 @@ def option(
         above: all values are larger.
         below: all values are smaller.
         changes_result: False for places, logging and the like: a resumed run or a benchmark may have another value.
+        positional: on a command line its value stands without a flag.
     """
-    metadata = {_KEY: About(help, least, most, above, below, changes_result)}
+    metadata = {_KEY: About(help, least, most, above, below, changes_result, positional)}
     if isinstance(default, dict | list | set):
         return field(default_factory=lambda: copy.deepcopy(default), metadata=metadata)
     return field(default=default, metadata=metadata)

@@ -15,7 +15,7 @@ from seqmm.evaluation.evaluator import Evaluator
 from seqmm.files import installed_folder, read_yaml
 from seqmm.models.collaborative.popularity import PopularityConfig
 from seqmm.models.registry import model_class
-from seqmm.names import Ideal, MaskChoice
+from seqmm.names import EvaluatedSplit, Ideal, MaskChoice
 from seqmm.options import result_values
 from seqmm.run.settings import ARGUMENTS, RunConfig, load_run, sweep_of
 
@@ -29,7 +29,7 @@ class Protocol:
     mask: MaskChoice = "auto"
     ideal: Ideal = "test"
 
-    def evaluator(self, corpus: Corpus, split: str) -> Evaluator:
+    def evaluator(self, corpus: Corpus, split: EvaluatedSplit) -> Evaluator:
         return Evaluator(corpus, split, ks=self.ks, metrics=self.metrics, mask=self.mask, ideal=self.ideal)
 
 

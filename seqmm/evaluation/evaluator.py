@@ -14,7 +14,7 @@ from tqdm import tqdm
 from seqmm.checks import check_choice
 from seqmm.data.corpus import Corpus
 from seqmm.data.interactions import Ragged
-from seqmm.evaluation.metrics import METRICS, TopK, count_ranks, listed, mean_popularity, place
+from seqmm.evaluation.metrics import LIST_METRICS, METRICS, TopK, count_ranks, listed, mean_popularity, place
 from seqmm.models.base import Recommender, bound
 from seqmm.names import EvaluatedSplit, Ideal, MaskChoice
 
@@ -25,7 +25,6 @@ Batch = dict[str, Tensor]
 Scorer = Callable[[Batch], Callable[[slice], Tensor]]
 """Takes a scoring batch, returns what gives ``[B, n]`` scores of a slice of the items: a new tensor, written into."""
 
-LIST_METRICS = ("coverage", "popularity")
 BLOCK = 1 << 25
 """Scores held at a time: users x items of a block (128 MB in float32)."""
 

@@ -171,6 +171,9 @@ METRICS: dict[str, Callable[..., Tensor]] = {
     "hit": hit,
 }
 
+LIST_METRICS = ("coverage", "popularity")
+"""Those of whole lists, which need no targets: coverage of the catalogue, and popularity of what is listed."""
+
 
 def coverage(lists: Tensor, k: int, num_items: int) -> float:
     """Share of the catalogue that occurs in the first k of any list; -1 = no item. Ties stand as listed."""

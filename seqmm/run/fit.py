@@ -21,6 +21,7 @@ from seqmm.files import write_json, write_yaml
 from seqmm.hub.access import corpus_files, local_folder, open_repository
 from seqmm.hub.licences import check_license
 from seqmm.models.base import Recommender
+from seqmm.names import EvaluatedSplit
 from seqmm.publishing.cards import write_model_card
 from seqmm.publishing.push import publish_model
 from seqmm.random import derive_seed
@@ -135,7 +136,7 @@ def _push(hub: HubArguments, output: Path) -> None:
     print(f"pushed to {pushed.url}, commit {pushed.commit}")
 
 
-def evaluator(run: RunConfig, corpus: Corpus, split: str) -> Evaluator:
+def evaluator(run: RunConfig, corpus: Corpus, split: EvaluatedSplit) -> Evaluator:
     """The evaluator a run's arguments ask for."""
     return Evaluator(
         corpus,
