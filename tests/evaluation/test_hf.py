@@ -32,7 +32,11 @@ try:
     evaluate.load(f"{folder}/hit_at_k").compute(predictions=[[1, 2]], references=[[]], k=1)
 except ValueError as error:
     message = str(error)
-print(json.dumps([metrics.compute(**arguments, k=10), retrieved, message]))
+numbers = metrics.compute(**arguments, k=10)
+texts = {name: [[f"item {item}" for item in row] for row in rows] for name, rows in arguments.items()}
+options["mean_popularity_at_k"] = {"counts": {f"item {item}": n for item, n in enumerate(data["counts"])}}
+named = [evaluate.load(f"{folder}/{name}", **options.get(name, {})) for name in data["names"]]
+print(json.dumps([numbers, retrieved, message, evaluate.combine(named).compute(**texts, k=10)]))
 """
 
 
@@ -64,9 +68,10 @@ def test_modules_load_combine_and_agree(tmp_path):
     command = [sys.executable, "-c", SCRIPT, str(FOLDER)]
     done = subprocess.run(command, input=json.dumps(data), capture_output=True, text=True, env=environment, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
-    combined, other, message = json.loads(done.stdout.splitlines()[-1])
+    combined, other, message, texts = json.loads(done.stdout.splitlines()[-1])
     assert len(NAMES) == 8
     assert combined == pytest.approx({name: value for name, value in expected.items() if name.endswith("@10")})
+    assert texts == combined, "ids that are texts give the same"
     assert other["ndcg@10"] == pytest.approx(retrieved["ndcg@10"])
     assert other["ndcg@10"] > combined["ndcg@10"]
     assert "no target" in message

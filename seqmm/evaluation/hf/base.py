@@ -6,13 +6,14 @@
     metrics = evaluate.combine([evaluate.load(str(folder / name)) for name in ("recall_at_k", "ndcg_at_k")])
     metrics.compute(predictions=lists, references=targets, k=20)      # {"recall@20": …, "ndcg@20": …}
 
-They take ranked lists of item ids, so there are no ties; the numbers are :mod:`seqmm.evaluation.metrics`'. ``k``
-is an argument of ``compute`` (one for all combined metrics); anything else is one of ``load``.
+They take ranked lists of item ids, whole numbers or texts, so there are no ties; the values are those of
+:mod:`seqmm.evaluation.metrics`. ``k`` is an argument of ``compute`` (one for all combined metrics); anything else is
+one of ``load``. Files of lists are for :func:`seqmm.score_lists`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import datasets
@@ -40,20 +41,29 @@ class ListMetric(evaluate.Metric):
         """The value for ``lists [users, K]`` (K >= k; -1 = no item)."""
         raise NotImplementedError
 
+    def number(self, predictions: Iterable[Sequence[Any]], references: Iterable[Sequence[Any]]) -> dict[Any, int]:
+        """The number that stands for each id that is a text; ids that are numbers stand for themselves."""
+        every = dict.fromkeys(item for rows in (predictions, references) for row in rows for item in row)
+        return {item: number for number, item in enumerate(every)}
+
     def _info(self) -> evaluate.MetricInfo:
-        ids = datasets.Sequence(datasets.Value("int64"))
+        # text first: evaluate takes the first kind that fits, and text is checked strictly, numbers are cast
+        kinds = [datasets.Sequence(datasets.Value(kind)) for kind in ("string", "int64")]
         return evaluate.MetricInfo(
             description=self.__doc__ or "",
             citation="",
             inputs_description=INPUTS,
-            features=datasets.Features({"predictions": ids, "references": ids}),
+            features=[datasets.Features({"predictions": ids, "references": ids}) for ids in kinds],
         )
 
     def _compute(
-        self, predictions: Sequence[Sequence[int]], references: Sequence[Sequence[int]], k: int = 10
+        self, predictions: Sequence[Sequence[Any]], references: Sequence[Sequence[Any]], k: int = 10
     ) -> dict[str, float]:
         if k < 1:
             raise ValueError(f"k must be positive, got {k}")
+        if any(isinstance(item, str) for rows in (predictions, references) for row in rows for item in row[:1]):
+            number = self.number(predictions, references)
+            predictions, references = ([[number[item] for item in row] for row in x] for x in (predictions, references))
         lists = torch.full((len(predictions), max(k, *map(len, predictions))), -1)
         row, item = _flat(predictions)
         place = np.arange(len(row)) - np.searchsorted(row, row)

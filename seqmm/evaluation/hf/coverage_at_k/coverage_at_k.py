@@ -13,5 +13,11 @@ class CoverageAtK(base.ListMetric):
         super().__init__(*args, **options)
         self.num_items = num_items
 
+    def number(self, predictions, references):
+        number = super().number(predictions, ())
+        if len(number) > self.num_items:
+            raise ValueError(f"num_items = {self.num_items}, but the lists name {len(number)} items; give that many")
+        return super().number(predictions, references)
+
     def measure(self, lists, references, k):
         return coverage(lists, k, self.num_items)

@@ -1,5 +1,7 @@
 """popularity@k as an ``evaluate.Metric``."""
 
+from collections.abc import Mapping
+
 import torch
 
 from seqmm.evaluation.hf import base
@@ -7,13 +9,24 @@ from seqmm.evaluation.metrics import mean_popularity
 
 
 class MeanPopularityAtK(base.ListMetric):
-    """Mean of ``counts`` over the first k, mean over users; needs ``load(…, counts=[…])``, reads no references."""
+    """Mean of ``counts`` over the first k, mean over users; reads no references.
+
+    Needs ``load(…, counts=[…])``, one for each item number, or ``counts={"id": …}`` for ids that are texts.
+    """
 
     label = "popularity"
 
     def __init__(self, *args, counts, **options):
         super().__init__(*args, **options)
-        self.counts = torch.as_tensor(counts)
+        self.ids = {item: number for number, item in enumerate(counts)} if isinstance(counts, Mapping) else {}
+        self.counts = torch.as_tensor(list(counts.values()) if isinstance(counts, Mapping) else counts)
+
+    def number(self, predictions, references):
+        listed = dict.fromkeys(item for row in (*predictions, *references) for item in row)
+        unknown = next((item for item in listed if item not in self.ids), None)
+        if unknown is not None:
+            raise ValueError(f"counts has no item {unknown!r}; give the train interactions of every item, also 0")
+        return self.ids
 
     def measure(self, lists, references, k):
         return float(mean_popularity(lists, k, self.counts).mean())
