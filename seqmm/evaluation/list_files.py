@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seqmm.data.readers.table import column_names, lines, read_table, text_ids
+from seqmm.data.readers.columns import text_ids
+from seqmm.data.readers.table import column_names, lines, read_table
 from seqmm.names import nearest
 
 if TYPE_CHECKING:
