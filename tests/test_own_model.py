@@ -74,7 +74,7 @@ def test_it_trains_recommends_and_says_how_it_is_found(recipe, home, trained):
     assert config["model_type"] == "toy" and config["architectures"] == ["Toy"] and config["regularization"] == 1e-3
     with_plugin = recipe("recommend", "--checkpoint", trained, "--user", "user-1", "--plugin", "toy:Toy", "--k", "3")
     assert "toy recommends" in with_plugin
-    error = recipe("recommend", "--checkpoint", trained, "--user", "user-1", code=2)  # toy.py lies here, and is not imported
+    error = recipe("recommend", "--checkpoint", trained, "--user", "user-1", code=2)  # toy.py lies here, unread
     assert "model_type 'toy' is not registered" in error and "--plugin module:" in error
     # the recorded settings name the model, not where its code is: the flag says that
     recipe("train", "--config", trained / "run.yaml", "--plugin=toy:Toy", "--train.output-dir", "runs/again")

@@ -336,6 +336,8 @@ def test_a_model_goes_up_with_results_and_corpus_and_comes_back_equal(hub, clien
     shown = {entry["name"]: entry["value"] for entry in results["metrics"]}
     assert shown == {name: round(value, 5) for name, value in metrics.items()}
     assert Corpus.load(home / "corpus").fingerprint() in files["README.md"].decode()
+    assert "Paper: Zhang, Zhou and Shen, Multimodal Pre-training" in files["README.md"].decode()
+    assert "```bibtex\n@misc{msm4sr,\n" in files["README.md"].decode()
     for name in ("README.md", "config.json", "run.yaml", "metrics.json"):
         assert str(home) not in files[name].decode(), f"{name} tells where this machine keeps things"
     settings = yaml.safe_load(files["run.yaml"])

@@ -15,6 +15,7 @@ from seqmm.checks import check_least
 from seqmm.data.collators import Collator
 from seqmm.data.corpus import Corpus
 from seqmm.data.feature_sets import Features
+from seqmm.models.paper import Paper
 from seqmm.names import Objective
 from seqmm.registry import MODELS, Registry
 
@@ -72,6 +73,8 @@ class Recommender(PreTrainedModel):
     registry: ClassVar[Registry] = MODELS
     objective: ClassVar[Objective] = "recommendation"
     """What it is trained for: "pretraining" on the head of a two-stage model that is finetuned later."""
+    paper: ClassVar[Paper | None] = None
+    """What the model card cites."""
     config_class = RecommenderConfig
     config: RecommenderConfig
     base_model_prefix = "encoder"

@@ -1,4 +1,4 @@
-"""The class of a model by its ``model_type``."""
+"""The class of a model by its ``model_type``, and the list of all of them."""
 
 from __future__ import annotations
 
@@ -24,6 +24,18 @@ def model_class(model_type: str, *, pretraining: bool = False) -> type[Recommend
         other = "recipes/train.py" if pretraining else "recipes/pretrain.py"
         raise ValueError(f"{model_type} has no {objective} head; models that have one: {can}. Use {other} instead")
     return found
+
+
+def model_index() -> str:
+    """All registered models as a Markdown table: name, first sentence, paper (docs/models.md is made of it)."""
+    lines = ["| `model_type` | | Paper |", "|---|---|---|"]
+    for name in sorted(MODELS.names()):
+        cls = model_class(name)
+        paper = "" if cls.paper is None else str(cls.paper)
+        if cls.paper is not None and cls.paper.url:
+            paper = f"[{paper}]({cls.paper.url})"
+        lines.append(f"| `{name}` | {(cls.__doc__ or '').splitlines()[0]} | {paper} |")
+    return "\n".join(lines)
 
 
 def _heads(model_type: str) -> dict[Objective, type[Recommender]]:

@@ -11,6 +11,7 @@ from seqmm.files import read_yaml, write_text
 from seqmm.hub.access import one_line
 from seqmm.hub.licences import as_license
 from seqmm.models.checkpoint import read_run_file
+from seqmm.models.registry import model_class
 
 
 def write_model_card(
@@ -53,6 +54,7 @@ def model_card(
         *_results(metrics),
         "",
         *_loading(config, run, corpus, address),
+        *_citation(config["model_type"]),
         "",
         "",
     ]
@@ -148,6 +150,12 @@ def _loading(config: Mapping[str, Any], run: Mapping[str, Any], corpus: Mapping[
         ]
     model = f'model = seqmm.from_pretrained("{address}").bind(corpus)'
     return ["```python", "import seqmm", "", *code, model, "```"]
+
+
+def _citation(model_type: str) -> list[str]:
+    """The model's paper in a line and as BibTeX; nothing for a model without one."""
+    paper = model_class(model_type).paper
+    return [] if paper is None else ["", f"Paper: {paper}.", "", "```bibtex", paper.bibtex(model_type), "```"]
 
 
 def license_of_card(folder: Path) -> dict[str, str]:

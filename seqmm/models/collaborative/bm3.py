@@ -24,6 +24,7 @@ from seqmm.checks import check_least, check_share
 from seqmm.graphs.matrix import propagate_layers
 from seqmm.losses import Terms, cosine_loss, weighted_sum
 from seqmm.models.collaborative.base import ContentGraphConfig, ContentGraphRecommender
+from seqmm.models.paper import Paper
 from seqmm.nn.noise import dropout_rows
 from seqmm.random import torch_hash
 from seqmm.registry import register
@@ -48,8 +49,20 @@ class BM3Config(ContentGraphConfig):
 
 @register
 class BM3(ContentGraphRecommender):
+    """Learns without negatives: users, items and their content predict dropped-out copies of one another.
+
+    Needs no content, and takes any number of vector sets; each adds its two alignment terms.
+    """
+
     config_class = BM3Config
     config: BM3Config
+    paper = Paper(
+        title="Bootstrap Latent Representations for Multi-Modal Recommendation",
+        authors=("Zhou", "others"),
+        venue="WWW",
+        year=2023,
+        arxiv="2207.05969",
+    )
     linear_init = staticmethod(nn.init.xavier_normal_)
     min_modalities: ClassVar[int] = 0
 

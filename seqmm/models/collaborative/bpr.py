@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from seqmm.losses import bpr_of_rows, embedding_norm, weighted_sum
 from seqmm.models.base import RecommenderConfig
 from seqmm.models.collaborative.base import PairRecommender
+from seqmm.models.paper import Paper
 from seqmm.registry import register
 
 
@@ -28,8 +29,19 @@ class BPRConfig(RecommenderConfig):
 
 @register
 class BPR(PairRecommender):
+    """Factorises the interactions into user and item vectors trained on pairs of a seen and an unseen item.
+
+    Needs interactions alone; the baseline every other model has to beat.
+    """
+
     config_class = BPRConfig
     config: BPRConfig
+    paper = Paper(
+        title="BPR: Bayesian Personalized Ranking from Implicit Feedback",
+        authors=("Rendle", "others"),
+        venue="UAI",
+        year=2009,
+    )
     table_init = staticmethod(nn.init.xavier_normal_)  # MMRec
 
     def __init__(self, config: BPRConfig):

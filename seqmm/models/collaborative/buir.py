@@ -26,6 +26,7 @@ from seqmm.data.corpus import Corpus
 from seqmm.graphs.matrix import propagate_layers
 from seqmm.losses import cosine_loss
 from seqmm.models.collaborative.base import GraphConfig, GraphRecommender, initialise_with
+from seqmm.models.paper import Paper
 from seqmm.registry import register
 
 
@@ -46,8 +47,19 @@ class BUIRConfig(GraphConfig):
 
 @register
 class BUIR(GraphRecommender):
+    """Learns without negatives: an online encoder predicts what a slower target encoder makes of the other side.
+
+    Needs interactions alone.
+    """
+
     config_class = BUIRConfig
     config: BUIRConfig
+    paper = Paper(
+        title="Bootstrapping User and Item Representations for One-Class Collaborative Filtering",
+        authors=("Lee", "others"),
+        venue="SIGIR",
+        year=2021,
+    )
 
     def __init__(self, config: BUIRConfig):
         super().__init__(config)

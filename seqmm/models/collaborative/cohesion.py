@@ -30,6 +30,7 @@ from seqmm.checks import check_least
 from seqmm.graphs.matrix import propagate, propagate_layers
 from seqmm.losses import bpr, weighted_sum
 from seqmm.models.collaborative.base import ItemGraphConfig, ItemGraphRecommender, UserGraphConfig, UserGraphRecommender
+from seqmm.models.paper import Paper
 from seqmm.nn.modality import PreferenceEncoder
 from seqmm.registry import register
 
@@ -49,8 +50,19 @@ class COHESIONConfig(ItemGraphConfig, UserGraphConfig):
 
 @register
 class COHESION(ItemGraphRecommender, UserGraphRecommender):
+    """Propagates ids and modalities over composite graphs and trains those faster that are behind.
+
+    Needs at least one set of vectors; every one is a modality beside the ids.
+    """
+
     config_class = COHESIONConfig
     config: COHESIONConfig
+    paper = Paper(
+        title="COHESION: Composite Graph Convolutional Network with Dual-Stage Fusion for Multimodal Recommendation",
+        authors=("Xu", "others"),
+        venue="SIGIR",
+        year=2025,
+    )
     table_init = staticmethod(nn.init.xavier_normal_)
     content: Any  # a ModuleDict, whose values have no type
 

@@ -33,6 +33,7 @@ from seqmm.graphs.build import cooccurrence
 from seqmm.graphs.matrix import Graph, propagate_layers
 from seqmm.losses import bpr, cross_entropy, half_squares, hinge, info_nce, jensen_shannon, squared_error, weighted_sum
 from seqmm.models.collaborative.base import ContentGraphConfig, ContentGraphRecommender, MixingConfig, MixingRecommender
+from seqmm.models.paper import Paper
 from seqmm.nn.modality import ModalAttention
 from seqmm.nn.noise import dropout_rows, moved, noisy_rows
 from seqmm.random import step_generator
@@ -85,8 +86,21 @@ class CompositeConfig(MixingConfig, ContentGraphConfig):
 
 @register
 class Composite(MixingRecommender, ContentGraphRecommender):
+    """Builds a recommender from the survey's taxonomy: encoder, timing and strategy of fusion, loss, auxiliary task.
+
+    Takes any number of vector sets; some choices need one or two, and say so.
+    """
+
     config_class = CompositeConfig
     config: CompositeConfig
+    paper = Paper(
+        title="A Survey on Multimodal Recommender Systems",
+        authors=("Xu", "others"),
+        venue="",
+        year=2025,
+        kind="preprint",
+        arxiv="2502.15711",
+    )
     min_modalities: ClassVar[int] = 0
 
     def __init__(self, config: CompositeConfig):

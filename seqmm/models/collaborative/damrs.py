@@ -28,6 +28,7 @@ from seqmm.graphs.build import behaviour_graph, denoised_knn_graphs
 from seqmm.graphs.matrix import BLOCK_ELEMENTS, propagate_layers
 from seqmm.losses import weighted_sum
 from seqmm.models.collaborative.base import CPU, ContentGraphConfig, ContentGraphRecommender
+from seqmm.models.paper import Paper
 from seqmm.nn.log_sum_exp import log_sum_exp
 from seqmm.registry import register
 
@@ -61,8 +62,20 @@ class DAMRSConfig(ContentGraphConfig):
 
 @register
 class DAMRS(ContentGraphRecommender):
+    """Denoises item graphs and feedback by what the modalities agree on, and aligns content with behaviour.
+
+    Needs at least one set of vectors.
+    """
+
     config_class = DAMRSConfig
     config: DAMRSConfig
+    paper = Paper(
+        title="Improving Multi-modal Recommender Systems by Denoising and Aligning Multi-modal Content and User "
+        "Feedback",
+        authors=("Xv", "others"),
+        venue="KDD",
+        year=2024,
+    )
 
     def __init__(self, config: DAMRSConfig):
         super().__init__(config)

@@ -16,6 +16,7 @@ from torch import Tensor
 from seqmm.graphs.matrix import propagate
 from seqmm.models.collaborative.base import ItemGraphConfig, ItemGraphRecommender
 from seqmm.models.collaborative.dualgnn import DualGNN, DualGNNConfig
+from seqmm.models.paper import Paper
 from seqmm.registry import register
 
 
@@ -27,8 +28,20 @@ class DRAGONConfig(ItemGraphConfig, DualGNNConfig):
 
 @register
 class DRAGON(ItemGraphRecommender, DualGNN):
+    """Extends DualGNN: the modalities are concatenated and items add their neighbours by content.
+
+    Needs at least one set of vectors.
+    """
+
     config_class = DRAGONConfig
     config: DRAGONConfig
+    paper = Paper(
+        title="Enhancing Dyadic Relations with Homogeneous Graphs for Multimodal Recommendation",
+        authors=("Zhou", "others"),
+        venue="ECAI",
+        year=2023,
+        arxiv="2301.12097",
+    )
 
     def encode(self) -> tuple[Tensor, Tensor]:
         users, items = (torch.cat(parts, dim=1) for parts in self.branches())  # [U, M d], [I, M d]

@@ -27,6 +27,7 @@ from seqmm.checks import check_least
 from seqmm.graphs.matrix import propagate, propagate_layers
 from seqmm.losses import bpr_of_rows, weighted_sum
 from seqmm.models.collaborative.base import UserGraphConfig, UserGraphRecommender, initialise_with
+from seqmm.models.paper import Paper
 from seqmm.nn.modality import PreferenceEncoder
 from seqmm.registry import register
 
@@ -46,8 +47,20 @@ class DualGNNConfig(UserGraphConfig):
 
 @register
 class DualGNN(UserGraphRecommender):
+    """Convolves the user-item graph in each modality and lets users learn from those they share items with.
+
+    Needs at least one set of vectors.
+    """
+
     config_class = DualGNNConfig
     config: DualGNNConfig
+    paper = Paper(
+        title="DualGNN: Dual Graph Neural Network for Multimedia Recommendation",
+        authors=("Wang", "others"),
+        venue="IEEE TMM",
+        year=2021,
+        kind="journal",
+    )
     encoders: Any  # a ModuleDict, whose values have no type
 
     def __init__(self, config: DualGNNConfig):

@@ -25,6 +25,7 @@ from seqmm.checks import check_least
 from seqmm.graphs.matrix import propagate_layers
 from seqmm.losses import Terms, bpr_of_rows, weighted_sum
 from seqmm.models.collaborative.base import ItemGraphConfig, ItemGraphRecommender
+from seqmm.models.paper import Paper
 from seqmm.registry import register
 
 
@@ -45,8 +46,20 @@ class FREEDOMConfig(ItemGraphConfig):
 
 @register
 class FREEDOM(ItemGraphRecommender):
+    """Propagates over a frozen item graph of raw content and a user-item graph pruned anew each epoch.
+
+    Takes any number of vector sets; without any it is LightGCN with pruned edges.
+    """
+
     config_class = FREEDOMConfig
     config: FREEDOMConfig
+    paper = Paper(
+        title="A Tale of Two Graphs: Freezing and Denoising Graph Structures for Multimodal Recommendation",
+        authors=("Zhou", "Shen"),
+        venue="MM",
+        year=2023,
+        arxiv="2211.06924",
+    )
     min_modalities: ClassVar[int] = 0
 
     def __init__(self, config: FREEDOMConfig):

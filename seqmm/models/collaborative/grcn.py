@@ -27,6 +27,7 @@ from seqmm.graphs.build import softmax_rows, user_item_graph
 from seqmm.graphs.matrix import Graph, edge_products, propagate, propagate_layers
 from seqmm.losses import bpr_of_rows, half_squares, weighted_sum
 from seqmm.models.collaborative.base import ContentConfig, ContentRecommender
+from seqmm.models.paper import Paper
 from seqmm.registry import register
 
 
@@ -45,8 +46,20 @@ class GRCNConfig(ContentConfig):
 
 @register
 class GRCN(ContentRecommender):
+    """Reweighs the user-item edges by what each modality says of them, then propagates ids over the result.
+
+    Needs at least one set of vectors.
+    """
+
     config_class = GRCNConfig
     config: GRCNConfig
+    paper = Paper(
+        title="Graph-Refined Convolutional Network for Multimedia Recommendation with Implicit Feedback",
+        authors=("Wei", "others"),
+        venue="MM",
+        year=2020,
+        arxiv="2111.02036",
+    )
     table_init = staticmethod(nn.init.xavier_normal_)
     linear_init = staticmethod(nn.init.xavier_normal_)
 

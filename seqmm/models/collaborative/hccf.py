@@ -24,6 +24,7 @@ from seqmm.distributed import unique_over_ranks
 from seqmm.graphs.matrix import propagate
 from seqmm.losses import bpr_of_rows, info_nce, weighted_sum
 from seqmm.models.collaborative.base import GraphConfig, GraphRecommender
+from seqmm.models.paper import Paper
 from seqmm.nn.noise import dropout_table
 from seqmm.random import step_generator
 from seqmm.registry import register
@@ -52,8 +53,19 @@ class HCCFConfig(GraphConfig):
 
 @register
 class HCCF(GraphRecommender):
+    """Contrasts propagation over the graph with propagation over learned hyperedges.
+
+    Needs interactions alone.
+    """
+
     config_class = HCCFConfig
     config: HCCFConfig
+    paper = Paper(
+        title="Hypergraph Contrastive Collaborative Filtering",
+        authors=("Xia", "others"),
+        venue="SIGIR",
+        year=2022,
+    )
     linear_init = staticmethod(nn.init.xavier_uniform_)
 
     def __init__(self, config: HCCFConfig):

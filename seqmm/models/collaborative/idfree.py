@@ -41,6 +41,7 @@ from seqmm.graphs.build import interaction_matrix, knn_graph, mix_graphs, user_i
 from seqmm.graphs.matrix import BLOCK_ELEMENTS, Graph, propagate, propagate_layers
 from seqmm.losses import Terms, info_nce, info_nce_of_tables, weighted_sum
 from seqmm.models.collaborative.base import CPU, MixingConfig, MixingRecommender
+from seqmm.models.paper import Paper
 from seqmm.nn.features import Constant
 from seqmm.nn.positions import index_codes
 from seqmm.random import step_generator
@@ -92,8 +93,19 @@ class SimilarityWeight(nn.Module):
 
 @register
 class IDFREE(MixingRecommender):
+    """Recommends without id tables: users and items are their content, propagated over graphs of similarity.
+
+    Needs at least one set of vectors.
+    """
+
     config_class = IDFREEConfig
     config: IDFREEConfig
+    paper = Paper(
+        title="",
+        authors=(),
+        venue="MM",
+        year=2025,
+    )
 
     def __init__(self, config: IDFREEConfig):
         super().__init__(config)

@@ -19,6 +19,7 @@ from seqmm.data.corpus import Corpus
 from seqmm.graphs.build import cooccurrence
 from seqmm.models.base import RecommenderConfig
 from seqmm.models.collaborative.base import CountingRecommender
+from seqmm.models.paper import Paper
 from seqmm.registry import register
 
 
@@ -39,8 +40,19 @@ class ItemKNNConfig(RecommenderConfig):
 
 @register
 class ItemKNN(CountingRecommender):
+    """Scores an item by its similarity to what the user had; nothing is trained.
+
+    Needs interactions alone, and serves users it has not seen.
+    """
+
     config_class = ItemKNNConfig
     config: ItemKNNConfig
+    paper = Paper(
+        title="Item-Based Collaborative Filtering Recommendation Algorithms",
+        authors=("Sarwar", "others"),
+        venue="WWW",
+        year=2001,
+    )
     dot_product: ClassVar[bool] = False
 
     def __init__(self, config: ItemKNNConfig):

@@ -22,6 +22,7 @@ from seqmm.graphs.build import join_graphs
 from seqmm.graphs.matrix import Graph
 from seqmm.losses import weighted_sum
 from seqmm.models.collaborative.latent import LatentGraphConfig, LatentGraphRecommender
+from seqmm.models.paper import Paper
 from seqmm.registry import register
 
 
@@ -33,8 +34,20 @@ class LATTICEConfig(LatentGraphConfig):
 
 @register
 class LATTICE(LatentGraphRecommender):
+    """Learns an item graph from content, all modalities in one, and adds it to a collaborative model.
+
+    Needs at least one set of vectors.
+    """
+
     config_class = LATTICEConfig
     config: LATTICEConfig
+    paper = Paper(
+        title="Mining Latent Structures for Multimedia Recommendation",
+        authors=("Zhang", "others"),
+        venue="MM",
+        year=2021,
+        arxiv="2104.09036",
+    )
 
     def __init__(self, config: LATTICEConfig):
         super().__init__(config)

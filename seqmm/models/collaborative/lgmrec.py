@@ -30,6 +30,7 @@ from seqmm.graphs.build import interaction_matrix
 from seqmm.graphs.matrix import propagate, propagate_layers
 from seqmm.losses import Terms, bpr_of_rows, embedding_norm, info_nce_of_tables, weighted_sum
 from seqmm.models.collaborative.base import ContentGraphConfig, ContentGraphRecommender
+from seqmm.models.paper import Paper
 from seqmm.nn.noise import dropout_table
 from seqmm.random import step_generator
 from seqmm.registry import register
@@ -62,8 +63,19 @@ class LGMRecConfig(ContentGraphConfig):
 
 @register
 class LGMRec(ContentGraphRecommender):
+    """Adds local graph embeddings of ids and modalities to global ones of learned hyperedges.
+
+    Needs at least one set of vectors.
+    """
+
     config_class = LGMRecConfig
     config: LGMRecConfig
+    paper = Paper(
+        title="LGMRec: Local and Global Graph Learning for Multimodal Recommendation",
+        authors=("Guo", "others"),
+        venue="AAAI",
+        year=2024,
+    )
     linear_init = staticmethod(nn.init.xavier_uniform_)
 
     def __init__(self, config: LGMRecConfig):

@@ -17,6 +17,7 @@ from seqmm.checks import check_least
 from seqmm.graphs.matrix import propagate_layers
 from seqmm.losses import bpr_of_rows, embedding_norm, weighted_sum
 from seqmm.models.collaborative.base import GraphConfig, GraphRecommender
+from seqmm.models.paper import Paper
 from seqmm.registry import register
 
 
@@ -33,8 +34,19 @@ class LightGCNConfig(GraphConfig):
 
 @register
 class LightGCN(GraphRecommender):
+    """Propagates user and item vectors over the interaction graph and averages the layers.
+
+    Needs interactions alone; the strongest of the simple baselines.
+    """
+
     config_class = LightGCNConfig
     config: LightGCNConfig
+    paper = Paper(
+        title="LightGCN: Simplifying and Powering Graph Convolution Network for Recommendation",
+        authors=("He", "others"),
+        venue="SIGIR",
+        year=2020,
+    )
 
     def __init__(self, config: LightGCNConfig):
         super().__init__(config)

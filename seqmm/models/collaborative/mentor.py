@@ -49,6 +49,7 @@ from seqmm.models.collaborative.base import (
     MixingRecommender,
     initialise_with,
 )
+from seqmm.models.paper import Paper
 from seqmm.nn.modality import PreferenceEncoder
 from seqmm.nn.noise import dropout_table, moved
 from seqmm.random import step_generator
@@ -136,8 +137,20 @@ class ItemAttention(nn.Module):
 
 @register
 class MENTOR(MixingRecommender, ContentGraphRecommender):
+    """Propagates ids and modalities, aligns them at several levels, and contrasts noisy views of the graph.
+
+    Needs at least one set of vectors.
+    """
+
     config_class = MENTORConfig
     config: MENTORConfig
+    paper = Paper(
+        title="MENTOR: Multi-level Self-supervised Learning for Multimodal Recommendation",
+        authors=("Xu", "others"),
+        venue="AAAI",
+        year=2025,
+        arxiv="2402.19407",
+    )
 
     def __init__(self, config: MENTORConfig):
         super().__init__(config)

@@ -26,6 +26,7 @@ from seqmm.graphs.build import interaction_matrix
 from seqmm.graphs.matrix import propagate, propagate_layers
 from seqmm.losses import bpr_of_rows, half_squares, info_nce_of_tables, weighted_sum
 from seqmm.models.collaborative.base import ContentGraphConfig, ContentGraphRecommender
+from seqmm.models.paper import Paper
 from seqmm.nn.modality import Gate, ModalAttention
 from seqmm.registry import register
 
@@ -53,8 +54,19 @@ class MGCNConfig(ContentGraphConfig):
 
 @register
 class MGCN(ContentGraphRecommender):
+    """Purifies content by behaviour, propagates it over item graphs, and fuses what is shared and what is not.
+
+    Needs at least one set of vectors.
+    """
+
     config_class = MGCNConfig
     config: MGCNConfig
+    paper = Paper(
+        title="Multi-View Graph Convolutional Network for Multimedia Recommendation",
+        authors=("Yu", "others"),
+        venue="MM",
+        year=2023,
+    )
 
     def __init__(self, config: MGCNConfig):
         super().__init__(config)

@@ -22,6 +22,7 @@ from seqmm.checks import check_positive
 from seqmm.graphs.matrix import Graph
 from seqmm.losses import Terms, two_view_info_nce, weighted_sum
 from seqmm.models.collaborative.latent import LatentGraphConfig, LatentGraphRecommender
+from seqmm.models.paper import Paper
 from seqmm.nn.modality import ModalAttention
 from seqmm.registry import register
 
@@ -39,8 +40,20 @@ class MICROConfig(LatentGraphConfig):
 
 @register
 class MICRO(LatentGraphRecommender):
+    """Learns an item graph in each modality, fuses them by attention, and contrasts each with the fusion.
+
+    Needs at least one set of vectors; a single one has neither attention nor contrast.
+    """
+
     config_class = MICROConfig
     config: MICROConfig
+    paper = Paper(
+        title="Latent Structure Mining with Contrastive Modality Fusion for Multimedia Recommendation",
+        authors=("Zhang", "others"),
+        venue="TKDE",
+        year=2022,
+        kind="journal",
+    )
 
     def __init__(self, config: MICROConfig):
         super().__init__(config)

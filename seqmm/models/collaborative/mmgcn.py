@@ -29,6 +29,7 @@ from seqmm.data.corpus import Corpus
 from seqmm.graphs.matrix import Graph, propagate
 from seqmm.losses import bpr_of_rows, half_squares, weighted_sum
 from seqmm.models.collaborative.base import ContentGraphConfig, ContentGraphRecommender
+from seqmm.models.paper import Paper
 from seqmm.registry import register
 
 
@@ -96,8 +97,19 @@ class MMGCNNetwork(nn.Module):
 
 @register
 class MMGCN(ContentGraphRecommender):
+    """Runs a graph network of its own in each modality and averages what they give.
+
+    Needs at least one set of vectors.
+    """
+
     config_class = MMGCNConfig
     config: MMGCNConfig
+    paper = Paper(
+        title="MMGCN: Multi-modal Graph Convolution Network for Personalized Recommendation of Micro-video",
+        authors=("Wei", "others"),
+        venue="MM",
+        year=2019,
+    )
     table_init = staticmethod(nn.init.xavier_normal_)
     linear_init = staticmethod(nn.init.xavier_normal_)
     normalisation: ClassVar[Literal["rw"]] = "rw"

@@ -53,6 +53,7 @@ from seqmm.graphs.matrix import BLOCK_ELEMENTS, Graph, propagate
 from seqmm.losses import Terms, bpr_of_rows, cross_entropy, half_squares, two_view_info_nce, weighted_sum
 from seqmm.models.base import Stage
 from seqmm.models.collaborative.base import ContentConfig, ContentRecommender, initialise_with
+from seqmm.models.paper import Paper
 from seqmm.nn.critic import Critic
 from seqmm.nn.features import Constant, FeatureTable
 from seqmm.nn.modality import CrossModalAttention, MeanLinear
@@ -138,9 +139,20 @@ class Views(NamedTuple):
 
 @register
 class MMSSL(ContentRecommender):
+    """Trains a recommender against a critic of predicted interactions, and contrasts modalities with behaviour.
+
+    Needs at least one set of vectors; batches are of users.
+    """
+
     stages: ClassVar[tuple[Stage, ...]] = (Stage(UserCollator, ("critic", "main")),)
     config_class = MMSSLConfig
     config: MMSSLConfig
+    paper = Paper(
+        title="Multi-Modal Self-Supervised Learning for Recommendation",
+        authors=("Wei", "Huang", "Xia", "Zhang"),
+        venue="WWW",
+        year=2023,
+    )
     learned: Tensor  # [M, U, k] items of G_m
 
     def __init__(self, config: MMSSLConfig):

@@ -27,6 +27,7 @@ from seqmm.data.corpus import Corpus
 from seqmm.graphs.matrix import hops
 from seqmm.losses import bpr_of_rows, embedding_norm, info_nce_of_tables, weighted_sum
 from seqmm.models.collaborative.base import GraphConfig, GraphRecommender
+from seqmm.models.paper import Paper
 from seqmm.nn.clustering import kmeans
 from seqmm.registry import register
 
@@ -63,8 +64,19 @@ class NCLConfig(GraphConfig):
 
 @register
 class NCL(GraphRecommender):
+    """Adds two contrasts to LightGCN: with neighbours of the same kind, and with the centroid of a node's cluster.
+
+    Needs interactions alone.
+    """
+
     config_class = NCLConfig
     config: NCLConfig
+    paper = Paper(
+        title="Improving Graph Collaborative Filtering with Neighborhood-enriched Contrastive Learning",
+        authors=("Lin", "others"),
+        venue="WWW",
+        year=2022,
+    )
 
     def __init__(self, config: NCLConfig):
         super().__init__(config)

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from seqmm.checks import check_least, check_share
 from seqmm.losses import bpr_of_rows, half_squares, weighted_sum
 from seqmm.models.collaborative.base import GraphConfig, GraphRecommender
+from seqmm.models.paper import Paper
 from seqmm.nn.bi_interaction import BiInteraction
 from seqmm.random import step_generator
 from seqmm.registry import register
@@ -50,8 +51,19 @@ class NGCFConfig(GraphConfig):
 
 @register
 class NGCF(GraphRecommender):
+    """Propagates over the interaction graph with a learned map and a product with the node itself in each layer.
+
+    Needs interactions alone; LightGCN is the simplification that mostly replaced it.
+    """
+
     config_class = NGCFConfig
     config: NGCFConfig
+    paper = Paper(
+        title="Neural Graph Collaborative Filtering",
+        authors=("Wang", "others"),
+        venue="SIGIR",
+        year=2019,
+    )
     linear_init = staticmethod(nn.init.xavier_uniform_)  # authors' code
     normalisation: ClassVar[Literal["rw_self"]] = "rw_self"
 

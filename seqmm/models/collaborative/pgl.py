@@ -30,6 +30,7 @@ from seqmm.data.corpus import Corpus
 from seqmm.graphs.matrix import BLOCK_ELEMENTS, Graph, propagate_layers
 from seqmm.losses import bpr_of_rows, dropout_info_nce, weighted_sum
 from seqmm.models.collaborative.base import ItemGraphConfig, ItemGraphRecommender
+from seqmm.models.paper import Paper
 from seqmm.registry import register
 
 
@@ -58,8 +59,19 @@ class PGLConfig(ItemGraphConfig):
 
 @register
 class PGL(ItemGraphRecommender):
+    """Trains on the principal part of the interaction graph alone and scores with all of it.
+
+    Needs at least one set of vectors: items have no table of their own.
+    """
+
     config_class = PGLConfig
     config: PGLConfig
+    paper = Paper(
+        title="Mind Individual Information! Principal Graph Learning for Multimedia Recommendation",
+        authors=("Yu", "others"),
+        venue="AAAI",
+        year=2025,
+    )
 
     def __init__(self, config: PGLConfig):
         super().__init__(config)

@@ -23,8 +23,14 @@ class PopularityConfig(RecommenderConfig):
 
 @register
 class Popularity(CountingRecommender):
+    """Shows everyone the items with the most train interactions.
+
+    Needs interactions alone; nothing is trained.
+    """
+
     config_class = PopularityConfig
     config: PopularityConfig
+    paper = None
 
     def bind(self, corpus: Corpus) -> Self:
         super().bind(corpus)

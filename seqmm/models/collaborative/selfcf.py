@@ -31,6 +31,7 @@ from seqmm.distributed import gather_rows
 from seqmm.graphs.matrix import propagate, propagate_layers
 from seqmm.losses import cosine_loss, half_squares, weighted_sum
 from seqmm.models.collaborative.base import GraphConfig, GraphRecommender, initialise_with
+from seqmm.models.paper import Paper
 from seqmm.nn.noise import dropout_rows
 from seqmm.random import step_generator
 from seqmm.registry import register
@@ -57,8 +58,21 @@ class SelfCFConfig(GraphConfig):
 
 @register
 class SelfCF(GraphRecommender):
+    """Learns without negatives: LightGCN's vectors predict perturbed copies of the other side's.
+
+    Needs interactions alone.
+    """
+
     config_class = SelfCFConfig
     config: SelfCFConfig
+    paper = Paper(
+        title="SelfCF: A Simple Framework for Self-supervised Collaborative Filtering",
+        authors=("Zhou", "others"),
+        venue="ACM TORS",
+        year=2023,
+        kind="journal",
+        arxiv="2107.03019",
+    )
 
     def __init__(self, config: SelfCFConfig):
         super().__init__(config)

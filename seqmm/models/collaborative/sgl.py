@@ -23,6 +23,7 @@ from seqmm.data.corpus import Corpus
 from seqmm.graphs.matrix import Graph, propagate, propagate_layers
 from seqmm.losses import bpr_of_rows, half_squares, info_nce_of_tables, weighted_sum
 from seqmm.models.collaborative.base import GraphConfig, GraphRecommender
+from seqmm.models.paper import Paper
 from seqmm.registry import register
 
 
@@ -47,8 +48,19 @@ class SGLConfig(GraphConfig):
 
 @register
 class SGL(GraphRecommender):
+    """Adds to LightGCN the agreement of a node's vectors over two augmented graphs.
+
+    Needs interactions alone.
+    """
+
     config_class = SGLConfig
     config: SGLConfig
+    paper = Paper(
+        title="Self-supervised Graph Learning for Recommendation",
+        authors=("Wu", "others"),
+        venue="SIGIR",
+        year=2021,
+    )
 
     def __init__(self, config: SGLConfig):
         super().__init__(config)

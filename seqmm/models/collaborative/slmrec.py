@@ -31,6 +31,7 @@ from seqmm.checks import check_least, check_positive, check_share
 from seqmm.graphs.matrix import propagate_layers
 from seqmm.losses import info_nce, weighted_sum
 from seqmm.models.collaborative.base import CPU, ContentGraphConfig, ContentGraphRecommender
+from seqmm.models.paper import Paper
 from seqmm.nn.noise import dropout_table
 from seqmm.random import step_generator
 from seqmm.registry import register
@@ -57,8 +58,20 @@ class SLMRecConfig(ContentGraphConfig):
 
 @register
 class SLMRec(ContentGraphRecommender):
+    """Propagates ids and modalities and trains users against the batch's items, with a self-supervised task beside it.
+
+    Needs at least one set of vectors.
+    """
+
     config_class = SLMRecConfig
     config: SLMRecConfig
+    paper = Paper(
+        title="Self-Supervised Learning for Multimedia Recommendation",
+        authors=("Tao", "others"),
+        venue="IEEE Transactions on Multimedia",
+        year=2022,
+        kind="journal",
+    )
     linear_init = staticmethod(nn.init.xavier_uniform_)
 
     def __init__(self, config: SLMRecConfig):

@@ -49,6 +49,7 @@ from seqmm.graphs.build import behaviour_graph
 from seqmm.graphs.matrix import propagate, propagate_layers
 from seqmm.losses import bpr_of_rows, dropout_info_nce, half_squares, weighted_sum
 from seqmm.models.collaborative.base import CPU, ItemGraphConfig, ItemGraphRecommender
+from seqmm.models.paper import Paper
 from seqmm.nn.features import Constant
 from seqmm.nn.positions import index_codes
 from seqmm.random import torch_hash
@@ -92,8 +93,20 @@ class USERecConfig(ItemGraphConfig):
 
 @register
 class USERec(ItemGraphRecommender):
+    """Propagates fused content, denoised by behaviour, and lets a user attend over sampled items.
+
+    Needs at least one set of vectors.
+    """
+
     config_class = USERecConfig
     config: USERecConfig
+    paper = Paper(
+        title="",
+        authors=(),
+        venue="Pattern Recognition and Artificial Intelligence 38(12)",
+        year=2025,
+        kind="journal",
+    )
 
     def __init__(self, config: USERecConfig):
         super().__init__(config)

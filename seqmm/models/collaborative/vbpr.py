@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from seqmm.losses import bpr_of_rows, embedding_norm, weighted_sum
 from seqmm.models.collaborative.base import ContentConfig, ContentRecommender
+from seqmm.models.paper import Paper
 from seqmm.registry import register
 
 
@@ -35,8 +36,20 @@ class VBPRConfig(ContentConfig):
 
 @register
 class VBPR(ContentRecommender):
+    """Adds to matrix factorisation a second space, in which users meet the items' projected content.
+
+    Needs at least one set of vectors; several are concatenated.
+    """
+
     config_class = VBPRConfig
     config: VBPRConfig
+    paper = Paper(
+        title="VBPR: Visual Bayesian Personalized Ranking from Implicit Feedback",
+        authors=("He", "McAuley"),
+        venue="AAAI",
+        year=2016,
+        arxiv="1510.01784",
+    )
     linear_init = staticmethod(nn.init.xavier_normal_)  # MMRec
 
     def __init__(self, config: VBPRConfig):

@@ -42,6 +42,7 @@ from torch.nn import init
 from seqmm.data.corpus import Corpus
 from seqmm.distributed import gather_rows, mean_over_ranks
 from seqmm.losses import softmax_loss
+from seqmm.models.paper import Paper
 from seqmm.models.sequential.base import SequenceConfig, SequenceRecommender, choose_modalities, trained, transformer
 from seqmm.names import Objective
 from seqmm.nn.features import FeatureTable
@@ -316,10 +317,18 @@ def related(target: Tensor, user: Tensor | None) -> LeftOut:
 
 
 class MSM4SR(SequenceRecommender):
-    """The encoder, and scoring by the sum of the modalities' cosines."""
+    """Encodes content with one transformer for all modalities and scores by the sum of their cosines."""
 
     config_class = MSM4SRConfig
     config: MSM4SRConfig
+    paper = Paper(
+        title="Multimodal Pre-training Framework for Sequential Recommendation via Contrastive Learning",
+        authors=("Zhang", "Zhou", "Shen"),
+        venue="",
+        year=2023,
+        kind="preprint",
+        arxiv="2303.11879",
+    )
     encoder_fields = ("hidden_size", "max_length", "num_layers", "num_heads", "inner_size", "num_experts")
 
     def __init__(self, config: MSM4SRConfig):
@@ -363,7 +372,10 @@ class MSM4SR(SequenceRecommender):
 
 @register
 class MSM4SRForPretraining(MSM4SR):
-    """Loss: NIP + lambda CMCL (eq. 10). Scores, for validation, are NIP's cosines of each modality's state."""
+    """Pretrains the encoder on content alone: next-item prediction and cross-modal contrast (eq. 10).
+
+    Needs dense or ragged vectors. For validation it scores by the cosines that next-item prediction compares.
+    """
 
     objective: ClassVar[Objective] = "pretraining"
 
@@ -381,7 +393,10 @@ class MSM4SRForPretraining(MSM4SR):
 
 @register
 class MSM4SRForRecommendation(MSM4SR):
-    """Loss: softmax over the catalogue (eq. 12), item ids added to the content vectors."""
+    """Finetunes the encoder on a softmax over the catalogue (eq. 12), with item ids added to the content.
+
+    Needs dense or ragged vectors; starts from a pretrained encoder, or from nothing.
+    """
 
     def __init__(self, config: MSM4SRConfig):
         super().__init__(config)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from seqmm.distributed import mean_over_ranks
 from seqmm.losses import softmax_loss
+from seqmm.models.paper import Paper
 from seqmm.models.sequential.base import SequenceConfig, SequenceRecommender, trained, transformer
 from seqmm.nn.transformer import last_state
 from seqmm.registry import register
@@ -39,10 +40,19 @@ class SASRecConfig(SequenceConfig):
 
 @register
 class SASRec(SequenceRecommender):
-    """One table of item vectors, read by the transformer and scored against its last state."""
+    """Reads a history with a causal transformer and scores one table of item vectors against its last state.
+
+    Needs interactions in their order, and serves users it has not seen.
+    """
 
     config_class = SASRecConfig
     config: SASRecConfig
+    paper = Paper(
+        title="Self-Attentive Sequential Recommendation",
+        authors=("Kang", "McAuley"),
+        venue="ICDM",
+        year=2018,
+    )
 
     def __init__(self, config: SASRecConfig):
         super().__init__(config)

@@ -1,9 +1,9 @@
 """SASRecM: SASRec on frozen content, the strongest baseline of MSM4SR's table.
 
-Song et al., Self-Supervised Multi-Modal Sequential Recommendation (MSM4SR), arXiv 2303.11879, name it without defining
-it. Here: each feature set of the corpus goes through a linear map; the maps' outputs and the item's id embedding are
-fused into one vector per item, ``x_i = fuse(E[i], W_m f_m[i], …)``, which is both the transformer's input and the
-candidate. Ragged sets are averaged over an item's vectors first; tags are averaged embeddings. No pretraining.
+The paper of :mod:`~seqmm.models.sequential.msm4sr` names it without defining it. Here: each feature set of the corpus
+goes through a linear map; the maps' outputs and the item's id embedding are fused into one vector per item,
+``x_i = fuse(E[i], W_m f_m[i], …)``, which is both the transformer's input and the candidate. Ragged sets
+are averaged over an item's vectors first; tags are averaged embeddings. No pretraining.
 """
 
 from __future__ import annotations
@@ -38,10 +38,14 @@ class SASRecMConfig(SASRecConfig):
 
 @register
 class SASRecM(SASRec):
-    """SASRec whose item vectors come from content and, with ``use_ids``, a table."""
+    """Reads a history as SASRec does, of item vectors made from content and, with ``use_ids``, a table.
+
+    Needs interactions in their order; without ids also content of any kind, and then serves items it has not seen.
+    """
 
     config_class = SASRecMConfig
     config: SASRecMConfig
+    paper = None
 
     def build_items(self, config: SASRecMConfig) -> None:  # type: ignore[override]
         self.modalities = choose_modalities(config.modalities, config.features)
