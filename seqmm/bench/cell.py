@@ -13,9 +13,10 @@ from accelerate import Accelerator
 from seqmm.bench.plan import Cell, Protocol, settings_of
 from seqmm.data.corpus import Corpus
 from seqmm.data.feature_store import hash_rows
+from seqmm.data.identity import describe
 from seqmm.files import file_digest, write_json, writing
 from seqmm.hub.access import local_folder
-from seqmm.models.base import Recommender, describe
+from seqmm.models.base import Recommender
 from seqmm.models.checkpoint import check_trained_on, from_pretrained, start_from
 from seqmm.models.registry import model_class
 from seqmm.names import first_difference

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from seqmm.data.feature_sets import Features, check_features
+from seqmm.data.identity import description
 from seqmm.data.store import ROW_GROUP, hash_ids, read_parquet, write_table
 from seqmm.files import read_json, write_json
 from seqmm.names import PROTOCOLS
@@ -160,6 +161,15 @@ def read_about(folder: Path, name: str) -> dict[str, Any]:
         FileNotFoundError, ValueError: naming the file.
     """
     return read_json(folder / name / "features.json", "no feature set", "remove its folder and extract it again")
+
+
+def stored_sets(folder: str | Path) -> dict[str, dict[str, Any]]:
+    """The feature sets a prepared corpus has, by name: what :func:`seqmm.data.identity.describe` says of each."""
+    sets = {name: read_about(Path(folder), name) for name in feature_names(folder)}
+    return {
+        name: description(about["kind"], about["dim"], about["provenance"], about.get("vocabulary"))
+        for name, about in sets.items()
+    }
 
 
 def read_features(folder: str | Path, name: str, num_items: int, items: str) -> Features:

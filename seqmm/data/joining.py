@@ -8,6 +8,7 @@ import numpy as np
 
 from seqmm.data.corpus import Corpus
 from seqmm.data.feature_sets import Features
+from seqmm.data.identity import describe, difference
 from seqmm.data.interactions import Interactions
 from seqmm.names import SPLITS
 
@@ -68,16 +69,13 @@ def _concat_features(name: str, corpora: Sequence[Corpus]) -> Features:
     sets = [corpus.features[name] for corpus in corpora]
     first = sets[0]
     for other, corpus in zip(sets[1:], corpora[1:], strict=True):
-        for what, ours, theirs in (
-            ("kind", first.kind, other.kind),
-            ("width", first.kind == "tags" or first.dim, other.kind == "tags" or other.dim),
-            ("provenance", first.provenance, other.provenance),
-        ):
-            if ours != theirs:
-                raise ValueError(
-                    f"feature set {name!r}: {what} {ours!r} in {corpora[0].name!r}, {theirs!r} in {corpus.name!r}; "
-                    "extract both with the same encoder"
-                )
+        tags = first.kind == other.kind == "tags"  # which get one vocabulary
+        if not tags and (unlike := difference(describe(first), describe(other))) is not None:
+            what, ours, theirs = unlike
+            raise ValueError(
+                f"feature set {name!r}: {what} {ours!r} in {corpora[0].name!r}, {theirs!r} in {corpus.name!r}; "
+                "extract both with the same encoder"
+            )
     values, vocabulary = [part.values for part in sets], None
     if first.kind == "tags":
         vocabulary = tuple(dict.fromkeys(word for part in sets for word in part.vocabulary or ()))

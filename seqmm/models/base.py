@@ -15,6 +15,7 @@ from seqmm.checks import check_least
 from seqmm.data.collators import Collator
 from seqmm.data.corpus import Corpus
 from seqmm.data.feature_sets import Features
+from seqmm.data.identity import describe, match_sets
 from seqmm.models.paper import Paper
 from seqmm.names import Objective
 from seqmm.registry import MODELS, Registry
@@ -30,7 +31,8 @@ class RecommenderConfig(PreTrainedConfig):
     hidden_size: int = 64
     """Width of the representations."""
     features: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Feature sets the model was built on: name -> {"kind", "dim", "provenance"}; checked at bind."""
+    """Feature sets the model was built on: name -> {"kind", "dim", "provenance"} (of tags "vocabulary"; of a set that a
+    checkpoint knew by another name, that name as "pretrained_as"); those it reads are checked at bind."""
     feature_order: list[str] = field(default_factory=list)
     """Names of the feature sets in the order they were loaded; a config file sorts the keys of ``features``."""
     corpus: dict[str, Any] = field(default_factory=dict)
@@ -48,6 +50,10 @@ class RecommenderConfig(PreTrainedConfig):
         "pretrained_on",
     )
     """Fields that come from the corpus: no flag, no YAML key."""
+
+    def reads(self) -> list[str]:
+        """Names of the feature sets a model of this config reads, in its order; of the others nothing is asked."""
+        return list(self.feature_order)
 
 
 @dataclass(frozen=True)
@@ -117,13 +123,28 @@ class Recommender(PreTrainedModel):
                     f"the model was built for {what} = {ours} but corpus {corpus.name!r} has {theirs}; "
                     "use the corpus it was trained on, or recipes/finetune.py to start from its weights"
                 )
-        for name, made in self.config.features.items():
-            check_feature(name, made, corpus)
+        self.feature_sets(corpus)
         self.bound_to = corpus.fingerprint()
         return self
 
     bound_to: str | None = None
     """Fingerprint of the corpus the model is bound to; None = of none yet."""
+
+    def feature_sets(self, corpus: Corpus) -> dict[str, Features]:
+        """The feature sets the model reads by the names it knows them under, whatever ``corpus`` calls them.
+
+        Raises:
+            ValueError: the corpus was loaded without one of them, or it is another encoder's.
+        """
+        names = match_sets(
+            {name: self.config.features[name] for name in self.config.reads()},
+            {name: describe(feature) for name, feature in corpus.features.items()},
+            who="the model",
+            whose=f"corpus {corpus.name!r}",
+            remedy="load the corpus with the feature sets that the model was trained on, and no others like them",
+        )
+        return {name: corpus.features[found] for name, found in names.items()}
+
     encoder_fields: ClassVar[tuple[str, ...]] = ()
     """Hyper-parameters that finetuning must share with the checkpoint it starts from."""
     sized_by: ClassVar[tuple[str, ...]] = ("num_users", "num_items")
@@ -203,28 +224,6 @@ def bound(model: Recommender, corpus: Corpus) -> Recommender:
             f"that one (it was made for {trained!r}), or bind it to this one first: model.bind(corpus)"
         )
     return model
-
-
-def describe(feature: Features) -> dict[str, Any]:
-    """What a checkpoint remembers of a feature set."""
-    return {"kind": feature.kind, "dim": feature.dim, "provenance": dict(feature.provenance)}
-
-
-def check_feature(name: str, made: dict[str, Any], corpus: Corpus) -> None:
-    """Raises ValueError unless ``corpus`` has the feature set as ``made`` describes it: same encoder and width."""
-    if name not in corpus.features:
-        have = ", ".join(corpus.features) or "none"
-        raise ValueError(
-            f"the model needs feature set {name!r} but corpus {corpus.name!r} was loaded with: {have}; "
-            f"add it to --data.features"
-        )
-    found = describe(corpus.features[name])
-    for key in ("kind", "dim", "provenance"):
-        if found[key] != made[key]:
-            raise ValueError(
-                f"feature set {name!r} of corpus {corpus.name!r} has {key} {found[key]!r}, "
-                f"but the model was built with {made[key]!r}; extract it again with the same encoder"
-            )
 
 
 def fill(config: RecommenderConfig, corpus: Corpus) -> RecommenderConfig:

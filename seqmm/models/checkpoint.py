@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from seqmm.data.corpus import Corpus
+from seqmm.data.identity import match_sets
 from seqmm.files import file_digest, read_json
 from seqmm.hub.access import local_folder, origin_of, quietly
-from seqmm.models.base import Recommender, RecommenderConfig, check_feature, fill
+from seqmm.models.base import Recommender, RecommenderConfig, fill
 from seqmm.models.registry import model_class
 from seqmm.names import nearest
 from seqmm.registry import MODELS
 
 M = TypeVar("M", bound=Recommender)
+logger = logging.getLogger(__name__)
 
 
 def from_pretrained(path: str, *, revision: str | None = None) -> Recommender:
@@ -51,6 +56,21 @@ def explain_damage(directory: Path) -> Iterator[None]:
     except (SafetensorError, OSError) as error:
         weights = directory / "model.safetensors"
         raise ValueError(f"{weights} cannot be read ({error}); it is truncated or damaged, copy it again") from error
+
+
+def read_weights(directory: Path) -> dict[str, Tensor]:
+    """The weights of a checkpoint folder by key.
+
+    Raises:
+        FileNotFoundError, ValueError: naming the file.
+    """
+    from safetensors.torch import load_file
+
+    weights = directory / "model.safetensors"
+    if not weights.is_file():
+        raise FileNotFoundError(f"{directory} holds no model.safetensors: not a trained model's folder")
+    with explain_damage(directory):
+        return load_file(weights)
 
 
 def load_config(directory: Path) -> RecommenderConfig:
@@ -106,12 +126,21 @@ def check_start(cls: type[Recommender], path: str, before: RecommenderConfig, co
             )
 
 
-def start_from(cls: type[M], path: str, config: RecommenderConfig, corpus: Corpus, revision: str | None = None) -> M:
+def start_from(
+    cls: type[M],
+    path: str,
+    config: RecommenderConfig,
+    corpus: Corpus,
+    revision: str | None = None,
+    *,
+    rename: Mapping[str, str] = MappingProxyType({}),
+) -> M:
     """A model for ``corpus`` whose encoder starts from the checkpoint at ``path``; the corpus may be another.
 
-    What the checkpoint lacks (item ids, a new head) starts fresh. The checkpoint's corpus is recorded in
-    ``config.pretrained_on``, with the sha256 of its weights and, of a Hub repository, the commit as
-    ``checkpoint_revision``.
+    Its feature sets are found among the checkpoint's by what they are (:mod:`seqmm.data.identity`), whatever either is
+    called; the model may read fewer. What the checkpoint lacks (item ids, a new head) starts fresh. The checkpoint's
+    corpus is recorded in ``config.pretrained_on``, with the sha256 of its weights and, of a Hub repository, the commit
+    as ``checkpoint_revision``.
 
     Args:
         cls: of the model to be.
@@ -119,23 +148,46 @@ def start_from(cls: type[M], path: str, config: RecommenderConfig, corpus: Corpu
         config: of the model to be; not changed.
         corpus: what it is for.
         revision: of a Hub repository: a branch, tag or commit; None = main.
+        rename: feature sets of the corpus -> the checkpoint's that they are, where their provenance does not tell.
 
     Raises:
-        ValueError: if an encoder weight is missing or of another shape, or a feature set is another encoder's.
+        ValueError: if an encoder weight is missing or of another shape, or a feature set is none, or may be several,
+            of the checkpoint's.
     """
     directory = local_folder(path, revision=revision)
     before = load_config(directory)
     check_start(cls, path, before, config)
     config = fill(config, corpus)
-    weights = file_digest(directory / "model.safetensors")
-    config.pretrained_on = before.corpus | {"checkpoint": path, "weights": weights}
+    weights = read_weights(directory)
+    config.pretrained_on = before.corpus | {"checkpoint": path, "weights": file_digest(directory / "model.safetensors")}
     if origin := origin_of(path, directory):
         config.pretrained_on["checkpoint_revision"] = origin["revision"]
-    for name, made in before.features.items():
-        check_feature(name, made, corpus)
-    with explain_damage(directory), quietly():
+    names = match_sets(
+        {name: config.features[name] for name in config.reads()},
+        {name: before.features[name] for name in before.reads()},
+        rename=rename,
+        who=f"corpus {corpus.name!r}",
+        whose=f"the checkpoint {path}",
+        remedy="name the set (--data.rename OURS=THEIRS), or leave it out (--data.features)",
+        needed=bool(cls.encoder_fields),  # a new modality of an encoder would not be pretrained
+    )
+    if fresh := [name for name in config.reads() if name not in names]:
+        logger.warning("%s has no feature set like %s, whose weights start fresh", path, ", ".join(fresh))
+    _keep_order(config, before, names)
+    model = _with_weights(cls, path, config, _named_as(cls, config, weights, before.reads(), names))
+    if before.corpus.get("fingerprint") != config.corpus["fingerprint"]:
+        for name, module in model.named_modules():  # ids of another corpus mean nothing here
+            if isinstance(module, nn.Embedding) and not name.startswith(cls.base_model_prefix + "."):
+                model._init_weights(module)
+    model.initialise(corpus)
+    return model.bind(corpus)
+
+
+def _with_weights(cls: type[M], path: str, config: RecommenderConfig, weights: dict[str, Tensor]) -> M:
+    """A model with the weights given; what they lack outside its encoder starts fresh."""
+    with quietly():
         loaded: Any = cls.from_pretrained(
-            directory, config=config, output_loading_info=True, ignore_mismatched_sizes=True
+            None, config=config, state_dict=weights, output_loading_info=True, ignore_mismatched_sizes=True
         )
     model, report = loaded
     inside = cls.base_model_prefix + "."
@@ -144,9 +196,49 @@ def start_from(cls: type[M], path: str, config: RecommenderConfig, corpus: Corpu
     if missing or other:
         what = [f"it lacks {', '.join(missing)}"] * bool(missing) + [f"other shapes: {', '.join(other)}"] * bool(other)
         raise ValueError(f"the checkpoint {path} does not fit: {'; '.join(what)}. Use the features of its run.yaml")
-    if before.corpus.get("fingerprint") != config.corpus["fingerprint"]:
-        for name, module in model.named_modules():  # ids of another corpus mean nothing here
-            if isinstance(module, nn.Embedding) and not name.startswith(inside):
-                model._init_weights(module)
-    model.initialise(corpus)
-    return model.bind(corpus)
+    return model
+
+
+def _keep_order(config: RecommenderConfig, before: RecommenderConfig, names: Mapping[str, str]) -> None:
+    """Puts feature sets into the checkpoint's order, since weights that mix them know them by their place."""
+    places = {name: place for place, name in enumerate(before.feature_order)}
+    config.feature_order.sort(key=lambda name: places.get(names.get(name, ""), len(places)))
+    for ours, theirs in names.items():
+        known_as = before.features[theirs].get("pretrained_as", theirs)
+        if known_as != ours:
+            config.features[ours]["pretrained_as"] = known_as
+
+
+def _named_as(
+    cls: type[Recommender],
+    config: RecommenderConfig,
+    weights: dict[str, Tensor],
+    theirs: Sequence[str],
+    names: Mapping[str, str],
+) -> dict[str, Tensor]:
+    """A checkpoint's weights under the keys they have in a model of ``config``; those of a set it does not read go.
+
+    Args:
+        cls: of the model, whose modules and parameters by feature set say which part of a key is the name of one.
+        config: of the model.
+        weights: by the checkpoint's keys.
+        theirs: names of the checkpoint's feature sets.
+        names: the model's name of a set -> the checkpoint's.
+    """
+    if all(name == known for name, known in names.items()):
+        return weights
+    with torch.device("meta"):
+        outline = cls(config)
+    ours = {known: name for name, known in names.items()}
+    moved: dict[str, str | None] = {}
+    for place, module in outline.named_modules():
+        if isinstance(module, nn.ModuleDict | nn.ParameterDict) and set(module) & set(names):
+            moved |= {f"{place}.{known}": f"{place}.{ours[known]}" if known in ours else None for known in theirs}
+    named = {}
+    for key, value in weights.items():
+        old = next((start for start in moved if key == start or key.startswith(f"{start}.")), None)
+        if old is None:
+            named[key] = value
+        elif (new := moved[old]) is not None:
+            named[new + key[len(old) :]] = value
+    return named

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import Any
 
 from seqmm import __version__
 from seqmm.data.card import write_license
+from seqmm.data.feature_store import stored_sets
+from seqmm.data.identity import identity
 from seqmm.data.store import read_record
 from seqmm.files import read_yaml
 from seqmm.hub.access import check_repository_name, explained, hub_api, local_folder, open_repository, origin_of
@@ -113,10 +114,9 @@ def find_corpus(repo_id: str, config: Mapping[str, Any]) -> dict[str, str]:
             f"{repo_id} is not the corpus the model was trained on: its {trained['protocol']} has the fingerprint "
             f"{held[:16]}, the model's is {trained['fingerprint'][:16]}; publish that corpus, or name its repository"
         )
+    there = stored_sets(folder)
     for name, made in config["features"].items():
-        file = folder / name / "features.json"
-        there = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        if any(there.get(key) != made[key] for key in ("kind", "dim", "provenance")):
+        if name not in there or identity(there[name]) != identity(made):
             raise ValueError(
                 f"{repo_id} has no feature set {name!r} as the model reads it ({made['kind']}, width {made['dim']}); "
                 "publish the corpus again with it"

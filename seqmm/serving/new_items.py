@@ -38,7 +38,7 @@ def add_items(model: Recommender, corpus: Corpus, new: NewItems) -> Corpus:
         raise ValueError(f"item {sorted(taken)[0]!r} is in corpus {corpus.name!r} already; give new items new ids")
     if len(set(new.ids)) < len(new.ids):
         raise ValueError("two new items have one id")
-    features = {name: _append(corpus.features[name], new.features[name]) for name in model.config.features}
+    features = {name: _append(made, new.features[name]) for name, made in model.feature_sets(corpus).items()}
     titles = corpus.titles or ("",) * corpus.num_items
     grown = replace(
         corpus,
@@ -54,7 +54,7 @@ def add_items(model: Recommender, corpus: Corpus, new: NewItems) -> Corpus:
 def check_reads_content(model: Recommender) -> None:
     """Raises ValueError unless the model can score items it has not been trained on."""
     kind = model.config.model_type
-    if not model.config.features:
+    if not model.config.reads():
         raise ValueError(
             f"{kind} reads no content: an item without interactions has no score. "
             "Use a content model without item ids (sasrecm or msm4sr with --model.use-ids False)"
@@ -87,7 +87,7 @@ def read_new_items(file: str | Path, model: Recommender, corpus: Corpus, encoder
     place = Path(file)
     if not place.is_file():
         raise FileNotFoundError(f"no file {place} of new items; it holds one JSON object a line")
-    rows = []
+    sets, rows = model.feature_sets(corpus), []
     for number, line in enumerate(place.read_text(encoding="utf-8").splitlines(), 1):
         if not line.strip():
             continue
@@ -95,17 +95,17 @@ def read_new_items(file: str | Path, model: Recommender, corpus: Corpus, encoder
             row = json.loads(line)
         except json.JSONDecodeError as error:
             raise ValueError(f"{place}, line {number}: not valid JSON ({error})") from error
-        for key in ("id", *model.config.features):
+        for key in ("id", *sets):
             if not isinstance(row, dict) or key not in row:
-                needed = ", ".join(("id", *model.config.features))
+                needed = ", ".join(("id", *sets))
                 raise ValueError(f"{place}, line {number}: {key!r} is missing; the model needs: {needed}")
         rows.append((number, row))
     if not rows:
         raise ValueError(f"{place} holds no item")
     features = {}
-    for name in model.config.features:
+    for name, like in sets.items():
         contents = [(f"{place}, line {number}, {name!r}", row[name]) for number, row in rows]
-        features[name] = _from_content(name, corpus.features[name], contents, encoder)
+        features[name] = _from_content(name, like, contents, encoder)
         check_features(name, features[name], len(rows), str(place))
     ids, titles = (tuple(str(row.get(key, "")) for _, row in rows) for key in ("id", "title"))
     return NewItems(ids, titles, features)
@@ -151,7 +151,7 @@ def _encode(name: str, like: Features, texts: list[str], encoder: str) -> np.nda
         max_tokens=int(limit) if limit else None,
         revision=said.get("revision"),
     )
-    for key in ("encoder", "weights", "pooling"):
+    for key in ("weights", "pooling"):  # what the weights are called does not matter
         if like.provenance.get(key) != made.provenance[key]:
             raise ValueError(
                 f"feature set {name!r} was made with {key} {like.provenance.get(key)!r}, but --encoder {encoder} has "

@@ -305,7 +305,7 @@ def test_missing_things_are_named(corpus, tmp_path):
     with pytest.raises(FileNotFoundError, match="holds no corpus.json: it is not a prepared corpus"):
         Corpus.load(tmp_path)
     with pytest.raises(FileNotFoundError, match="no folder .*/nowhere"):
-        Corpus.load(tmp_path / "nowhere")
+        load_corpus(tmp_path / "nowhere")
     os.remove(tmp_path / "c" / "leave_one_out" / "test.parquet")
     with pytest.raises(FileNotFoundError, match=r"test\.parquet is missing"):
         Corpus.load(tmp_path / "c")

@@ -219,12 +219,13 @@ class ContentRecommender(PairRecommender):
     def initialise(self, corpus: Corpus) -> None:
         super().initialise(corpus)
         with torch.no_grad():
+            sets = self.feature_sets(corpus)
             for name, table in self.trained_features.items():
-                table.copy_(FeatureTable(corpus.features[name]).means(table.device))
+                table.copy_(FeatureTable(sets[name]).means(table.device))
 
     def bind(self, corpus: Corpus) -> Self:
         super().bind(corpus)
-        self.feature_tables = {name: FeatureTable(corpus.features[name]) for name in self.modalities}
+        self.feature_tables = {name: FeatureTable(made) for name, made in self.feature_sets(corpus).items()}
         return self
 
     def raw_features(self, name: str, device: torch.device | None = None) -> Tensor:

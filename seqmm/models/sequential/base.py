@@ -87,7 +87,7 @@ def choose_modalities(
     features: Mapping[str, Mapping[str, Any]],
     kinds: Collection[str] = ("dense", "ragged", "tags"),
 ) -> list[str]:
-    """Names of the feature sets a model reads, sorted (a saved config does not keep their order).
+    """Names of the feature sets a model reads, sorted: by the name in the checkpoint it started from, if it did.
 
     Args:
         wanted: names asked for; empty = all of the right kind.
@@ -104,4 +104,4 @@ def choose_modalities(
                 f"model.modalities names {name!r}, which is not among the corpus's {' or '.join(kinds)} feature sets "
                 f"({', '.join(usable) or 'none loaded'}); load it with data.features or choose another"
             )
-    return sorted(wanted or usable)
+    return sorted(wanted or usable, key=lambda name: features[name].get("pretrained_as", name))

@@ -91,13 +91,16 @@ class MSM4SRConfig(SequenceConfig):
     end_to_end: bool = False
     """Finetuning: adds the pretraining loss, in one stage (the ablation E2E)."""
 
+    def reads(self) -> list[str]:
+        return choose_modalities(self.modalities, self.features, kinds=("dense", "ragged"))
+
 
 class MSM4SREncoder(nn.Module):
     """What pretraining and finetuning share: content to item vectors, item vectors to states."""
 
     def __init__(self, config: MSM4SRConfig):
         super().__init__()
-        self.modalities = choose_modalities(config.modalities, config.features, kinds=("dense", "ragged"))
+        self.modalities = config.reads()
         if not self.modalities:
             raise ValueError(
                 "msm4sr needs at least one dense or ragged feature set; name some in data.features "
@@ -342,7 +345,7 @@ class MSM4SR(SequenceRecommender):
 
     def bind(self, corpus: Corpus) -> Self:
         super().bind(corpus)
-        self.encoder.features = {name: FeatureTable(corpus.features[name]) for name in self.encoder.modalities}
+        self.encoder.features = {name: FeatureTable(made) for name, made in self.feature_sets(corpus).items()}
         return self
 
     @property

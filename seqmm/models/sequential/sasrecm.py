@@ -35,6 +35,9 @@ class SASRecMConfig(SASRecConfig):
     modalities: tuple[str, ...] = ()
     """Feature sets to use; () = all the corpus was loaded with."""
 
+    def reads(self) -> list[str]:
+        return choose_modalities(self.modalities, self.features)
+
 
 @register
 class SASRecM(SASRec):
@@ -48,7 +51,7 @@ class SASRecM(SASRec):
     paper = None
 
     def build_items(self, config: SASRecMConfig) -> None:  # type: ignore[override]
-        self.modalities = choose_modalities(config.modalities, config.features)
+        self.modalities = config.reads()
         if config.use_ids:
             self.item = nn.Embedding(config.num_items, config.hidden_size)
         elif not self.modalities:
@@ -69,7 +72,7 @@ class SASRecM(SASRec):
 
     def bind(self, corpus: Corpus) -> Self:
         super().bind(corpus)
-        self.features = {name: FeatureTable(corpus.features[name]) for name in self.modalities}
+        self.features = {name: FeatureTable(made) for name, made in self.feature_sets(corpus).items()}
         return self
 
     def items(self) -> Tensor:
