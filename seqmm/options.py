@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -110,9 +111,18 @@ def option_fields(cls: Any) -> list[dataclasses.Field[Any]]:
 
 
 @cache
+def _hints(cls: Any) -> dict[str, Any]:
+    names = {each.name for each in option_fields(cls)}
+    found: dict[str, Any] = {}
+    for base in reversed(cls.__mro__):
+        if names & set(inspect.get_annotations(base)):  # of no other base: its types may not be there when it runs
+            found |= inspect.get_annotations(base, eval_str=True)
+    return found
+
+
 def hints(cls: Any) -> dict[str, Any]:
-    """Types of a class' fields."""
-    return typing.get_type_hints(cls)
+    """Types of a class' options."""
+    return _hints(cls)
 
 
 def check_options(made: Any, owner: str | None = None) -> None:
@@ -133,13 +143,36 @@ def check_options(made: Any, owner: str | None = None) -> None:
             right = coerced(value, kind)
         except ValueError as error:
             raise OptionError(owner or cls.__name__, each.name, f" is {value!r}; {error}") from None
-        for number in right if isinstance(right, tuple) else (right,):
-            if isinstance(number, int | float) and not isinstance(number, bool):
-                outside = about(each).outside(number)
-                if outside is not None:
-                    raise OptionError(owner or cls.__name__, each.name, f" is {value!r}; {outside}")
+        for number in _numbers(right):
+            if (outside := about(each).outside(number)) is not None:
+                raise OptionError(owner or cls.__name__, each.name, f" is {value!r}; {outside}")
         if right is not value:
             object.__setattr__(made, each.name, right)
+
+
+def _numbers(value: Any) -> list[float]:
+    entries = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple | list) else (value,)
+    return [entry for entry in entries if isinstance(entry, int | float) and not isinstance(entry, bool)]
+
+
+def check_idle(made: Any, because: str, *names: str) -> None:
+    """Raises OptionError if one of the options is not at its default although it does nothing.
+
+    Args:
+        made: a dataclass object of options.
+        because: the other option and what it does.
+        names: of the options that do nothing then.
+    """
+    for each in option_fields(type(made)):
+        value = getattr(made, each.name)
+        if each.name in names and value != default_of(each):
+            problem = f" is {value!r}, but does nothing: {because}; leave {each.name} out"
+            raise OptionError(type(made).__name__, each.name, problem)
+
+
+def default_of(field: dataclasses.Field[Any]) -> Any:
+    """A field's default, made anew; ``dataclasses.MISSING`` if it has none."""
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
 @dataclass(frozen=True)

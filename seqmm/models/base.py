@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from seqmm.checks import check_least
 from seqmm.data.collators import Collator
 from seqmm.data.corpus import Corpus
 from seqmm.data.feature_sets import Features
 from seqmm.data.identity import describe, match_sets
 from seqmm.models.paper import Paper
 from seqmm.names import Objective
+from seqmm.options import check_keys, check_options, option
 from seqmm.registry import MODELS, Registry
+
+TRANSFORMERS = frozenset(each.name for each in fields(PreTrainedConfig))
+PASSED_BY_TRANSFORMERS = frozenset(
+    ("attn_implementation", "experts_implementation", "model_type", "name_or_path", "output_attentions", "torch_dtype")
+)
+"""What loading a checkpoint gives a config beside its fields."""
 
 
 class RecommenderConfig(PreTrainedConfig):
@@ -28,8 +34,7 @@ class RecommenderConfig(PreTrainedConfig):
 
     num_users: int = 0
     num_items: int = 0
-    hidden_size: int = 64
-    """Width of the representations."""
+    hidden_size: int = option(64, "Width of the representations.", least=1)
     features: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Feature sets the model was built on: name -> {"kind", "dim", "provenance"} (of tags "vocabulary"; of a set that a
     checkpoint knew by another name, that name as "pretrained_as"); those it reads are checked at bind."""
@@ -54,6 +59,22 @@ class RecommenderConfig(PreTrainedConfig):
     def reads(self) -> list[str]:
         """Names of the feature sets a model of this config reads, in its order; of the others nothing is asked."""
         return list(self.feature_order)
+
+    def __post_init__(self, **rest: Any) -> None:
+        """Checks every option; ``rest`` is what has no field: what transformers passes, or a misspelt key.
+
+        Raises:
+            OptionError: an unknown key, or a value that an option cannot have.
+        """
+        cls = type(self)
+        unknown = [key for key in rest if not key.startswith("_") and key not in PASSED_BY_TRANSFORMERS]
+        check_keys(unknown, [each.name for each in fields(cls) if each.name not in TRANSFORMERS], cls.__name__)
+        super().__post_init__(**rest)
+        check_options(self)
+        self.check()
+
+    def check(self) -> None:
+        """Refuses combinations of values that are each right alone; subclasses raise :class:`OptionError`."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +114,6 @@ class Recommender(PreTrainedModel):
 
     def __init__(self, config: RecommenderConfig):
         super().__init__(config)
-        check_least(1, hidden_size=config.hidden_size)
         self.hook_state: dict[str, Tensor] = {}  # what set_state was given, by name
 
     # -- construction and binding -------------------------------------------------------------------------------------

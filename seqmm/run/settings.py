@@ -6,13 +6,10 @@ the help texts.
 
 from __future__ import annotations
 
-import ast
 import copy
 import dataclasses
-import inspect
 import itertools
 import sys
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,7 +21,7 @@ from seqmm.arguments import DataArguments, EvalArguments, HubArguments, TrainArg
 from seqmm.files import read_yaml
 from seqmm.models.registry import model_class
 from seqmm.names import Objective, nearest
-from seqmm.options import about, hints, option_fields, plain, plain_values
+from seqmm.options import about, default_of, hints, option_fields, plain, plain_values
 from seqmm.registry import MODELS
 
 if TYPE_CHECKING:
@@ -141,32 +138,7 @@ def sweep_of(path: str | Path) -> list[dict[str, Any]]:
 
 def own_fields(config_class: type[RecommenderConfig]) -> list[tuple[str, Any, Any, str]]:
     """``(name, type, default, help)`` of a model's hyper-parameters, without transformers' and those a corpus fills."""
-    from transformers import PreTrainedConfig
-
-    inherited = {f.name for f in dataclasses.fields(PreTrainedConfig)} | set(config_class.filled)
-    texts: dict[str, str] = {}
-    for cls in reversed(config_class.__mro__):
-        if cls not in PreTrainedConfig.__mro__:
-            texts |= _attribute_docstrings(cls)
-    hints: dict[str, Any] = {}
-    for cls in reversed(config_class.__mro__):
-        hints |= inspect.get_annotations(cls, eval_str=True) if cls not in PreTrainedConfig.__mro__ else {}
-    default = config_class()  # fresh: mutable defaults are not shared
-    return [
-        (f.name, hints[f.name], getattr(default, f.name), texts.get(f.name, ""))
-        for f in dataclasses.fields(config_class)
-        if f.name not in inherited
-    ]
-
-
-def _attribute_docstrings(cls: type) -> dict[str, str]:
-    body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body  # type: ignore[attr-defined]
-    texts = {}
-    for statement, following in zip(body, body[1:], strict=False):
-        is_text = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
-        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name) and is_text:
-            texts[statement.target.id] = inspect.cleandoc(str(following.value.value))
-    return texts
+    return [(f.name, hints(config_class)[f.name], default_of(f), about(f).help) for f in option_fields(config_class)]
 
 
 def _sections(config_class: type[RecommenderConfig] | None) -> type:

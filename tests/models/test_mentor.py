@@ -326,5 +326,5 @@ def test_two_modalities_level_of_one_modality_is_no_term():
 
 def test_unknown_levels_are_refused():
     case = CASES["mentor"]
-    with pytest.raises(ValueError, match="model.align_levels is .0, 1.; choose among"):
+    with pytest.raises(ValueError, match="MENTORConfig.align_levels is .0, 1.; choose at least 1 and at most 4"):
         case.model(case.corpus(), align_levels=(0, 1))

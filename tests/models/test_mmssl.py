@@ -390,9 +390,8 @@ def test_heads_must_divide_the_width():
         case("mmssl", num_heads=3)
 
 
-@pytest.mark.parametrize("k", [0, 41])
-def test_more_learned_neighbours_than_items_is_an_error(k):
+def test_more_learned_neighbours_than_items_is_an_error():
     case = CASES["mmssl"]
-    with pytest.raises(ValueError, match=f"model.num_neighbors is {k}, but the corpus has 40 items; choose 1 to 40"):
-        case.model(case.corpus(), num_neighbors=k)
-    assert case.model(case.corpus(), num_neighbors=k, modality_graphs="observed").critic is not None
+    with pytest.raises(ValueError, match="model.num_neighbors is 41, but the corpus has 40 items; choose 1 to 40"):
+        case.model(case.corpus(), num_neighbors=41)
+    assert case.model(case.corpus(), num_neighbors=41, modality_graphs="observed").critic is not None

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import field
 from typing import Any, ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqmm.checks import check_count, check_edge_keep, check_idle, check_least
+from seqmm.checks import check_count, check_edge_keep
 from seqmm.data.collators import PairCollator
 from seqmm.data.corpus import Corpus
 from seqmm.graphs.build import (
@@ -25,6 +24,7 @@ from seqmm.graphs.build import (
 from seqmm.graphs.matrix import Graph, propagate_layers
 from seqmm.models.base import Recommender, RecommenderConfig, Stage
 from seqmm.nn.features import FeatureTable
+from seqmm.options import check_idle, option
 from seqmm.random import step_generator
 
 Initialiser = Callable[[Tensor], Any]
@@ -96,8 +96,12 @@ class PairRecommender(Recommender):
 class GraphConfig(RecommenderConfig):
     """Of a model that propagates over the user-item graph."""
 
-    edge_keep: float = 1.0
-    """Share of the user-item edges an epoch trains on, drawn degree-sensitively (FREEDOM); scoring uses all edges."""
+    edge_keep: float = option(
+        1.0,
+        "Share of the user-item edges an epoch trains on, drawn degree-sensitively (FREEDOM); scoring uses all edges.",
+        above=0,
+        most=1,
+    )
 
 
 class GraphRecommender(PairRecommender):
@@ -165,8 +169,9 @@ class GraphRecommender(PairRecommender):
 class ContentConfig(RecommenderConfig):
     """Of a model that reads item content: every feature set of ``--data.features`` is a modality, in that order."""
 
-    train_features: bool = False
-    """Whether the raw feature tables are parameters that start as the features (MMRec's ``freeze=False``)."""
+    train_features: bool = option(
+        False, "Whether the raw feature tables are parameters that start as the features (MMRec's freeze=False)."
+    )
 
 
 class ContentRecommender(PairRecommender):
@@ -265,9 +270,11 @@ class ContentGraphRecommender(ContentRecommender, GraphRecommender):
 class MixingConfig(ContentConfig):
     """Of a model that mixes what modalities bring by fixed weights."""
 
-    modality_weights: dict[str, float] = field(default_factory=dict)
-    """Name value pairs by which modalities are mixed; {} = equal. MMRec's mm_image_weight 0.1 is: image 0.1 text
-    0.9."""
+    modality_weights: dict[str, float] = option(
+        {},
+        "Name value pairs by which modalities are mixed; none = equal. MMRec's mm_image_weight 0.1 is: image 0.1 "
+        "text 0.9.",
+    )
 
 
 class MixingRecommender(ContentRecommender):
@@ -308,10 +315,13 @@ class MixingRecommender(ContentRecommender):
 class ItemGraphConfig(MixingConfig, ContentGraphConfig):
     """Of a model that also propagates over FREEDOM's item graph."""
 
-    num_item_layers: int = 1
-    """Item-item propagation steps (released codes); 0 = no item graph."""
-    num_neighbors: int = 10
-    """k of the item-item graphs (released codes)."""
+    num_item_layers: int = option(1, "Item-item propagation steps (released codes); 0 = no item graph.", least=0)
+    num_neighbors: int = option(10, "Neighbours of an item in the item-item graphs (k; released codes).", least=1)
+
+    def check(self) -> None:
+        super().check()
+        if self.num_item_layers == 0:
+            check_idle(self, "num_item_layers 0 builds no item graph", "modality_weights")
 
 
 class ItemGraphRecommender(MixingRecommender, ContentGraphRecommender):
@@ -322,9 +332,6 @@ class ItemGraphRecommender(MixingRecommender, ContentGraphRecommender):
 
     def __init__(self, config: ItemGraphConfig):
         super().__init__(config)
-        check_least(0, num_item_layers=config.num_item_layers)
-        if config.num_item_layers == 0:
-            check_idle("num_item_layers 0 builds no item graph", modality_weights=(config.modality_weights, {}))
 
     def bind(self, corpus: Corpus) -> Self:
         super().bind(corpus)
@@ -342,11 +349,15 @@ class ItemGraphRecommender(MixingRecommender, ContentGraphRecommender):
 class UserGraphConfig(ContentGraphConfig):
     """Of a model that also propagates over the users' co-occurrence graph."""
 
-    num_user_neighbors: int = 40
-    """A user's neighbours: those who share most training items with it (released codes)."""
-    neighbor_padding: Literal["none", "repeat"] = "none"
-    """A user with fewer neighbours averages over those it has (none), or trains on a list filled up with random repeats
-    of them, drawn anew each epoch (repeat: the released codes). 3 % of Baby's users have fewer, 27 % of Clothing's."""
+    num_user_neighbors: int = option(
+        40, "A user's neighbours: those who share most training items with it (released codes).", least=1
+    )
+    neighbor_padding: Literal["none", "repeat"] = option(
+        "none",
+        "A user with fewer neighbours averages over those it has (none), or trains on a list filled up with "
+        "random repeats of them, drawn anew each epoch (repeat: the released codes). 3 % of Baby's users have "
+        "fewer, 27 % of Clothing's.",
+    )
 
 
 class UserGraphRecommender(ContentGraphRecommender):
@@ -361,7 +372,6 @@ class UserGraphRecommender(ContentGraphRecommender):
 
     def __init__(self, config: UserGraphConfig):
         super().__init__(config)
-        check_least(1, num_user_neighbors=config.num_user_neighbors)
 
     def bind(self, corpus: Corpus) -> Self:
         super().bind(corpus)

@@ -20,12 +20,12 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqmm.checks import check_least, check_share
 from seqmm.graphs.matrix import propagate_layers
 from seqmm.losses import Terms, cosine_loss, weighted_sum
 from seqmm.models.collaborative.base import ContentGraphConfig, ContentGraphRecommender
 from seqmm.models.paper import Paper
 from seqmm.nn.noise import dropout_rows
+from seqmm.options import option
 from seqmm.random import torch_hash
 from seqmm.registry import register
 
@@ -35,16 +35,14 @@ class BM3Config(ContentGraphConfig):
 
     model_type = "bm3"
 
-    num_layers: int = 1
-    """User-item propagation steps."""
-    dropout: float = 0.5
-    """Of the targets."""
-    modal_weight: float = 2.0
-    """Weight of the content's terms."""
-    regularization: float = 0.1
-    """Weight of the norm."""
-    train_features: bool = True
-    """Whether the raw feature tables are parameters that start as the features (released code)."""
+    # without a step an item would be its embedding twice
+    num_layers: int = option(1, "User-item propagation steps.", least=1)
+    dropout: float = option(0.5, "Share of a target's entries that is dropped.", least=0, below=1)
+    modal_weight: float = option(2.0, "Weight of the content's terms.", least=0)
+    regularization: float = option(0.1, "Weight of the norm.", least=0)
+    train_features: bool = option(
+        True, "Whether the raw feature tables are parameters that start as the features (released code)."
+    )
 
 
 @register
@@ -68,8 +66,6 @@ class BM3(ContentGraphRecommender):
 
     def __init__(self, config: BM3Config):
         super().__init__(config)
-        check_least(1, num_layers=config.num_layers)  # without a step an item would be its embedding twice
-        check_share(dropout=config.dropout)
         self.make_ids()
         self.predict = nn.Linear(config.hidden_size, config.hidden_size)
         self.project = self.linear_maps(config.hidden_size)

@@ -15,6 +15,7 @@ from seqmm.losses import bpr_of_rows, embedding_norm, weighted_sum
 from seqmm.models.base import RecommenderConfig
 from seqmm.models.collaborative.base import PairRecommender
 from seqmm.models.paper import Paper
+from seqmm.options import option
 from seqmm.registry import register
 
 
@@ -23,8 +24,7 @@ class BPRConfig(RecommenderConfig):
 
     model_type = "bpr"
 
-    regularization: float = 0.1
-    """Weight of the embedding norm; from MMRec's grid (2, 1, 0.1 … 1e-5)."""
+    regularization: float = option(0.1, "Weight of the embedding norm; from MMRec's grid (2, 1, 0.1 … 1e-5).", least=0)
 
 
 @register

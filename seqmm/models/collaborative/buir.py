@@ -21,12 +21,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqmm.checks import check_idle, check_least, check_share
 from seqmm.data.corpus import Corpus
 from seqmm.graphs.matrix import propagate_layers
 from seqmm.losses import cosine_loss
 from seqmm.models.collaborative.base import GraphConfig, GraphRecommender, initialise_with
 from seqmm.models.paper import Paper
+from seqmm.options import check_idle, option
 from seqmm.registry import register
 
 
@@ -35,14 +35,19 @@ class BUIRConfig(GraphConfig):
 
     model_type = "buir"
 
-    neighbors: bool = True
-    """Whether the encoders propagate over the graph (BUIR_NB) or only look rows up (BUIR_ID)."""
-    num_layers: int = 3
-    """Propagation steps of BUIR_NB."""
-    momentum: float = 0.995
-    """Share of itself that a target table keeps in a step (tau)."""
-    edge_dropout: float = 0.2
-    """Upper bound of BUIR_NB's random edge dropout rate (released code); 0 = no augmentation."""
+    neighbors: bool = option(
+        True, "Whether the encoders propagate over the graph (BUIR_NB) or only look rows up (BUIR_ID)."
+    )
+    num_layers: int = option(3, "Propagation steps of BUIR_NB.", least=0)
+    momentum: float = option(0.995, "Share of itself that a target table keeps in a step (tau).", least=0, most=1)
+    edge_dropout: float = option(
+        0.2, "Upper bound of BUIR_NB's random edge dropout rate (released code); 0 = no augmentation.", least=0, most=1
+    )
+
+    def check(self) -> None:
+        super().check()
+        if not self.neighbors:
+            check_idle(self, "neighbors False looks rows up, over no graph", "edge_keep")
 
 
 @register
@@ -63,10 +68,6 @@ class BUIR(GraphRecommender):
 
     def __init__(self, config: BUIRConfig):
         super().__init__(config)
-        check_least(0, num_layers=config.num_layers)
-        check_share(whole=True, momentum=config.momentum, edge_dropout=config.edge_dropout)
-        if not config.neighbors:
-            check_idle("neighbors False looks rows up, over no graph", edge_keep=(config.edge_keep, 1.0))
         self.make_ids()
         self.target_user = nn.Embedding(config.num_users, config.hidden_size)
         self.target_item = nn.Embedding(config.num_items, config.hidden_size)

@@ -26,12 +26,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqmm.checks import check_least
 from seqmm.graphs.matrix import propagate, propagate_layers
 from seqmm.losses import bpr, weighted_sum
 from seqmm.models.collaborative.base import ItemGraphConfig, ItemGraphRecommender, UserGraphConfig, UserGraphRecommender
 from seqmm.models.paper import Paper
 from seqmm.nn.modality import PreferenceEncoder
+from seqmm.options import option
 from seqmm.registry import register
 
 
@@ -40,12 +40,9 @@ class COHESIONConfig(ItemGraphConfig, UserGraphConfig):
 
     model_type = "cohesion"
 
-    inner_size: int = 256
-    """Width of the projectors' hidden layer (released code)."""
-    num_layers: int = 1
-    """User-item propagation steps (L)."""
-    regularization: float = 1e-3
-    """Weight of the mean squares of the preferences (lambda)."""
+    inner_size: int = option(256, "Width of the projectors' hidden layer (released code).", least=1)
+    num_layers: int = option(1, "User-item propagation steps (L).", least=0)
+    regularization: float = option(1e-3, "Weight of the mean squares of the preferences (lambda).", least=0)
 
 
 @register
@@ -68,8 +65,6 @@ class COHESION(ItemGraphRecommender, UserGraphRecommender):
 
     def __init__(self, config: COHESIONConfig):
         super().__init__(config)
-        check_least(0, num_layers=config.num_layers)
-        check_least(1, inner_size=config.inner_size)
         users, sizes = config.num_users, (config.inner_size, config.hidden_size)
         self.item = nn.Embedding(config.num_items, config.hidden_size)
         self.identity = PreferenceEncoder(users, config.hidden_size, *sizes)

@@ -27,7 +27,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqmm.checks import check_idle, check_least, check_positive, check_share
 from seqmm.data.corpus import Corpus
 from seqmm.graphs.build import cooccurrence
 from seqmm.graphs.matrix import Graph, propagate_layers
@@ -36,6 +35,7 @@ from seqmm.models.collaborative.base import ContentGraphConfig, ContentGraphReco
 from seqmm.models.paper import Paper
 from seqmm.nn.modality import ModalAttention
 from seqmm.nn.noise import dropout_rows, moved, noisy_rows
+from seqmm.options import OptionError, check_idle, option
 from seqmm.random import step_generator
 from seqmm.registry import register
 
@@ -48,40 +48,52 @@ class CompositeConfig(MixingConfig, ContentGraphConfig):
 
     model_type = "composite"
 
-    encoder: Literal["mf", "graph"] = "graph"
-    """Matrix factorisation, or propagation over graphs."""
-    num_layers: int = 2
-    """User-item propagation steps (graph)."""
-    user_layers: int = 0
-    """Steps over the user-user graph (graph); 0 = no such graph."""
-    item_layers: int = 1
-    """Steps over the item-item graph (graph, with features); 0 = no such graph."""
-    num_neighbors: int = 10
-    """Neighbours in both graphs."""
-    use_ids: bool = True
-    """Whether item ids are a source beside the modalities."""
-    timing: Literal["early", "late"] = "late"
-    """Fuse sources before or after the encoder."""
-    strategy: Literal["element", "concat"] = "element"
-    """Fuse by a (weighted) mean or side by side."""
-    attention: bool = False
-    """Weigh the sources by attention (attentive) instead of alike (heuristic)."""
-    loss: Literal["mse", "ce", "bpr", "hinge"] = "bpr"
-    """Pointwise (mse, ce) or pairwise (bpr, hinge)."""
-    auxiliary: Literal["none", "mlp", "dropout", "noise", "modalities", "node_drop", "edge_drop", "graph_noise"] = (
-        "none"
+    encoder: Literal["mf", "graph"] = option(
+        "graph", "Encoder of the sources: matrix factorisation, or propagation over graphs."
     )
-    """How the two views are made: feature-based (the first four) or structure-based (the last three)."""
-    estimator: Literal["info_nce", "js"] = "info_nce"
-    """How views are compared: InfoNCE in the batch, or Jensen-Shannon."""
-    auxiliary_weight: float = 0.1
-    """Weight of the auxiliary loss."""
-    temperature: float = 0.2
-    """Of the cosines in both estimators."""
-    strength: float = 0.1
-    """Share that dropout and the drops remove; length of the noise."""
-    regularization: float = 1e-4
-    """Weight of half the squares of the batch's final vectors."""
+    num_layers: int = option(2, "User-item propagation steps (graph).", least=0)
+    user_layers: int = option(0, "Steps over the user-user graph (graph); 0 = no such graph.", least=0)
+    item_layers: int = option(1, "Steps over the item-item graph (graph, with features); 0 = no such graph.", least=0)
+    num_neighbors: int = option(10, "Neighbours in both graphs.", least=1)
+    use_ids: bool = option(True, "Whether item ids are a source beside the modalities.")
+    timing: Literal["early", "late"] = option(
+        "late", "Whether sources are fused before the encoder (early) or after it (late)."
+    )
+    strategy: Literal["element", "concat"] = option(
+        "element", "How sources are fused: by a (weighted) mean, or side by side."
+    )
+    attention: bool = option(
+        False, "Whether the sources are weighed by attention (attentive) instead of alike (heuristic)."
+    )
+    loss: Literal["mse", "ce", "bpr", "hinge"] = option(
+        "bpr", "Recommendation loss: pointwise (mse, ce) or pairwise (bpr, hinge)."
+    )
+    auxiliary: Literal["none", "mlp", "dropout", "noise", "modalities", "node_drop", "edge_drop", "graph_noise"] = (
+        option(
+            "none", "How the two views are made: feature-based (the first four) or structure-based (the last three)."
+        )
+    )
+    estimator: Literal["info_nce", "js"] = option(
+        "info_nce", "How views are compared: InfoNCE in the batch, or Jensen-Shannon."
+    )
+    auxiliary_weight: float = option(0.1, "Weight of the auxiliary loss.", least=0)
+    temperature: float = option(0.2, "Temperature of the cosines in both estimators.", above=0)
+    strength: float = option(0.1, "Share that dropout and the drops remove, or length of the noise.", least=0)
+    regularization: float = option(1e-4, "Weight of half the squares of the batch's final vectors.", least=0)
+
+    def check(self) -> None:
+        super().check()
+        if self.encoder == "mf" and self.auxiliary in ("node_drop", "edge_drop", "graph_noise"):
+            problem = f" is {self.auxiliary!r}, which perturbs a graph; encoder mf has none, choose another"
+            raise OptionError(type(self).__name__, "auxiliary", problem)
+        if self.auxiliary in ("dropout", "node_drop", "edge_drop") and self.strength >= 1:
+            problem = f" is {self.strength}, a share (auxiliary {self.auxiliary}); choose at least 0 and below 1"
+            raise OptionError(type(self).__name__, "strength", problem)
+        if self.encoder == "mf":
+            check_idle(self, "encoder mf has no graphs", "edge_keep")
+        if self.encoder == "mf" or self.item_layers == 0:
+            why = f"encoder {self.encoder} with item_layers {self.item_layers} builds no item graph"
+            check_idle(self, why, "modality_weights")
 
 
 @register
@@ -111,18 +123,6 @@ class Composite(MixingRecommender, ContentGraphRecommender):
                 f"auxiliary {config.auxiliary!r} with use_ids = {config.use_ids} needs more than the feature sets "
                 f"{list(self.modalities)}; name more with --data.features"
             )
-        if config.encoder == "mf" and config.auxiliary in ("node_drop", "edge_drop", "graph_noise"):
-            raise ValueError(f"auxiliary {config.auxiliary!r} perturbs a graph; encoder mf has none")
-        check_least(0, num_layers=config.num_layers, user_layers=config.user_layers, item_layers=config.item_layers)
-        check_least(1, num_neighbors=config.num_neighbors)
-        check_positive(temperature=config.temperature)
-        if config.auxiliary in ("dropout", "node_drop", "edge_drop"):
-            check_share(strength=config.strength)
-        if config.encoder == "mf":
-            check_idle("encoder mf has no graphs", edge_keep=(config.edge_keep, 1.0))
-        if config.encoder == "mf" or config.item_layers == 0:
-            why = f"encoder {config.encoder} with item_layers {config.item_layers} builds no item graph"
-            check_idle(why, modality_weights=(config.modality_weights, {}))
         width, late = config.hidden_size, config.timing == "late"
         fused = width * (sources if config.strategy == "concat" else 1)
         self.user = nn.ParameterList(

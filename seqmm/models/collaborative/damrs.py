@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seqmm.checks import check_count, check_idle, check_least, check_positive
+from seqmm.checks import check_count
 from seqmm.data.corpus import Corpus
 from seqmm.distributed import mean_over_ranks, rank_share, unique_over_ranks
 from seqmm.graphs.build import behaviour_graph, denoised_knn_graphs
@@ -30,6 +30,7 @@ from seqmm.losses import weighted_sum
 from seqmm.models.collaborative.base import CPU, ContentGraphConfig, ContentGraphRecommender
 from seqmm.models.paper import Paper
 from seqmm.nn.log_sum_exp import log_sum_exp
+from seqmm.options import check_idle, option
 from seqmm.registry import register
 
 
@@ -38,26 +39,29 @@ class DAMRSConfig(ContentGraphConfig):
 
     model_type = "damrs"
 
-    num_layers: int = 2
-    """User-item propagation steps (released code)."""
-    num_item_layers: int = 1
-    """Propagation steps over each item graph (released code)."""
-    num_neighbors: int = 10
-    """k of the content graphs; a row may keep fewer (released code)."""
-    num_behavior_neighbors: int = 2
-    """k of the behaviour graph (released code)."""
-    min_common_users: int = 2
-    """Users two items must share to be neighbours in it (released code)."""
-    weighted: bool = True
-    """Whether BPR is weighted by the views' agreement."""
-    alignment_weight: float = 1.0
-    """Weight of the symmetric KL (released code)."""
-    discrimination_weight: float = 1e-3
-    """Weight of the neighbour discrimination (released code)."""
-    num_discriminated: int = 10
-    """Items in each of its two sets (released code)."""
-    temperature: float = 0.2
-    """Of its similarities (released code)."""
+    num_layers: int = option(2, "User-item propagation steps (released code).", least=0)
+    # without a step an item would be its embedding twice
+    num_item_layers: int = option(1, "Propagation steps over each item graph (released code).", least=1)
+    num_neighbors: int = option(
+        10, "Neighbours of an item in the content graphs (k; released code); a row may keep fewer.", least=1
+    )
+    num_behavior_neighbors: int = option(2, "Neighbours of an item in the behaviour graph (k; released code).", least=1)
+    min_common_users: int = option(
+        2, "Users two items must share to be neighbours in the behaviour graph (released code).", least=1
+    )
+    weighted: bool = option(True, "Whether BPR is weighted by the views' agreement.")
+    alignment_weight: float = option(1.0, "Weight of the symmetric KL (released code).", least=0)
+    discrimination_weight: float = option(1e-3, "Weight of the neighbour discrimination (released code).", least=0)
+    num_discriminated: int = option(
+        10, "Items in each of the neighbour discrimination's two sets (released code).", least=0
+    )
+    temperature: float = option(
+        0.2, "Temperature of the neighbour discrimination's similarities (released code).", above=0
+    )
+
+    def check(self) -> None:
+        super().check()
+        check_idle(self, "content only builds graphs here", "train_features")
 
 
 @register
@@ -79,11 +83,6 @@ class DAMRS(ContentGraphRecommender):
 
     def __init__(self, config: DAMRSConfig):
         super().__init__(config)
-        check_least(0, num_layers=config.num_layers)
-        check_least(1, num_item_layers=config.num_item_layers)  # without a step an item would be its embedding twice
-        check_least(1, num_behavior_neighbors=config.num_behavior_neighbors, min_common_users=config.min_common_users)
-        check_positive(temperature=config.temperature)
-        check_idle("content only builds graphs here", train_features=(config.train_features, False))
         self.make_ids()
         self.post_init()
 

@@ -23,12 +23,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seqmm.checks import check_least
 from seqmm.graphs.matrix import propagate, propagate_layers
 from seqmm.losses import bpr_of_rows, weighted_sum
 from seqmm.models.collaborative.base import UserGraphConfig, UserGraphRecommender, initialise_with
 from seqmm.models.paper import Paper
 from seqmm.nn.modality import PreferenceEncoder
+from seqmm.options import option
 from seqmm.registry import register
 
 
@@ -37,12 +37,11 @@ class DualGNNConfig(UserGraphConfig):
 
     model_type = "dualgnn"
 
-    inner_size: int = 256
-    """Width of the projectors' hidden layer (released codes)."""
-    num_layers: int = 2
-    """User-item propagation steps (released codes)."""
-    regularization: float = 1e-3
-    """Weight of the mean squares of preferences and modality weights (lambda)."""
+    inner_size: int = option(256, "Width of the projectors' hidden layer (released codes).", least=1)
+    num_layers: int = option(2, "User-item propagation steps (released codes).", least=0)
+    regularization: float = option(
+        1e-3, "Weight of the mean squares of preferences and modality weights (lambda).", least=0
+    )
 
 
 @register
@@ -65,8 +64,6 @@ class DualGNN(UserGraphRecommender):
 
     def __init__(self, config: DualGNNConfig):
         super().__init__(config)
-        check_least(0, num_layers=config.num_layers)
-        check_least(1, inner_size=config.inner_size)
         sizes = config.inner_size, config.hidden_size
         self.encoders = nn.ModuleDict(
             {name: PreferenceEncoder(config.num_users, self.feature_dim(name), *sizes) for name in self.modalities}

@@ -21,11 +21,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seqmm.checks import check_least
 from seqmm.graphs.matrix import propagate_layers
 from seqmm.losses import Terms, bpr_of_rows, weighted_sum
 from seqmm.models.collaborative.base import ItemGraphConfig, ItemGraphRecommender
 from seqmm.models.paper import Paper
+from seqmm.options import option
 from seqmm.registry import register
 
 
@@ -34,14 +34,12 @@ class FREEDOMConfig(ItemGraphConfig):
 
     model_type = "freedom"
 
-    num_layers: int = 2
-    """User-item propagation steps."""
-    modal_weight: float = 1e-3
-    """Weight of the modalities' BPR (lambda)."""
-    edge_keep: float = 0.2
-    """Share of the user-item edges an epoch trains on (1 - rho)."""
-    train_features: bool = True
-    """Whether the raw feature tables are parameters that start as the features (released code)."""
+    num_layers: int = option(2, "User-item propagation steps.", least=0)
+    modal_weight: float = option(1e-3, "Weight of the modalities' BPR (lambda).", least=0)
+    edge_keep: float = option(0.2, "Share of the user-item edges an epoch trains on (1 - rho).", above=0, most=1)
+    train_features: bool = option(
+        True, "Whether the raw feature tables are parameters that start as the features (released code)."
+    )
 
 
 @register
@@ -64,7 +62,6 @@ class FREEDOM(ItemGraphRecommender):
 
     def __init__(self, config: FREEDOMConfig):
         super().__init__(config)
-        check_least(0, num_layers=config.num_layers)
         self.make_ids()
         self.project = self.linear_maps(config.hidden_size, bias=False)
         self.post_init()

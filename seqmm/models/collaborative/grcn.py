@@ -21,13 +21,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqmm.checks import check_least
 from seqmm.data.corpus import Corpus
 from seqmm.graphs.build import softmax_rows, user_item_graph
 from seqmm.graphs.matrix import Graph, edge_products, propagate, propagate_layers
 from seqmm.losses import bpr_of_rows, half_squares, weighted_sum
 from seqmm.models.collaborative.base import ContentConfig, ContentRecommender
 from seqmm.models.paper import Paper
+from seqmm.options import option
 from seqmm.registry import register
 
 
@@ -36,12 +36,10 @@ class GRCNConfig(ContentConfig):
 
     model_type = "grcn"
 
-    num_routing: int = 3
-    """Iterations of the routing (paper); 0 is what the released codes do."""
-    num_layers: int = 2
-    """Propagation steps of the id embeddings (paper and released codes)."""
-    regularization: float = 1e-3
-    """Weight of the mean squares (from MMRec's grid)."""
+    num_routing: int = option(3, "Iterations of the routing (paper); 0 is what the released codes do.", least=0)
+    # without a step nothing trains the confidences
+    num_layers: int = option(2, "Propagation steps of the id embeddings (paper and released codes).", least=1)
+    regularization: float = option(1e-3, "Weight of the mean squares (from MMRec's grid).", least=0)
 
 
 @register
@@ -65,8 +63,6 @@ class GRCN(ContentRecommender):
 
     def __init__(self, config: GRCNConfig):
         super().__init__(config)
-        check_least(1, num_layers=config.num_layers)  # without a step nothing trains the confidences
-        check_least(0, num_routing=config.num_routing)
         d, names = config.hidden_size, self.modalities
         self.make_ids()
         self.preference = nn.ParameterDict({name: torch.empty(config.num_users, d) for name in names})

@@ -19,13 +19,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqmm.checks import check_least, check_positive, check_share
 from seqmm.distributed import unique_over_ranks
 from seqmm.graphs.matrix import propagate
 from seqmm.losses import bpr_of_rows, info_nce, weighted_sum
 from seqmm.models.collaborative.base import GraphConfig, GraphRecommender
 from seqmm.models.paper import Paper
 from seqmm.nn.noise import dropout_table
+from seqmm.options import option
 from seqmm.random import step_generator
 from seqmm.registry import register
 
@@ -35,20 +35,20 @@ class HCCFConfig(GraphConfig):
 
     model_type = "hccf"
 
-    num_layers: int = 2
-    """Layers."""
-    num_hyperedges: int = 128
-    """K, of users and of items."""
-    dropout: float = 0.5
-    """Share of the entries of the graph and of H that a layer drops (1 - keepRate; 0 on Yelp)."""
-    slope: float = 1.0
-    """Negative slope of the LeakyReLU behind each hop: 1 = none (torch code), 0.5 = the paper."""
-    temperature: float = 0.1
-    """tau of the contrast."""
-    contrast_weight: float = 0.2
-    """Weight of the contrast (lambda_1)."""
-    regularization: float = 1e-6
-    """Weight of the squares of all parameters (lambda_2)."""
+    num_layers: int = option(2, "Layers of propagation and of hypergraph convolution.", least=1)
+    num_hyperedges: int = option(128, "Hyperedges of users and of items (K).", least=1)
+    dropout: float = option(
+        0.5,
+        "Share of the entries of the graph and of H that a layer drops (1 - keepRate; 0 on Yelp).",
+        least=0,
+        below=1,
+    )
+    slope: float = option(
+        1.0, "Negative slope of the LeakyReLU behind each hop: 1 = none (torch code), 0.5 = the paper."
+    )
+    temperature: float = option(0.1, "Temperature of the contrast (tau).", above=0)
+    contrast_weight: float = option(0.2, "Weight of the contrast (lambda_1).", least=0)
+    regularization: float = option(1e-6, "Weight of the squares of all parameters (lambda_2).", least=0)
 
 
 @register
@@ -70,9 +70,6 @@ class HCCF(GraphRecommender):
 
     def __init__(self, config: HCCFConfig):
         super().__init__(config)
-        check_least(1, num_layers=config.num_layers, num_hyperedges=config.num_hyperedges)
-        check_share(dropout=config.dropout)
-        check_positive(temperature=config.temperature)
         self.make_ids()
         self.user_hyperedges = nn.Linear(config.hidden_size, config.num_hyperedges, bias=False)
         self.item_hyperedges = nn.Linear(config.hidden_size, config.num_hyperedges, bias=False)

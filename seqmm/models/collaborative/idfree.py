@@ -34,7 +34,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqmm.checks import check_count, check_edge_keep, check_least, check_positive
+from seqmm.checks import check_count, check_edge_keep
 from seqmm.data.corpus import Corpus
 from seqmm.distributed import gather_rows
 from seqmm.graphs.build import interaction_matrix, knn_graph, mix_graphs, user_item_graph
@@ -44,6 +44,7 @@ from seqmm.models.collaborative.base import CPU, MixingConfig, MixingRecommender
 from seqmm.models.paper import Paper
 from seqmm.nn.features import Constant
 from seqmm.nn.positions import index_codes
+from seqmm.options import option
 from seqmm.random import step_generator
 from seqmm.registry import register
 
@@ -53,22 +54,24 @@ class IDFREEConfig(MixingConfig):
 
     model_type = "idfree"
 
-    num_layers: int = 15
-    """Propagation steps (released yaml's grid: 2 to 25)."""
-    num_neighbors: int = 10
-    """k of the similarity graphs, of users and of items (released yaml)."""
-    edge_keep: float = 0.2
-    """Share of the augmented graph's entries a step trains on (1 - dropout; released yaml)."""
-    adaptive: bool = True
-    """Whether similarities are weighed by a trained function of the two rows (paper)."""
-    pe: Literal["sincos", "random", "none"] = "none"
-    """Code of the row index on users and items; the paper's is sincos, which reads labels (see above)."""
-    temperature: float = 0.2
-    """Of both losses (tau, released yaml)."""
-    modal_weight: float = 1.0
-    """Weight of the InfoNCE between modalities (lambda_m, released yaml)."""
-    train_features: bool = True
-    """Whether the items' raw features are parameters; the users' means are of the features as extracted."""
+    # without a step nothing trains the similarities
+    num_layers: int = option(15, "Propagation steps (released yaml's grid: 2 to 25).", least=1)
+    num_neighbors: int = option(
+        10, "Neighbours in the similarity graphs of users and of items (k; released yaml).", least=1
+    )
+    edge_keep: float = option(
+        0.2, "Share of the augmented graph's entries a step trains on (1 - dropout; released yaml).", above=0, most=1
+    )
+    adaptive: bool = option(True, "Whether similarities are weighed by a trained function of the two rows (paper).")
+    pe: Literal["sincos", "random", "none"] = option(
+        "none",
+        "Code of the row index on users and items; the paper's is sincos, which reads labels (see the model's notes).",
+    )
+    temperature: float = option(0.2, "Temperature of both losses (tau; released yaml).", above=0)
+    modal_weight: float = option(1.0, "Weight of the InfoNCE between modalities (lambda_m, released yaml).", least=0)
+    train_features: bool = option(
+        True, "Whether the items' raw features are parameters; the users' means are of the features as extracted."
+    )
 
 
 class SimilarityWeight(nn.Module):
@@ -109,8 +112,6 @@ class IDFREE(MixingRecommender):
 
     def __init__(self, config: IDFREEConfig):
         super().__init__(config)
-        check_least(1, num_layers=config.num_layers)  # without a step nothing trains the similarities
-        check_positive(temperature=config.temperature)
         d = config.hidden_size
         self.project = self.linear_maps(d)
         self.norm = nn.ModuleDict({name: nn.LayerNorm(d) for name in self.modalities})

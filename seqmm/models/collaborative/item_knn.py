@@ -14,12 +14,12 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from seqmm.checks import check_least
 from seqmm.data.corpus import Corpus
 from seqmm.graphs.build import cooccurrence
 from seqmm.models.base import RecommenderConfig
 from seqmm.models.collaborative.base import CountingRecommender
 from seqmm.models.paper import Paper
+from seqmm.options import option
 from seqmm.registry import register
 
 
@@ -28,14 +28,15 @@ class ItemKNNConfig(RecommenderConfig):
 
     model_type = "item_knn"
 
-    num_neighbors: int = 50
-    """Nearest items kept of each item (k)."""
-    shrink: float = 0.0
-    """Lowers similarities that rest on few users; on sparse data it decides how good this baseline is."""
-    recent: int = 0
-    """Latest items of the history that count; 0 = all."""
-    decay: float = 1.0
-    """Weight of an item relative to the one after it in the history."""
+    num_neighbors: int = option(50, "Nearest items kept of each item (k).", least=1)
+    shrink: float = option(
+        0.0,
+        "Shrinkage that lowers similarities which rest on few users; on sparse data it decides how good this "
+        "baseline is.",
+        least=0,
+    )
+    recent: int = option(0, "Latest items of the history that count; 0 = all.", least=0)
+    decay: float = option(1.0, "Weight of an item relative to the one after it in the history.", least=0)
 
 
 @register
@@ -57,8 +58,6 @@ class ItemKNN(CountingRecommender):
 
     def __init__(self, config: ItemKNNConfig):
         super().__init__(config)
-        check_least(1, num_neighbors=config.num_neighbors)
-        check_least(0, recent=config.recent)
 
     def bind(self, corpus: Corpus) -> Self:
         super().bind(corpus)

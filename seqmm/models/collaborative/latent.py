@@ -9,33 +9,42 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seqmm.checks import check_count, check_idle, check_least, check_share
+from seqmm.checks import check_count
 from seqmm.data.corpus import Corpus
 from seqmm.graphs.build import join_graphs, knn_graph, neighbour_edges
 from seqmm.graphs.matrix import Graph, propagate_layers
 from seqmm.losses import Terms, bpr_of_rows, half_squares
 from seqmm.models.collaborative.base import ContentGraphConfig, ContentGraphRecommender
 from seqmm.nn.bi_interaction import BiInteraction
+from seqmm.options import check_idle, option
 
 
 class LatentGraphConfig(ContentGraphConfig):
     """The released code's settings."""
 
-    cf_model: Literal["lightgcn", "ngcf", "mf"] = "lightgcn"
-    """Collaborative backbone; "ngcf" averages its layers and has slope 0.01 (released code)."""
-    num_layers: int = 2
-    """Layers of the backbone (released code)."""
-    num_item_layers: int = 1
-    """Propagation steps over the item graphs (released code)."""
-    num_neighbors: int = 10
-    """k of the item graphs (released code)."""
-    frozen_weight: float = 0.9
-    """Share of the raw content's graph in an item graph, the skip connection (lambda; released code); 1 = nothing is
-    learned."""
-    regularization: float = 1e-5
-    """Weight of the batch's L2 (MMRec's grid: 0, 1e-5, 1e-4, 1e-3)."""
-    train_features: bool = True
-    """Whether the raw feature tables are parameters that start as the features (released code)."""
+    cf_model: Literal["lightgcn", "ngcf", "mf"] = option(
+        "lightgcn", 'Collaborative backbone; "ngcf" averages its layers and has slope 0.01 (released code).'
+    )
+    num_layers: int = option(2, "Layers of the backbone (released code).", least=0)
+    # without a step nothing trains the graphs
+    num_item_layers: int = option(1, "Propagation steps over the item graphs (released code).", least=1)
+    num_neighbors: int = option(10, "Neighbours of an item in the item graphs (k; released code).", least=1)
+    frozen_weight: float = option(
+        0.9,
+        "Share of the raw content's graph in an item graph, the skip connection (lambda; released code); 1 = "
+        "nothing is learned.",
+        least=0,
+        most=1,
+    )
+    regularization: float = option(1e-5, "Weight of the batch's L2 (MMRec's grid: 0, 1e-5, 1e-4, 1e-3).", least=0)
+    train_features: bool = option(
+        True, "Whether the raw feature tables are parameters that start as the features (released code)."
+    )
+
+    def check(self) -> None:
+        super().check()
+        if self.cf_model == "mf":
+            check_idle(self, "cf_model mf propagates over no user-item graph", "edge_keep")
 
 
 class LatentGraphRecommender(ContentGraphRecommender):
@@ -54,11 +63,6 @@ class LatentGraphRecommender(ContentGraphRecommender):
 
     def __init__(self, config: LatentGraphConfig):
         super().__init__(config)
-        check_least(0, num_layers=config.num_layers)
-        check_least(1, num_item_layers=config.num_item_layers)  # without a step nothing trains the graphs
-        check_share(whole=True, frozen_weight=config.frozen_weight)
-        if config.cf_model == "mf":
-            check_idle("cf_model mf propagates over no user-item graph", edge_keep=(config.edge_keep, 1.0))
         self.make_ids()
         self.project = self.linear_maps(config.hidden_size)
         if config.cf_model == "ngcf":

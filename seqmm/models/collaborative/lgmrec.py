@@ -24,7 +24,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqmm.checks import check_least, check_positive, check_share
 from seqmm.data.corpus import Corpus
 from seqmm.graphs.build import interaction_matrix
 from seqmm.graphs.matrix import propagate, propagate_layers
@@ -32,6 +31,7 @@ from seqmm.losses import Terms, bpr_of_rows, embedding_norm, info_nce_of_tables,
 from seqmm.models.collaborative.base import ContentGraphConfig, ContentGraphRecommender
 from seqmm.models.paper import Paper
 from seqmm.nn.noise import dropout_table
+from seqmm.options import option
 from seqmm.random import step_generator
 from seqmm.registry import register
 
@@ -41,24 +41,22 @@ class LGMRecConfig(ContentGraphConfig):
 
     model_type = "lgmrec"
 
-    num_layers: int = 2
-    """Propagation steps of the embeddings."""
-    num_content_layers: int = 2
-    """Propagation steps of the content."""
-    num_hyper_layers: int = 1
-    """Hypergraph layers (Baby 1, Sports 4, Clothing 2)."""
-    num_hyperedges: int = 4
-    """K (Baby and Sports 4, Clothing 64)."""
-    dropout: float = 0.5
-    """Share of dropped entries of the hyperedge dependencies, 1 - keep_rate (Baby 0.5, Sports 0.6, Clothing 0.8)."""
-    alpha: float = 0.3
-    """Weight of the global rows (Baby 0.3, Sports 0.6, Clothing 0.2)."""
-    contrast_weight: float = 0.2
-    """Weight of the InfoNCE (the authors' 1e-4 times 2048 rows, rounded)."""
-    temperature: float = 0.2
-    """Of the softmax over hyperedges and of the InfoNCE (released code)."""
-    regularization: float = 1e-6
-    """Weight of the embedding norm."""
+    num_layers: int = option(2, "Propagation steps of the embeddings.", least=0)
+    num_content_layers: int = option(2, "Propagation steps of the content.", least=0)
+    num_hyper_layers: int = option(1, "Hypergraph layers (Baby 1, Sports 4, Clothing 2).", least=1)
+    num_hyperedges: int = option(4, "Hyperedges of a modality (K; Baby and Sports 4, Clothing 64).", least=1)
+    dropout: float = option(
+        0.5,
+        "Share of dropped entries of the hyperedge dependencies, 1 - keep_rate (Baby 0.5, Sports 0.6, Clothing 0.8).",
+        least=0,
+        below=1,
+    )
+    alpha: float = option(0.3, "Weight of the global rows (Baby 0.3, Sports 0.6, Clothing 0.2).", least=0)
+    contrast_weight: float = option(0.2, "Weight of the InfoNCE (the authors' 1e-4 times 2048 rows, rounded).", least=0)
+    temperature: float = option(
+        0.2, "Temperature of the softmax over hyperedges and of the InfoNCE (released code).", above=0
+    )
+    regularization: float = option(1e-6, "Weight of the embedding norm.", least=0)
 
 
 @register
@@ -80,10 +78,6 @@ class LGMRec(ContentGraphRecommender):
 
     def __init__(self, config: LGMRecConfig):
         super().__init__(config)
-        check_least(0, num_layers=config.num_layers, num_content_layers=config.num_content_layers)
-        check_least(1, num_hyper_layers=config.num_hyper_layers, num_hyperedges=config.num_hyperedges)
-        check_share(dropout=config.dropout)
-        check_positive(temperature=config.temperature)
         self.make_ids()
         self.project = self.linear_maps(config.hidden_size, bias=False)
         self.hyper = nn.ModuleDict()

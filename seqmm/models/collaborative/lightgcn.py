@@ -13,11 +13,11 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from seqmm.checks import check_least
 from seqmm.graphs.matrix import propagate_layers
 from seqmm.losses import bpr_of_rows, embedding_norm, weighted_sum
 from seqmm.models.collaborative.base import GraphConfig, GraphRecommender
 from seqmm.models.paper import Paper
+from seqmm.options import option
 from seqmm.registry import register
 
 
@@ -26,10 +26,8 @@ class LightGCNConfig(GraphConfig):
 
     model_type = "lightgcn"
 
-    num_layers: int = 3
-    """Propagation steps (K)."""
-    regularization: float = 1e-4
-    """Weight of the embedding norm (lambda)."""
+    num_layers: int = option(3, "Propagation steps (K).", least=0)
+    regularization: float = option(1e-4, "Weight of the embedding norm (lambda).", least=0)
 
 
 @register
@@ -50,7 +48,6 @@ class LightGCN(GraphRecommender):
 
     def __init__(self, config: LightGCNConfig):
         super().__init__(config)
-        check_least(0, num_layers=config.num_layers)
         self.make_ids()
         self.post_init()
 

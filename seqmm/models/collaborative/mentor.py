@@ -37,7 +37,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqmm.checks import check_idle, check_least, check_positive, check_share
 from seqmm.data.corpus import Corpus
 from seqmm.distributed import rank_share
 from seqmm.graphs.matrix import hops, propagate, propagate_layers
@@ -52,6 +51,7 @@ from seqmm.models.collaborative.base import (
 from seqmm.models.paper import Paper
 from seqmm.nn.modality import PreferenceEncoder
 from seqmm.nn.noise import dropout_table, moved
+from seqmm.options import check_idle, option
 from seqmm.random import step_generator
 from seqmm.registry import register
 
@@ -63,43 +63,51 @@ class MENTORConfig(MixingConfig, ContentGraphConfig):
 
     model_type = "mentor"
 
-    num_layers: int = 2
-    """User-item propagation steps."""
-    num_item_layers: int = 1
-    """Item-item propagation steps."""
-    num_neighbors: int = 10
-    """k of the item-item graphs."""
-    inner_size: int = 256
-    """Width between the two layers of a branch's projection (released code)."""
-    item_fusion: Literal["weighted", "attention"] = "weighted"
-    """How the modalities' item graphs meet: mixed by modality_weights (paper), or by self-attention over what each
-    brings (a reproduction's variant without a formula; the form here is a reconstruction)."""
-    num_heads: int = 4
-    """Of that attention."""
-    bpr_weight: float = 1.0
-    """Weight of BPR; 1.4427 = 1 / ln 2 is the binary logarithm of the released code."""
-    alignment: float = 0.1
-    """Weight of the alignment (lambda_align)."""
-    align_levels: tuple[int, ...] = (1, 2, 3, 4)
-    """Levels of alignment to use; the paper's ablations: none, (1), (1, 2), (1, 2, 3)."""
-    align_statistic: Literal["std", "var"] = "std"
-    """Spread that is aligned: the paper's sigma, or the variance (released code)."""
-    align_axis: Literal["all", "column"] = "all"
-    """Moments over all entries of a view (released code), or over each column, whose distances are averaged."""
-    feature_masking: float = 1.5
-    """Weight of feature masking (lambda_f)."""
-    mask_dropout: float = 0.5
-    """Share of entries that are masked."""
-    graph_perturbation: float = 1e-3
-    """Weight of graph perturbation (lambda_g)."""
-    perturbation_views: Literal["fused", "each"] = "fused"
-    """Compare the concatenated modalities (released code), or each on its own and add up (the printed equation)."""
-    noise: float = 0.1
-    """Length of the noise vectors (released code)."""
-    temperature: float = 0.2
-    """tau of InfoNCE."""
-    regularization: float = 1e-3
-    """Weight of the mean squares of the batch's user preferences and of the users' modality weights."""
+    # without a step the noisy views are the clean ones, and an item's hop would be the item once more
+    num_layers: int = option(2, "User-item propagation steps.", least=1)
+    num_item_layers: int = option(1, "Item-item propagation steps.", least=1)
+    num_neighbors: int = option(10, "Neighbours of an item in the item-item graphs (k).", least=1)
+    inner_size: int = option(256, "Width between the two layers of a branch's projection (released code).", least=1)
+    item_fusion: Literal["weighted", "attention"] = option(
+        "weighted",
+        "How the modalities' item graphs meet: mixed by modality_weights (paper), or by self-attention over what "
+        "each brings (a reproduction's variant without a formula; the form here is a reconstruction).",
+    )
+    num_heads: int = option(4, "Heads of the item attention (item_fusion attention).", least=1)
+    bpr_weight: float = option(
+        1.0, "Weight of BPR; 1.4427 = 1 / ln 2 is the binary logarithm of the released code.", least=0
+    )
+    alignment: float = option(0.1, "Weight of the alignment (lambda_align).", least=0)
+    align_levels: tuple[int, ...] = option(
+        (1, 2, 3, 4),
+        "Levels of alignment to use; the paper's ablations: none, (1), (1, 2), (1, 2, 3).",
+        least=1,
+        most=4,
+    )
+    align_statistic: Literal["std", "var"] = option(
+        "std", "Spread that is aligned: the paper's sigma, or the variance (released code)."
+    )
+    align_axis: Literal["all", "column"] = option(
+        "all", "Moments over all entries of a view (released code), or over each column, whose distances are averaged."
+    )
+    feature_masking: float = option(1.5, "Weight of feature masking (lambda_f).", least=0)
+    mask_dropout: float = option(0.5, "Share of entries that feature masking hides.", least=0, below=1)
+    graph_perturbation: float = option(1e-3, "Weight of graph perturbation (lambda_g).", least=0)
+    perturbation_views: Literal["fused", "each"] = option(
+        "fused",
+        "Whether the concatenated modalities are compared (fused: released code), or each on its own and added up "
+        "(each: the printed equation).",
+    )
+    noise: float = option(0.1, "Length of the noise vectors (released code).", least=0)
+    temperature: float = option(0.2, "Temperature of the InfoNCE (tau).", above=0)
+    regularization: float = option(
+        1e-3, "Weight of the mean squares of the batch's user preferences and of the users' modality weights.", least=0
+    )
+
+    def check(self) -> None:
+        super().check()
+        if self.item_fusion == "attention":
+            check_idle(self, "item_fusion attention mixes no graphs", "modality_weights")
 
 
 class View(NamedTuple):
@@ -154,15 +162,6 @@ class MENTOR(MixingRecommender, ContentGraphRecommender):
 
     def __init__(self, config: MENTORConfig):
         super().__init__(config)
-        if not set(config.align_levels) <= {1, 2, 3, 4}:
-            raise ValueError(f"model.align_levels is {list(config.align_levels)}; choose among 1, 2, 3, 4")
-        # without a step the noisy views are the clean ones, and an item's hop would be the item once more
-        check_least(1, num_layers=config.num_layers, num_item_layers=config.num_item_layers)
-        check_least(1, inner_size=config.inner_size, num_heads=config.num_heads)
-        check_share(mask_dropout=config.mask_dropout)
-        check_positive(temperature=config.temperature)
-        if config.item_fusion == "attention":
-            check_idle("item_fusion attention mixes no graphs", modality_weights=(config.modality_weights, {}))
         users, inner, d = config.num_users, config.inner_size, config.hidden_size
         self.width = d * len(self.modalities)
         self.branches = nn.ModuleDict(

@@ -20,7 +20,6 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from seqmm.checks import check_least, check_positive
 from seqmm.data.corpus import Corpus
 from seqmm.graphs.build import interaction_matrix
 from seqmm.graphs.matrix import propagate, propagate_layers
@@ -28,6 +27,7 @@ from seqmm.losses import bpr_of_rows, half_squares, info_nce_of_tables, weighted
 from seqmm.models.collaborative.base import ContentGraphConfig, ContentGraphRecommender
 from seqmm.models.paper import Paper
 from seqmm.nn.modality import Gate, ModalAttention
+from seqmm.options import option
 from seqmm.registry import register
 
 
@@ -36,20 +36,19 @@ class MGCNConfig(ContentGraphConfig):
 
     model_type = "mgcn"
 
-    num_layers: int = 2
-    """User-item propagation steps (MMRec's yaml)."""
-    num_item_layers: int = 1
-    """Item-item propagation steps (MMRec's yaml)."""
-    num_neighbors: int = 10
-    """k of the item-item graphs (MMRec's yaml)."""
-    contrast_weight: float = 0.01
-    """Weight of the InfoNCE between behaviour and content (lambda_c; 0.01 is best on Baby and Clothing)."""
-    temperature: float = 0.2
-    """Of the InfoNCE (released code)."""
-    regularization: float = 1e-4
-    """Weight of the batch's L2 (MMRec's yaml)."""
-    train_features: bool = True
-    """Whether the raw feature tables are parameters that start as the features (released code)."""
+    num_layers: int = option(2, "User-item propagation steps (MMRec's yaml).", least=0)
+    num_item_layers: int = option(1, "Item-item propagation steps (MMRec's yaml).", least=0)
+    num_neighbors: int = option(10, "Neighbours of an item in the item-item graphs (k; MMRec's yaml).", least=1)
+    contrast_weight: float = option(
+        0.01,
+        "Weight of the InfoNCE between behaviour and content (lambda_c; 0.01 is best on Baby and Clothing).",
+        least=0,
+    )
+    temperature: float = option(0.2, "Temperature of the InfoNCE (released code).", above=0)
+    regularization: float = option(1e-4, "Weight of the batch's L2 (MMRec's yaml).", least=0)
+    train_features: bool = option(
+        True, "Whether the raw feature tables are parameters that start as the features (released code)."
+    )
 
 
 @register
@@ -70,8 +69,6 @@ class MGCN(ContentGraphRecommender):
 
     def __init__(self, config: MGCNConfig):
         super().__init__(config)
-        check_least(0, num_layers=config.num_layers, num_item_layers=config.num_item_layers)
-        check_positive(temperature=config.temperature)
         d, several = config.hidden_size, len(self.modalities) > 1
         self.make_ids()
         self.project = self.linear_maps(d)

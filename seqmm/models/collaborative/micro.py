@@ -18,12 +18,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from seqmm.checks import check_positive
 from seqmm.graphs.matrix import Graph
 from seqmm.losses import Terms, two_view_info_nce, weighted_sum
 from seqmm.models.collaborative.latent import LatentGraphConfig, LatentGraphRecommender
 from seqmm.models.paper import Paper
 from seqmm.nn.modality import ModalAttention
+from seqmm.options import option
 from seqmm.registry import register
 
 
@@ -32,10 +32,10 @@ class MICROConfig(LatentGraphConfig):
 
     model_type = "micro"
 
-    contrast_weight: float = 0.03
-    """Weight of the contrast, summed over modalities (beta; released code)."""
-    temperature: float = 0.5
-    """Of the contrast (tau; released code)."""
+    contrast_weight: float = option(
+        0.03, "Weight of the contrast, summed over modalities (beta; released code).", least=0
+    )
+    temperature: float = option(0.5, "Temperature of the contrast (tau; released code).", above=0)
 
 
 @register
@@ -57,7 +57,6 @@ class MICRO(LatentGraphRecommender):
 
     def __init__(self, config: MICROConfig):
         super().__init__(config)
-        check_positive(temperature=config.temperature)
         if len(self.modalities) > 1:
             self.attention = ModalAttention(config.hidden_size)
         self.post_init()

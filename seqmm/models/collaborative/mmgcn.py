@@ -17,19 +17,18 @@ which take other modalities (100 to 384 wide) as they are; ``latent`` changes th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
 from typing import ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqmm.checks import check_least
 from seqmm.data.corpus import Corpus
 from seqmm.graphs.matrix import Graph, propagate
 from seqmm.losses import bpr_of_rows, half_squares, weighted_sum
 from seqmm.models.collaborative.base import ContentGraphConfig, ContentGraphRecommender
 from seqmm.models.paper import Paper
+from seqmm.options import option
 from seqmm.registry import register
 
 
@@ -38,15 +37,18 @@ class MMGCNConfig(ContentGraphConfig):
 
     model_type = "mmgcn"
 
-    num_layers: int = 3
-    """Layers of every modality's network (paper and released codes)."""
-    latent: dict[str, int] = field(default_factory=dict)
-    """Name value pairs: widths to which modalities' content is mapped first, 0 = left as wide as it is. Of those not
-    named, content wider than 1,024 is mapped to 256, other content left as it is (released codes)."""
-    train_ids: bool = True
-    """Whether id embeddings and preferences are trained (paper); False reproduces the published numbers."""
-    regularization: float = 1e-3
-    """Weight of the mean squares (from MMRec's grid)."""
+    num_layers: int = option(3, "Layers of every modality's network (paper and released codes).", least=1)
+    latent: dict[str, int] = option(
+        {},
+        "Name value pairs: widths to which modalities' content is mapped first, 0 = left as wide as it is. Of "
+        "those not named, content wider than 1,024 is mapped to 256, other content left as it is (released "
+        "codes).",
+        least=0,
+    )
+    train_ids: bool = option(
+        True, "Whether id embeddings and preferences are trained (paper); False reproduces the published numbers."
+    )
+    regularization: float = option(1e-3, "Weight of the mean squares (from MMRec's grid).", least=0)
 
 
 class MMGCNLayer(nn.Module):
@@ -121,8 +123,6 @@ class MMGCN(ContentGraphRecommender):
                 f"model.latent names {sorted(unknown)} but the feature sets are {sorted(self.modalities)}; "
                 "give widths of those only"
             )
-        check_least(1, num_layers=config.num_layers)
-        check_least(0, latent=min(config.latent.values(), default=0))
         d = config.hidden_size
         self.make_ids()
         self.preference = nn.ParameterDict()

@@ -43,7 +43,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqmm.checks import check_count, check_least, check_positive, check_share
+from seqmm.checks import check_count
 from seqmm.data.collators import UserCollator
 from seqmm.data.corpus import Corpus
 from seqmm.data.feature_sets import Features
@@ -58,6 +58,7 @@ from seqmm.nn.critic import Critic
 from seqmm.nn.features import Constant, FeatureTable
 from seqmm.nn.modality import CrossModalAttention, MeanLinear
 from seqmm.nn.noise import dropout_table, uniform_rows
+from seqmm.options import option
 from seqmm.random import derive_seed, torch_hash, torch_uniform
 from seqmm.registry import register
 
@@ -67,65 +68,76 @@ class MMSSLConfig(ContentConfig):
 
     model_type = "mmssl"
 
-    num_layers: int = 2
-    """Identity layers (L)."""
-    num_heads: int = 4
-    """Of the cross-modal attention."""
-    cross_attention: bool = True
-    """False: a linear map of the modalities' mean, which is what the released code computes. Of use with learned graphs
-    of several modalities only, for else all vectors of a node are the same."""
-    id_cat_rate: float = 0.36
-    """Weight of what the modalities add to the embeddings; 0 = no attention."""
-    model_cat_rate: float = 0.55
-    """Weight of the modalities' content in the final representation (omega)."""
-    feature_dropout: float = 0.2
-    """Of the projected content."""
-    softmax_last_layer: bool = False
-    """Released code: True (not in the paper)."""
-    modality_graphs: Literal["learned", "observed", "none"] = "learned"
-    """G_m: the predicted interactions; R (w/o-ASL); none = no gathering and no contrast (released code, in effect)."""
-    num_neighbors: int = 10
-    """Items of a user in a learned graph (ours; grid 5, 10, 20)."""
-    adversarial: Literal["wgan", "gae", "none"] = "wgan"
-    """What trains P_m: the critic, the likelihood of edges (r/p-GAE), or nothing (w/o-ASL)."""
-    adversarial_weight: float = 1e-4
-    """Of the generator's term (G_rate), and of the likelihood; 0 = adversarial none."""
-    mask_observed: bool = False
-    """Released code: True, predicted rows are products without the user's train items."""
-    bridge: bool = True
-    """False: the critic's real rows are those of R as they are (w/o-GT)."""
-    gumbel_scale: float = 1.0
-    """Factor of the noise (s; ours)."""
-    gumbel_temperature: float = 0.5
-    """Of the relaxed rows (ours)."""
-    prediction_weight: float = 1.0
-    """Of the model's own scores in real rows (zeta; ours)."""
-    critic_dim: int = 0
-    """> 0: width of a fixed random projection of the rows before the critic; 0 = the number of items (paper)."""
-    critic_dropout: tuple[float, float] = (0.31, 0.5)
-    """After its first and second layer."""
-    critic_slope: float = 0.2
-    """Of its LeakyReLU (WGAN practice; released code: 1)."""
-    critic_norm: Literal["none", "layer", "batch"] = "none"
-    """Released code: batch, which mixes rows where the penalty is of single ones. layer magnifies small rows, here of
-    length 1 over all items: on TikTok (critic_dim 512) the first step's mean (|g| - 1)^2 is 2,047 with it, 0.3 with
-    none."""
-    critic_output: Literal["linear", "sigmoid"] = "linear"
-    """Released code: sigmoid, times 100."""
-    critic_learning_rate: float = 3e-4
-    """Of its Adam, betas 0.5 and 0.9."""
-    penalty_weight: float = 0.3
-    """Of (|gradient| - 1)^2."""
-    contrast_weight: float = 0.03
-    """Of each modality's contrast (cl_rate); 0 = w/o-CL."""
-    temperature: float = 0.5
-    """Of the contrast."""
-    regularization: float = 1e-5
-    """Of half the squares of the batch's final rows."""
-    feature_regularization: float = 1e-5
-    """Of half the squares of all propagated content, divided by the number of items."""
-    weight_decay: float = 0.01
-    """AdamW's, of everything but the critic."""
+    num_layers: int = option(2, "Identity layers (L).", least=0)
+    num_heads: int = option(4, "Heads of the cross-modal attention.", least=1)
+    cross_attention: bool = option(
+        True,
+        "Whether modalities attend to each other; False is a linear map of their mean, which is what the released "
+        "code computes. It matters with learned graphs of several modalities only, for else all vectors of a node "
+        "are the same.",
+    )
+    id_cat_rate: float = option(0.36, "Weight of what the modalities add to the embeddings; 0 = no attention.", least=0)
+    model_cat_rate: float = option(
+        0.55, "Weight of the modalities' content in the final representation (omega).", least=0
+    )
+    feature_dropout: float = option(0.2, "Share of the projected content's entries that is dropped.", least=0, below=1)
+    softmax_last_layer: bool = option(
+        False, "Whether the last layer ends in a softmax (released code: True; not in the paper)."
+    )
+    modality_graphs: Literal["learned", "observed", "none"] = option(
+        "learned",
+        "Graphs of the modalities (G_m): the predicted interactions; R (w/o-ASL); none = no gathering and no "
+        "contrast (released code, in effect).",
+    )
+    num_neighbors: int = option(10, "Items of a user in a learned graph (ours; grid 5, 10, 20).", least=1)
+    adversarial: Literal["wgan", "gae", "none"] = option(
+        "wgan",
+        "What trains the predicted interactions P_m: the critic, the likelihood of edges (r/p-GAE), or nothing "
+        "(w/o-ASL).",
+    )
+    adversarial_weight: float = option(
+        1e-4, "Weight of the generator's term (G_rate), and of the likelihood; 0 = adversarial none.", least=0
+    )
+    mask_observed: bool = option(
+        False, "Whether predicted rows are products without the user's train items (released code: True)."
+    )
+    bridge: bool = option(
+        True,
+        "Whether the critic's real rows are bridged by noise and the model's scores; False = rows of R as they "
+        "are (w/o-GT).",
+    )
+    gumbel_scale: float = option(1.0, "Factor of the Gumbel noise in real rows (s; ours).", least=0)
+    gumbel_temperature: float = option(0.5, "Temperature of the relaxed real rows (ours).", above=0)
+    prediction_weight: float = option(1.0, "Weight of the model's own scores in real rows (zeta; ours).", least=0)
+    critic_dim: int = option(
+        0,
+        "Width of a fixed random projection of the rows before the critic; 0 = none, the number of items (paper).",
+        least=0,
+    )
+    critic_dropout: tuple[float, float] = option(
+        (0.31, 0.5), "Dropout of the critic after its first and second layer.", least=0, below=1
+    )
+    critic_slope: float = option(0.2, "Negative slope of the critic's LeakyReLU (WGAN practice; released code: 1).")
+    critic_norm: Literal["none", "layer", "batch"] = option(
+        "none",
+        "Normalisation in the critic. The released code's is batch, which mixes rows where the penalty is of "
+        "single ones. layer magnifies small rows, here of length 1 over all items: on TikTok (critic_dim 512) the "
+        "first step's mean (|g| - 1)^2 is 2,047 with it, 0.3 with none.",
+    )
+    critic_output: Literal["linear", "sigmoid"] = option(
+        "linear", "Output of the critic (released code: sigmoid, times 100)."
+    )
+    critic_learning_rate: float = option(
+        3e-4, "Learning rate of the critic's Adam, whose betas are 0.5 and 0.9.", above=0
+    )
+    penalty_weight: float = option(0.3, "Weight of the gradient penalty, (|gradient| - 1)^2.", least=0)
+    contrast_weight: float = option(0.03, "Weight of each modality's contrast (cl_rate); 0 = w/o-CL.", least=0)
+    temperature: float = option(0.5, "Temperature of the contrast.", above=0)
+    regularization: float = option(1e-5, "Weight of half the squares of the batch's final rows.", least=0)
+    feature_regularization: float = option(
+        1e-5, "Weight of half the squares of all propagated content, divided by the number of items.", least=0
+    )
+    weight_decay: float = option(0.01, "Weight decay (AdamW's) of everything but the critic.", least=0)
 
 
 class Views(NamedTuple):
@@ -158,12 +170,6 @@ class MMSSL(ContentRecommender):
     def __init__(self, config: MMSSLConfig):
         super().__init__(config)
         size, count = config.hidden_size, len(self.modalities)
-        check_least(0, num_layers=config.num_layers, critic_dim=config.critic_dim)
-        check_least(1, num_heads=config.num_heads)
-        check_share(feature_dropout=config.feature_dropout)
-        for share in config.critic_dropout:
-            check_share(critic_dropout=share)
-        check_positive(temperature=config.temperature, gumbel_temperature=config.gumbel_temperature)
         self.make_ids()
         self.project = self.linear_maps(size)
         # what reads them: the attention and the contrast

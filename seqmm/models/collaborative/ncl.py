@@ -22,13 +22,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seqmm.checks import check_least, check_positive
 from seqmm.data.corpus import Corpus
 from seqmm.graphs.matrix import hops
 from seqmm.losses import bpr_of_rows, embedding_norm, info_nce_of_tables, weighted_sum
 from seqmm.models.collaborative.base import GraphConfig, GraphRecommender
 from seqmm.models.paper import Paper
 from seqmm.nn.clustering import kmeans
+from seqmm.options import option
 from seqmm.registry import register
 
 Pair = tuple[Tensor, Tensor]
@@ -40,26 +40,22 @@ class NCLConfig(GraphConfig):
 
     model_type = "ncl"
 
-    num_layers: int = 3
-    """Propagation steps that are averaged."""
-    structure_hops: int = 1
-    """h: layer 2h is contrasted with layer 0."""
-    num_clusters: int = 1000
-    """k of users and of items; at most the smaller number of the two."""
-    cluster_every: int = 1
-    """Epochs between two runs of k-means (m_step)."""
-    warmup_epochs: int = 20
-    """Epochs before the first run of k-means (warm_up_step)."""
-    temperature: float = 0.1
-    """tau of both contrasts."""
-    structure_weight: float = 4e-4
-    """Weight of the structural contrast (lambda_1): 1e-7 * 4096."""
-    prototype_weight: float = 3.3e-4
-    """Weight of the semantic contrast (lambda_2): 8e-8 * 4096; 0 = none, and no k-means."""
-    item_weight: float = 1.0
-    """Weight of items relative to users in the structural contrast (alpha)."""
-    regularization: float = 1e-4
-    """Weight of the embedding norm (lambda_3)."""
+    num_layers: int = option(3, "Propagation steps that are averaged.", least=0)
+    structure_hops: int = option(
+        1, "Hops of the structural contrast (h): layer 2h is contrasted with layer 0.", least=1
+    )
+    num_clusters: int = option(
+        1000, "Clusters of users and of items (k); at most the smaller number of the two.", least=1
+    )
+    cluster_every: int = option(1, "Epochs between two runs of k-means (m_step).", least=1)
+    warmup_epochs: int = option(20, "Epochs before the first run of k-means (warm_up_step).", least=0)
+    temperature: float = option(0.1, "Temperature of both contrasts (tau).", above=0)
+    structure_weight: float = option(4e-4, "Weight of the structural contrast (lambda_1): 1e-7 * 4096.", least=0)
+    prototype_weight: float = option(
+        3.3e-4, "Weight of the semantic contrast (lambda_2): 8e-8 * 4096; 0 = none, and no k-means.", least=0
+    )
+    item_weight: float = option(1.0, "Weight of items relative to users in the structural contrast (alpha).", least=0)
+    regularization: float = option(1e-4, "Weight of the embedding norm (lambda_3).", least=0)
 
 
 @register
@@ -80,10 +76,6 @@ class NCL(GraphRecommender):
 
     def __init__(self, config: NCLConfig):
         super().__init__(config)
-        check_least(0, num_layers=config.num_layers, warmup_epochs=config.warmup_epochs)
-        check_least(1, structure_hops=config.structure_hops, cluster_every=config.cluster_every)
-        check_least(1, num_clusters=config.num_clusters)
-        check_positive(temperature=config.temperature)
         self.make_ids()
         self.post_init()
 

@@ -21,11 +21,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from seqmm.checks import check_least, check_share
 from seqmm.losses import bpr_of_rows, half_squares, weighted_sum
 from seqmm.models.collaborative.base import GraphConfig, GraphRecommender
 from seqmm.models.paper import Paper
 from seqmm.nn.bi_interaction import BiInteraction
+from seqmm.options import option
 from seqmm.random import step_generator
 from seqmm.registry import register
 
@@ -35,18 +35,24 @@ class NGCFConfig(GraphConfig):
 
     model_type = "ngcf"
 
-    layer_sizes: tuple[int, ...] = (64, 64, 64)
-    """Width of each layer's output; ``hidden_size`` is the width of the embeddings (section 4.2.3: three of 64)."""
-    slope: float = 0.2
-    """LeakyReLU's slope below 0 (authors' code: TensorFlow's default; the class in the MICRO repository: 0.01)."""
-    activation: Literal["each", "joint"] = "each"
-    """LeakyReLU on each of a layer's two terms (authors' code), or on their sum (eq. 7)."""
-    message_dropout: float = 0.1
-    """Share of a layer's output that is dropped (section 4.2.3)."""
-    node_dropout: float = 0.0
-    """Share of the graph's entries that is dropped (authors' grid: 0, 0.1)."""
-    regularization: float = 1e-5
-    """Weight of the batch's L2 (lambda; authors' command for Gowalla)."""
+    layer_sizes: tuple[int, ...] = option(
+        (64, 64, 64),
+        "Width of each layer's output; hidden_size is the width of the embeddings (section 4.2.3: three of 64).",
+        least=1,
+    )
+    slope: float = option(
+        0.2,
+        "Negative slope of the LeakyReLU (authors' code: TensorFlow's default; the class in the MICRO repository: "
+        "0.01).",
+    )
+    activation: Literal["each", "joint"] = option(
+        "each", "Where the LeakyReLU stands: on each of a layer's two terms (authors' code), or on their sum (eq. 7)."
+    )
+    message_dropout: float = option(0.1, "Share of a layer's output that is dropped (section 4.2.3).", least=0, below=1)
+    node_dropout: float = option(
+        0.0, "Share of the graph's entries that is dropped (authors' grid: 0, 0.1).", least=0, below=1
+    )
+    regularization: float = option(1e-5, "Weight of the batch's L2 (lambda; authors' command for Gowalla).", least=0)
 
 
 @register
@@ -69,8 +75,6 @@ class NGCF(GraphRecommender):
 
     def __init__(self, config: NGCFConfig):
         super().__init__(config)
-        check_least(1, layer_sizes=min(config.layer_sizes, default=1))
-        check_share(message_dropout=config.message_dropout, node_dropout=config.node_dropout)
         self.make_ids()
         sizes = (config.hidden_size, *config.layer_sizes)
         self.layers = BiInteraction(sizes, config.slope, joint=config.activation == "joint")

@@ -25,12 +25,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqmm.checks import check_idle, check_least, check_positive, check_share
 from seqmm.data.corpus import Corpus
 from seqmm.graphs.matrix import BLOCK_ELEMENTS, Graph, propagate_layers
 from seqmm.losses import bpr_of_rows, dropout_info_nce, weighted_sum
 from seqmm.models.collaborative.base import ItemGraphConfig, ItemGraphRecommender
 from seqmm.models.paper import Paper
+from seqmm.options import OptionError, check_idle, option
 from seqmm.registry import register
 
 
@@ -39,22 +39,37 @@ class PGLConfig(ItemGraphConfig):
 
     model_type = "pgl"
 
-    num_layers: int = 2
-    """User-item propagation steps."""
-    principal: Literal["local", "global"] = "local"
-    """What of the user-item graph an epoch trains on: sampled edges, or its truncated decomposition."""
-    edge_keep: float = 0.3
-    """Share of the edges that local samples (fixed in the released code); 1 = the whole graph."""
-    rank: int = 64
-    """Singular triplets that global decomposes into; they come in pairs, and a quarter of them is kept."""
-    contrast_weight: float = 0.05
-    """Weight of InfoNCE (lambda); authors' logs: Baby 0.05, Sports 0.1, Clothing 0.5."""
-    temperature: float = 0.2
-    """Of InfoNCE."""
-    dropout: float = 0.2
-    """Of the batch's rows before InfoNCE; authors' logs: Baby 0.2, Sports 0.05, Clothing 0.1."""
-    train_features: bool = True
-    """Whether the raw feature tables are parameters that start as the features (released code)."""
+    num_layers: int = option(2, "User-item propagation steps.", least=0)
+    principal: Literal["local", "global"] = option(
+        "local", "Part of the user-item graph that an epoch trains on: sampled edges, or its truncated decomposition."
+    )
+    edge_keep: float = option(
+        0.3, "Share of the edges that local samples (fixed in the released code); 1 = the whole graph.", above=0, most=1
+    )
+    rank: int = option(
+        64, "Singular triplets that global decomposes into; they come in pairs, and a quarter of them is kept.", least=8
+    )
+    contrast_weight: float = option(
+        0.05, "Weight of InfoNCE (lambda); authors' logs: Baby 0.05, Sports 0.1, Clothing 0.5.", least=0
+    )
+    temperature: float = option(0.2, "Temperature of the InfoNCE.", above=0)
+    dropout: float = option(
+        0.2,
+        "Dropout of the batch's rows before the InfoNCE; authors' logs: Baby 0.2, Sports 0.05, Clothing 0.1.",
+        least=0,
+        below=1,
+    )
+    train_features: bool = option(
+        True, "Whether the raw feature tables are parameters that start as the features (released code)."
+    )
+
+    def check(self) -> None:
+        super().check()
+        if self.rank % 8:
+            problem = f" is {self.rank}; triplets come in pairs and a quarter is kept: choose a multiple of 8"
+            raise OptionError(type(self).__name__, "rank", problem)
+        if self.principal == "global":
+            check_idle(self, "principal global samples no edges", "edge_keep")
 
 
 @register
@@ -75,11 +90,6 @@ class PGL(ItemGraphRecommender):
 
     def __init__(self, config: PGLConfig):
         super().__init__(config)
-        check_least(0, num_layers=config.num_layers)
-        check_share(dropout=config.dropout)
-        check_positive(temperature=config.temperature)
-        if config.principal == "global":
-            check_idle("principal global samples no edges", edge_keep=(config.edge_keep, type(config).edge_keep))
         self.user = nn.ParameterDict(
             {name: nn.Parameter(torch.empty(config.num_users, config.hidden_size)) for name in self.modalities}
         )
@@ -132,15 +142,10 @@ def principal_graph(graph: Graph, num_users: int, rank: int, threshold: float = 
         num_users: U.
         rank: r, a multiple of 8; a smaller graph lowers it.
         threshold: entries of smaller magnitude become zero.
-
-    Raises:
-        ValueError: if rank is no positive multiple of 8.
     """
     import scipy.sparse
     from scipy.sparse.linalg import svds
 
-    if rank < 8 or rank % 8:
-        raise ValueError(f"model.rank is {rank}; triplets come in pairs and a quarter is kept: choose a multiple of 8")
     shape = (num_users, graph.shape[0] - num_users)
     user, item = graph.edge_index.numpy()
     matrix = scipy.sparse.csr_array((graph.edge_weight.double().numpy(), (user, item - num_users)), shape=shape)

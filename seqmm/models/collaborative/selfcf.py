@@ -25,7 +25,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqmm.checks import check_least, check_share
 from seqmm.data.corpus import Corpus
 from seqmm.distributed import gather_rows
 from seqmm.graphs.matrix import propagate, propagate_layers
@@ -33,6 +32,7 @@ from seqmm.losses import cosine_loss, half_squares, weighted_sum
 from seqmm.models.collaborative.base import GraphConfig, GraphRecommender, initialise_with
 from seqmm.models.paper import Paper
 from seqmm.nn.noise import dropout_rows
+from seqmm.options import option
 from seqmm.random import step_generator
 from seqmm.registry import register
 
@@ -42,18 +42,26 @@ class SelfCFConfig(GraphConfig):
 
     model_type = "selfcf"
 
-    num_layers: int = 2
-    """Propagation steps."""
-    perturbation: Literal["dropout", "history", "edges"] = "dropout"
-    """How targets are made: ED, HE or EP."""
-    dropout: float = 0.5
-    """Share of a target row's entries (ED) or of the graph's (EP) that is dropped; MMRec's grid: 0.1, 0.2, 0.5."""
-    momentum: float = 0.1
-    """Weight of the history in a target (HE)."""
-    edge_dropout: float = 1.0
-    """Upper bound of the encoder's random edge dropout rate (drop_ratio in MMRec and the authors' code)."""
-    regularization: float = 0.0
-    """Weight of half the squares of the batch's online rows; MMRec's grid: 0 to 0.1, here times the batch size."""
+    num_layers: int = option(2, "Propagation steps.", least=0)
+    perturbation: Literal["dropout", "history", "edges"] = option("dropout", "How targets are made: ED, HE or EP.")
+    dropout: float = option(
+        0.5,
+        "Share of a target row's entries (ED) or of the graph's (EP) that is dropped; MMRec's grid: 0.1, 0.2, 0.5.",
+        least=0,
+        below=1,
+    )
+    momentum: float = option(0.1, "Weight of the history in a target (HE).", least=0, most=1)
+    edge_dropout: float = option(
+        1.0,
+        "Upper bound of the encoder's random edge dropout rate (drop_ratio in MMRec and the authors' code).",
+        least=0,
+        most=1,
+    )
+    regularization: float = option(
+        0.0,
+        "Weight of half the squares of the batch's online rows; MMRec's grid: 0 to 0.1, here times the batch size.",
+        least=0,
+    )
 
 
 @register
@@ -76,9 +84,6 @@ class SelfCF(GraphRecommender):
 
     def __init__(self, config: SelfCFConfig):
         super().__init__(config)
-        check_least(0, num_layers=config.num_layers)
-        check_share(dropout=config.dropout)
-        check_share(whole=True, momentum=config.momentum, edge_dropout=config.edge_dropout)
         self.make_ids()
         self.predictor = nn.Linear(config.hidden_size, config.hidden_size)
         self.unwritten: list[tuple[Tensor, ...]] = []  # user ids, their rows, item ids, their rows of this step

@@ -18,12 +18,12 @@ from typing import Literal, Self
 import torch
 from torch import Tensor
 
-from seqmm.checks import check_least, check_positive, check_share
 from seqmm.data.corpus import Corpus
 from seqmm.graphs.matrix import Graph, propagate, propagate_layers
 from seqmm.losses import bpr_of_rows, half_squares, info_nce_of_tables, weighted_sum
 from seqmm.models.collaborative.base import GraphConfig, GraphRecommender
 from seqmm.models.paper import Paper
+from seqmm.options import option
 from seqmm.registry import register
 
 
@@ -32,18 +32,20 @@ class SGLConfig(GraphConfig):
 
     model_type = "sgl"
 
-    num_layers: int = 3
-    """Propagation steps."""
-    augmentation: Literal["edge", "node", "walk"] = "edge"
-    """How an epoch's two graphs are drawn: ED, ND or RW (section 3.1)."""
-    drop: float = 0.1
-    """Share of the edges (of users and of items, for ``node``) that an augmented graph lacks (rho)."""
-    temperature: float = 0.2
-    """tau of the contrast."""
-    contrast_weight: float = 0.1
-    """Weight of the contrast (lambda_1)."""
-    regularization: float = 1e-4
-    """Weight of half the squares of the batch's layer-0 rows (lambda_2)."""
+    num_layers: int = option(3, "Propagation steps.", least=1)
+    augmentation: Literal["edge", "node", "walk"] = option(
+        "edge",
+        "How an epoch's two graphs are drawn: edge dropout, node dropout or random walk (ED, ND, RW; section 3.1).",
+    )
+    drop: float = option(
+        0.1,
+        "Share of the edges (of users and of items, for node) that an augmented graph lacks (rho).",
+        least=0,
+        below=1,
+    )
+    temperature: float = option(0.2, "Temperature of the contrast (tau).", above=0)
+    contrast_weight: float = option(0.1, "Weight of the contrast (lambda_1).", least=0)
+    regularization: float = option(1e-4, "Weight of half the squares of the batch's layer-0 rows (lambda_2).", least=0)
 
 
 @register
@@ -64,9 +66,6 @@ class SGL(GraphRecommender):
 
     def __init__(self, config: SGLConfig):
         super().__init__(config)
-        check_least(1, num_layers=config.num_layers)
-        check_share(drop=config.drop)
-        check_positive(temperature=config.temperature)
         self.make_ids()
         self.post_init()
 

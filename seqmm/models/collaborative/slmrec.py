@@ -27,12 +27,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqmm.checks import check_least, check_positive, check_share
 from seqmm.graphs.matrix import propagate_layers
 from seqmm.losses import info_nce, weighted_sum
 from seqmm.models.collaborative.base import CPU, ContentGraphConfig, ContentGraphRecommender
 from seqmm.models.paper import Paper
 from seqmm.nn.noise import dropout_table
+from seqmm.options import option
 from seqmm.random import step_generator
 from seqmm.registry import register
 
@@ -42,18 +42,18 @@ class SLMRecConfig(ContentGraphConfig):
 
     model_type = "slmrec"
 
-    num_layers: int = 3
-    """Propagation steps (official yaml)."""
-    temperature: float = 0.2
-    """Of the main InfoNCE (official yaml)."""
-    ssl_task: Literal["fac", "fd", "fm", "fd+fm"] = "fac"
-    """The self-supervised task; see the module's docstring (official yaml: FAC)."""
-    ssl_weight: float = 0.1
-    """Weight of the self-supervised task (alpha; official yaml)."""
-    ssl_temperature: float = 0.2
-    """Of the self-supervised task (official yaml)."""
-    dropout: float = 0.3
-    """Share of entries that ``fd`` drops of every propagated layer (official yaml)."""
+    num_layers: int = option(3, "Propagation steps (official yaml).", least=0)
+    temperature: float = option(0.2, "Temperature of the main InfoNCE (official yaml).", above=0)
+    ssl_task: Literal["fac", "fd", "fm", "fd+fm"] = option(
+        "fac",
+        "Self-supervised task: fac, fd, fm or both of the latter (official yaml: FAC); the model's notes say what "
+        "they are.",
+    )
+    ssl_weight: float = option(0.1, "Weight of the self-supervised task (alpha; official yaml).", least=0)
+    ssl_temperature: float = option(0.2, "Temperature of the self-supervised task (official yaml).", above=0)
+    dropout: float = option(
+        0.3, "Share of entries that fd drops of every propagated layer (official yaml).", least=0, below=1
+    )
 
 
 @register
@@ -76,9 +76,6 @@ class SLMRec(ContentGraphRecommender):
 
     def __init__(self, config: SLMRecConfig):
         super().__init__(config)
-        check_least(0, num_layers=config.num_layers)
-        check_share(dropout=config.dropout)
-        check_positive(temperature=config.temperature, ssl_temperature=config.ssl_temperature)
         d, links = config.hidden_size, len(self.modalities) if config.ssl_task == "fac" and config.ssl_weight else 0
         self.make_ids()
         self.project = self.linear_maps(d)

@@ -43,7 +43,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqmm.checks import check_least, check_positive, check_share
 from seqmm.data.corpus import Corpus
 from seqmm.graphs.build import behaviour_graph
 from seqmm.graphs.matrix import propagate, propagate_layers
@@ -52,6 +51,7 @@ from seqmm.models.collaborative.base import CPU, ItemGraphConfig, ItemGraphRecom
 from seqmm.models.paper import Paper
 from seqmm.nn.features import Constant
 from seqmm.nn.positions import index_codes
+from seqmm.options import option
 from seqmm.random import torch_hash
 from seqmm.registry import register
 
@@ -61,34 +61,42 @@ class USERecConfig(ItemGraphConfig):
 
     model_type = "userec"
 
-    hidden_size: int = 64
-    """Width of EACH modality; users and items have that times the number of modalities (R2, as PGL's 64 + 64)."""
-    num_layers: int = 2
-    """User-item propagation steps (paper)."""
-    edge_keep: float = 0.1
-    """Share of the user-item edges an epoch trains on (rho_p, best on all corpora); 1 = w/o Prun."""
-    behaviour: bool = True
-    """Whether items first hear from those bought by the same users; False = w/o ii."""
-    pe: Literal["sincos", "random", "none"] = "sincos"
-    """Code of the row index: the paper's, a random one of the same norm (a control), or w/o Pos."""
-    pe_on: Literal["users", "both"] = "users"
-    """Which rows get it; both = w/o Pos2."""
-    pe_scale: float = 1.0
-    """Factor of the code (R3)."""
-    num_samples: int = 5
-    """Items a user attends to (C; paper: 5, Sports 3, grid 1 to 20); 0 = w/o Att."""
-    attention_weight: float = 0.1
-    """alpha of the attention's residual (R8: MIG-GT's); 0 leaves the residual, the user twice."""
-    attention_values: Literal["keys", "inputs"] = "keys"
-    """What attention averages: the keys (paper) or the rows themselves (MIG-GT)."""
-    dropout: float = 0.3
-    """Of the contrasted copies (rho_d; Sports 0.1, Clothing 0.2)."""
-    contrast_weight: float = 0.3
-    """Weight of the InfoNCE (lambda_cl; Sports 0.2, Clothing 0.5)."""
-    temperature: float = 0.2
-    """Of the InfoNCE (tau, paper)."""
-    regularization: float = 1e-5
-    """Weight of the L2 of the batch's user rows (lambda_reg; its value is lost)."""
+    hidden_size: int = option(
+        64,
+        "Width of EACH modality; users and items have that times the number of modalities (R2, as PGL's 64 + 64).",
+        least=1,
+    )
+    num_layers: int = option(2, "User-item propagation steps (paper).", least=0)
+    edge_keep: float = option(
+        0.1,
+        "Share of the user-item edges an epoch trains on (rho_p, best on all corpora); 1 = w/o Prun.",
+        above=0,
+        most=1,
+    )
+    behaviour: bool = option(True, "Whether items first hear from those bought by the same users; False = w/o ii.")
+    pe: Literal["sincos", "random", "none"] = option(
+        "sincos", "Code of the row index: the paper's, a random one of the same norm (a control), or w/o Pos."
+    )
+    pe_on: Literal["users", "both"] = option("users", "Rows that get the code of the row index; both = w/o Pos2.")
+    pe_scale: float = option(1.0, "Factor of the code of the row index (R3).")
+    num_samples: int = option(5, "Items a user attends to (C; paper: 5, Sports 3, grid 1 to 20); 0 = w/o Att.", least=0)
+    attention_weight: float = option(
+        0.1,
+        "Weight of the attention in its residual (alpha; R8: MIG-GT's); 0 leaves the residual, the user twice.",
+        least=0,
+        most=1,
+    )
+    attention_values: Literal["keys", "inputs"] = option(
+        "keys", "What attention averages: the keys (paper) or the rows themselves (MIG-GT)."
+    )
+    dropout: float = option(
+        0.3, "Dropout of the contrasted copies (rho_d; Sports 0.1, Clothing 0.2).", least=0, below=1
+    )
+    contrast_weight: float = option(0.3, "Weight of the InfoNCE (lambda_cl; Sports 0.2, Clothing 0.5).", least=0)
+    temperature: float = option(0.2, "Temperature of the InfoNCE (tau; paper).", above=0)
+    regularization: float = option(
+        1e-5, "Weight of the L2 of the batch's user rows (lambda_reg; its value is lost).", least=0
+    )
 
 
 @register
@@ -110,10 +118,6 @@ class USERec(ItemGraphRecommender):
 
     def __init__(self, config: USERecConfig):
         super().__init__(config)
-        check_least(0, num_layers=config.num_layers, num_samples=config.num_samples)
-        check_share(dropout=config.dropout)
-        check_share(whole=True, attention_weight=config.attention_weight)
-        check_positive(temperature=config.temperature)
         self.width = len(self.modalities) * config.hidden_size  # D
         self.user = nn.Embedding(config.num_users, self.width)
         self.project = self.linear_maps(config.hidden_size)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from seqmm.losses import bpr_of_rows, embedding_norm, weighted_sum
 from seqmm.models.collaborative.base import ContentConfig, ContentRecommender
 from seqmm.models.paper import Paper
+from seqmm.options import option
 from seqmm.registry import register
 
 
@@ -30,8 +31,7 @@ class VBPRConfig(ContentConfig):
 
     model_type = "vbpr"
 
-    regularization: float = 0.1
-    """Weight of the embedding norm; from MMRec's grid (2, 1, 0.1 … 1e-5)."""
+    regularization: float = option(0.1, "Weight of the embedding norm; from MMRec's grid (2, 1, 0.1 … 1e-5).", least=0)
 
 
 @register

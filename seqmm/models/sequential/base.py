@@ -8,10 +8,10 @@ from typing import Any, Literal
 from torch import Tensor, nn
 from torch.nn import init
 
-from seqmm.checks import check_least, check_share
 from seqmm.data.collators import SequenceCollator
 from seqmm.models.base import Recommender, RecommenderConfig, Stage
 from seqmm.nn.transformer import CausalTransformer
+from seqmm.options import option
 
 
 class SequenceConfig(RecommenderConfig):
@@ -19,18 +19,18 @@ class SequenceConfig(RecommenderConfig):
 
     model_type = "sequence"
 
-    max_length: int = 50
-    """Latest items that are read."""
-    num_layers: int = 2
-    """Transformer layers."""
-    num_heads: int = 2
-    """Attention heads."""
-    inner_size: int = 256
-    """Width inside the feed-forward part."""
-    dropout: float = 0.5
-    """On the input, the attention weights and each residual branch."""
-    targets: Literal["every", "prefix"] = "every"
-    """every = all positions of a window at once; prefix = one sample for each prefix, as RecBole and the papers do."""
+    max_length: int = option(50, "Latest items that are read.", least=1)
+    num_layers: int = option(2, "Transformer layers.", least=1)
+    num_heads: int = option(2, "Attention heads.", least=1)
+    inner_size: int = option(256, "Width inside the feed-forward part.", least=1)
+    dropout: float = option(
+        0.5, "Dropout on the input, the attention weights and each residual branch.", least=0, below=1
+    )
+    targets: Literal["every", "prefix"] = option(
+        "every",
+        "Positions that are trained: every = all of a window at once; prefix = one sample for each prefix, as "
+        "RecBole and the papers do.",
+    )
 
 
 class SequenceRecommender(Recommender):
@@ -42,9 +42,6 @@ class SequenceRecommender(Recommender):
 
     def __init__(self, config: SequenceConfig):
         super().__init__(config)
-        sizes = {name: getattr(config, name) for name in ("max_length", "num_layers", "num_heads", "inner_size")}
-        check_least(1, **sizes)
-        check_share(dropout=config.dropout)
 
     def collator_options(self, stage: int) -> dict[str, object]:
         return {"max_length": self.config.max_length, "targets": self.config.targets}

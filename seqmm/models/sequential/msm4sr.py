@@ -50,6 +50,7 @@ from seqmm.nn.log_sum_exp import log_sum_exp
 from seqmm.nn.moe import MoEAdaptor
 from seqmm.nn.pooling import AttentionPooling
 from seqmm.nn.transformer import last_state
+from seqmm.options import option
 from seqmm.random import torch_uniform
 from seqmm.registry import register
 
@@ -62,34 +63,45 @@ class MSM4SRConfig(SequenceConfig):
 
     model_type = "msm4sr"
 
-    dropout: float = 0.2
-    """On the input, the attention weights and each residual branch (section 4.1.4)."""
-    num_experts: int = 8
-    """K of eq. 4 (official code)."""
-    expert_dropout: float = 0.2
-    """On each expert's output (official code)."""
-    modalities: tuple[str, ...] = ()
-    """Feature sets to use; () = all dense and ragged ones that were loaded. One name in finetuning is -V or -T."""
-    drop: float = 0.2
-    """Pretraining: upper end of the drop rate, U(0, drop) for each batch (official code)."""
-    mixup: float = 0.5
-    """Pretraining: upper end of the mixup rate, U(0, mixup) for each batch (official code); 0 = w/o Mixup."""
-    project: bool = True
-    """Projections of eq. 6 and the cross-modal terms they allow; the authors' README runs without."""
-    nip_weight: float = 1.0
-    """Weight of next-item prediction; 0 = w/o NIP."""
-    cmcl_weight: float = 0.01
-    """Lambda of eq. 10; 0 = w/o CMCL."""
-    cmcl_negatives: Literal["cross", "intra"] = "cross"
-    """Cross-view negatives (eq. 9), or cross- and intra-view ones (official code, GRACE)."""
-    temperature: float = 0.07
-    """Divides every cosine (section 4.1.4)."""
-    use_ids: bool = True
-    """Finetuning: item id embeddings; without, items nobody has seen can be scored by their content."""
-    score: Literal["cosine", "dot"] = "cosine"
-    """Finetuning: cosines over the temperature (official code), or raw dot products (eq. 12)."""
-    end_to_end: bool = False
-    """Finetuning: adds the pretraining loss, in one stage (the ablation E2E)."""
+    dropout: float = option(
+        0.2, "Dropout on the input, the attention weights and each residual branch (section 4.1.4).", least=0, below=1
+    )
+    num_experts: int = option(8, "Experts of an adaptor (K of eq. 4; official code).", least=1)
+    expert_dropout: float = option(0.2, "Dropout on each expert's output (official code).", least=0, below=1)
+    modalities: tuple[str, ...] = option(
+        (),
+        "Feature sets to use; none named = all dense and ragged ones that were loaded. One name in finetuning is "
+        "-V or -T.",
+    )
+    drop: float = option(
+        0.2, "Pretraining: upper end of the drop rate, U(0, drop) for each batch (official code).", least=0, most=1
+    )
+    mixup: float = option(
+        0.5,
+        "Pretraining: upper end of the mixup rate, U(0, mixup) for each batch (official code); 0 = w/o Mixup.",
+        least=0,
+        most=1,
+    )
+    project: bool = option(
+        True,
+        "Whether there are the projections of eq. 6 and the cross-modal terms they allow; the authors' README "
+        "runs without.",
+    )
+    nip_weight: float = option(1.0, "Weight of next-item prediction; 0 = w/o NIP.", least=0)
+    cmcl_weight: float = option(0.01, "Weight of the cross-modal contrast (lambda of eq. 10); 0 = w/o CMCL.", least=0)
+    cmcl_negatives: Literal["cross", "intra"] = option(
+        "cross", "Negatives of the contrast: cross-view (eq. 9), or cross- and intra-view (official code, GRACE)."
+    )
+    temperature: float = option(0.07, "Temperature that divides every cosine (section 4.1.4).", above=0)
+    use_ids: bool = option(
+        True,
+        "Whether items have id embeddings in finetuning; without, items nobody has seen can be scored by their "
+        "content.",
+    )
+    score: Literal["cosine", "dot"] = option(
+        "cosine", "Scores in finetuning: cosines over the temperature (official code), or raw dot products (eq. 12)."
+    )
+    end_to_end: bool = option(False, "Whether finetuning adds the pretraining loss, in one stage (the ablation E2E).")
 
     def reads(self) -> list[str]:
         return choose_modalities(self.modalities, self.features, kinds=("dense", "ragged"))

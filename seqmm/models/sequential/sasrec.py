@@ -24,6 +24,7 @@ from seqmm.losses import softmax_loss
 from seqmm.models.paper import Paper
 from seqmm.models.sequential.base import SequenceConfig, SequenceRecommender, trained, transformer
 from seqmm.nn.transformer import last_state
+from seqmm.options import OptionError, option
 from seqmm.registry import register
 
 
@@ -32,10 +33,19 @@ class SASRecConfig(SequenceConfig):
 
     model_type = "sasrec"
 
-    loss: Literal["softmax", "sampled_softmax", "bce"] = "softmax"
-    """Softmax over the catalogue, over the target and sampled negatives, or binary cross-entropy against them."""
-    num_negatives: int = 1
-    """Negatives drawn for each position; not used by the full softmax. The paper draws one."""
+    loss: Literal["softmax", "sampled_softmax", "bce"] = option(
+        "softmax",
+        "Loss: softmax over the catalogue, over the target and sampled negatives, or binary cross-entropy against "
+        "them.",
+    )
+    num_negatives: int = option(
+        1, "Negatives drawn for each position; not used by the full softmax. The paper draws one.", least=0
+    )
+
+    def check(self) -> None:
+        super().check()
+        if self.loss != "softmax" and self.num_negatives == 0:
+            raise OptionError(type(self).__name__, "num_negatives", f" is 0; loss {self.loss} needs 1 or more")
 
 
 @register
@@ -56,8 +66,6 @@ class SASRec(SequenceRecommender):
 
     def __init__(self, config: SASRecConfig):
         super().__init__(config)
-        if config.loss != "softmax" and config.num_negatives < 1:
-            raise ValueError(f"loss {config.loss!r} needs num_negatives of at least 1, got {config.num_negatives}")
         self.build_items(config)
         self.transformer = transformer(config)
         self.post_init()

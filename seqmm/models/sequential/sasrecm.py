@@ -18,6 +18,7 @@ from seqmm.models.sequential.base import choose_modalities
 from seqmm.models.sequential.sasrec import SASRec, SASRecConfig
 from seqmm.nn.features import FeatureTable, mean_rows
 from seqmm.nn.fusion import Fusion
+from seqmm.options import option
 from seqmm.registry import register
 
 
@@ -26,14 +27,16 @@ class SASRecMConfig(SASRecConfig):
 
     model_type = "sasrecm"
 
-    use_ids: bool = True
-    """Whether an item has an embedding of its own; without, items nobody has seen can be scored."""
-    fuse: Literal["sum", "concat", "gate"] = "sum"
-    """How the id embedding and the mapped features become one vector."""
-    normalize: bool = True
-    """L2-normalise the feature vectors first, so that encoders of any scale start alike."""
-    modalities: tuple[str, ...] = ()
-    """Feature sets to use; () = all the corpus was loaded with."""
+    use_ids: bool = option(
+        True, "Whether an item has an embedding of its own; without, items nobody has seen can be scored."
+    )
+    fuse: Literal["sum", "concat", "gate"] = option(
+        "sum", "How the id embedding and the mapped features become one vector."
+    )
+    normalize: bool = option(
+        True, "Whether the feature vectors are L2-normalised first, so that encoders of any scale start alike."
+    )
+    modalities: tuple[str, ...] = option((), "Feature sets to use; none named = all the corpus was loaded with.")
 
     def reads(self) -> list[str]:
         return choose_modalities(self.modalities, self.features)
