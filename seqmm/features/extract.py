@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -25,9 +25,10 @@ from tqdm import tqdm
 from seqmm.data.card import write_card
 from seqmm.data.feature_store import FeatureWriter, feature_folder
 from seqmm.data.store import read_record
+from seqmm.features.extractor import Extractor
 from seqmm.features.readers.items import SHARD, item_shards
 from seqmm.features.shards import (
-    Extractor,
+    Shard,
     await_shards,
     begin_plan,
     clear_work,
@@ -41,7 +42,8 @@ from seqmm.features.shards import (
     shard_file,
     write_shard,
 )
-from seqmm.files import replacing, values_digest
+from seqmm.files import replacing, values_digest, write_text
+from seqmm.names import Storage
 
 SHOWN = 20
 """Items named in features.json for each thing that went wrong; all are in the ``note`` column."""
@@ -86,7 +88,7 @@ def extract(
     name: str,
     extractor: Extractor,
     *,
-    dtype: Literal["float32", "float16"] = "float32",
+    dtype: Storage = "float32",
     overwrite: bool = False,
     rank: int = 0,
     world: int = 1,
@@ -107,118 +109,168 @@ def extract(
         ValueError: a set of that name was made otherwise; no item has what the extractor reads; a name that is taken.
     """
     folder = Path(folder)
-    record = read_record(folder)
-    plan = {  # of the shards, which are before the transform and float32
-        "items": record["items"],
-        "num_items": record["num_items"],
-        "table": digest_columns(folder, extractor.columns),
-        "shard": SHARD,
-        "source": extractor.source,
-        "provenance": extractor.provenance,
-    }
-    last = {} if extractor.transform is None else {"transform": extractor.transform.settings}
-    made = values_digest(plan | {"dtype": dtype} | last)
-    report = Report(name, record["num_items"], rank=rank, world=world)
-    target, work = folder / feature_folder(name), folder / ".extract" / feature_folder(name)
-    if not is_there(target, made):
-        refuse_another(target, plan, made, overwrite)
+    job = _Job(folder, name, extractor, dtype, read_record(folder))
+    report = Report(name, job.items, rank=rank, world=world)
+    if not is_there(job.target, job.made):
+        refuse_another(job.target, job.plan, job.made, overwrite)
         if rank == 0:
-            begin_plan(work, plan, overwrite)
+            begin_plan(job.work, job.plan, overwrite)
         else:
-            join_plan(work, plan, overwrite, target, made)
-    elif rank == 0 and read_plan(work) == plan:  # stopped between the last two steps
-        write_card(folder)
-        clear_work(work)
-
-    count = -(-record["num_items"] // SHARD)
-    mine = [shard for shard in range(rank, count, world) if not readable(shard_file(work, shard))]
-    if is_there(target, made):  # asked once more: the first process may have found all shards, and cleared them away
+            join_plan(job.work, job.plan, overwrite, job.target, job.made)
+    elif rank == 0 and read_plan(job.work) == job.plan:  # stopped between the last two steps
+        job.conclude()
+    mine = [shard for shard in range(rank, job.shards, world) if not readable(shard_file(job.work, shard))]
+    if is_there(job.target, job.made):  # once more: the first process may have found all shards, and cleared them away
         report.skipped = True
         return report
-    sizes = {shard: min(SHARD, record["num_items"] - shard * SHARD) for shard in mine}
-    started = time.perf_counter()
-    if mine:
-        with tqdm(total=sum(sizes.values()), desc=name, unit="item", disable=True if rank else None) as bar:
-            for shard, rows in item_shards(folder, extractor.columns, set(mine)):
-                found = extractor(rows, bar.update)
-                write_shard(shard_file(work, shard), shard * SHARD, rows, found, extractor)
-    report.done, report.seconds = sum(sizes.values()), time.perf_counter() - started
+    report.done, report.seconds = job.encode(mine, quiet=rank > 0)
     if rank == 0:
-        await_shards(work, count, name)
-        report.notes, report.examples = _finish(target, work, count, record, extractor, made, dtype)
-        write_card(folder)
-        clear_work(work)
+        await_shards(job.work, job.shards, name)
+        report.notes, report.examples = job.finish()
+        job.conclude()
     return report
 
 
-def _finish(
-    target: Path,
-    work: Path,
-    count: int,
-    record: dict[str, Any],
-    extractor: Extractor,
-    made: str,
-    dtype: Literal["float32", "float16"],
-) -> tuple[dict[str, int], dict[str, list[str]]]:
-    """Fills, transforms and writes the set; returns what was missing or wrong, counted, and examples."""
-    dense, transform, name = extractor.kind == "dense", extractor.transform, target.name
-    notes: Counter[str] = Counter()
-    examples: dict[str, list[str]] = {}
-    lengths, total = [], np.zeros(extractor.dim)
-    any_words = False
-    for number in range(max(1, 0 if transform is None else transform.passes)):
-        for shard in read_shards(work, count, extractor.dim, f"{name}: reading"):
-            if transform is not None:
-                transform.update(number, shard.vectors)
-            if number:
-                continue
-            lengths.append(shard.lengths)
-            total += shard.vectors.sum(0, dtype=np.float64)
-            any_words |= any(shard.words)
-            for item, note in zip(shard.ids, shard.notes, strict=True):
-                if note:
-                    what = note.split(":")[0]
-                    notes[what] += 1
-                    examples.setdefault(what, [])
-                    if len(examples[what]) < SHOWN:
-                        examples[what].append(item + note[len(what) :])
-        if transform is not None:
-            transform.end_pass(number)
-    length = np.concatenate(lengths)
-    if not length.any():
-        what = "; ".join(f"{what} ({', '.join(examples[what][:3])} …)" for what in notes) or "nothing was found"
-        raise ValueError(f"feature set {name!r}: not one of {len(length):,} items has a vector: {what}")
-    offsets = None if dense else np.concatenate([[0], np.cumsum(length)]).astype(np.int64)
-    mean = (total / length.sum()).astype(np.float32)[None]
-    dim, provenance = extractor.dim, dict(extractor.provenance)
-    if transform is not None:
-        dim, provenance = transform.dim, provenance | transform.provenance
-    if dense:
-        provenance["missing"] = "mean vector"
-        mean = mean if transform is None else transform(mean)[0]
-    with replacing(target) as temporary:
-        writer = FeatureWriter(temporary, extractor.kind, dim, record["items"], len(length), offsets, dtype)
-        for number, shard in enumerate(read_shards(work, count, extractor.dim, f"{name}: writing")):
-            values, words = (shard.vectors, None) if transform is None else transform(shard.vectors)
-            if words is not None:  # one for each vector
-                ends = np.cumsum([0, *shard.lengths])
-                shard.words = [words[start:end] for start, end in pairwise(ends)]
-            missing = None
-            if dense:
-                missing = shard.lengths == 0
-                filled = np.repeat(mean, len(shard.lengths), 0)
-                filled[~missing] = values
-                values = filled
-            extra: dict[str, Sequence[Any]] = {"note": shard.notes} if notes else {}
-            if any_words or words is not None:
-                extra["words"] = shard.words
-            file = f"{number:05d}-of-{count:05d}.parquet"
-            writer.write(file, values, len(shard.lengths), missing, extra)
-        writer.close(
-            provenance,
-            source=extractor.source,
-            plan=made,
-            notes=dict(sorted(notes.items())),
-            examples=examples,
-        )
-    return dict(notes), examples
+class _Job:
+    """A feature set to be made: where, of what, and the plan that all processes agree on."""
+
+    def __init__(self, folder: Path, name: str, extractor: Extractor, dtype: Storage, record: dict[str, Any]):
+        self.folder, self.name, self.extractor, self.dtype = folder, name, extractor, dtype
+        self.items, self.ids_digest = record["num_items"], record["items"]
+        self.shards = -(-self.items // SHARD)
+        self.target, self.work = folder / feature_folder(name), folder / ".extract" / feature_folder(name)
+        self.plan = {  # of the shards, which are before the transform and float32
+            "items": self.ids_digest,
+            "num_items": self.items,
+            "table": digest_columns(folder, extractor.columns),
+            "shard": SHARD,
+            "source": dict(extractor.source),
+            "provenance": extractor.provenance,
+        }
+        last = {} if extractor.transform is None else {"transform": extractor.transform.settings}
+        self.made = values_digest(self.plan | {"dtype": dtype} | last)
+
+    def encode(self, shards: Sequence[int], quiet: bool) -> tuple[int, float]:
+        """Makes shards and writes them; returns how many items they have and the seconds it took."""
+        started, total = time.perf_counter(), sum(min(SHARD, self.items - shard * SHARD) for shard in shards)
+        if shards:
+            with tqdm(total=total, desc=self.name, unit="item", disable=True if quiet else None) as bar:
+                done = 0
+                for shard, rows in item_shards(self.folder, self.extractor.columns, set(shards)):
+                    found = self.extractor(rows, bar.update)
+                    write_shard(shard_file(self.work, shard), shard * SHARD, rows, found, self.extractor)
+                    done += len(rows)
+                    bar.update(done - bar.n)  # of an extractor that does not say how far it is
+        return total, time.perf_counter() - started
+
+    def finish(self) -> tuple[dict[str, int], dict[str, list[str]]]:
+        """All shards to the feature set: read once or more, filled, transformed, written whole or not at all.
+
+        Returns:
+            What was missing or wrong -> items, and examples.
+        """
+        seen = _Seen(self.extractor)
+        for number in range(seen.passes):
+            for shard in self._read("reading"):
+                seen.take(number, shard)
+            seen.end(number)
+        lengths = seen.check(self.target.name)
+        dense = self.extractor.kind == "dense"
+        offsets = None if dense else np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        with replacing(self.target) as temporary:
+            writer = FeatureWriter(
+                temporary, self.extractor.kind, seen.dim, self.ids_digest, self.items, offsets, self.dtype
+            )
+            for number, shard in enumerate(self._read("writing")):
+                values, missing, more = seen.made(shard)
+                file = f"{number:05d}-of-{self.shards:05d}.parquet"
+                writer.write(file, values, len(shard.lengths), missing, more)
+            writer.close(
+                seen.provenance,
+                source=dict(self.extractor.source),
+                plan=self.made,
+                notes=dict(sorted(seen.notes.items())),
+                examples=seen.examples,
+            )
+        return dict(seen.notes), seen.examples
+
+    def conclude(self) -> None:
+        """What follows when the set is there: files beside it, the card, and the shards go."""
+        for file, text in self.extractor.beside(self.name).items():
+            write_text(self.folder / file, text)
+        write_card(self.folder)
+        clear_work(self.work)
+
+    def _read(self, doing: str) -> Iterator[Shard]:
+        return read_shards(self.work, self.shards, self.extractor.dim, f"{self.target.name}: {doing}")
+
+
+class _Seen:
+    """What must be known of all shards before the first is written: lengths, mean, notes, the transform's passes."""
+
+    def __init__(self, extractor: Extractor):
+        self.dense, self.transform = extractor.kind == "dense", extractor.transform
+        self.passes = max(1, 0 if self.transform is None else self.transform.passes)
+        self.dim, self.provenance = extractor.dim, dict(extractor.provenance)
+        self.notes: Counter[str] = Counter()
+        self.examples: dict[str, list[str]] = {}
+        self._lengths: list[np.ndarray] = []
+        self._total, self._any_words = np.zeros(extractor.dim), False
+
+    def take(self, number: int, shard: Shard) -> None:
+        """A shard of pass ``number``."""
+        if self.transform is not None:
+            self.transform.update(number, shard.vectors)
+        if number:
+            return
+        self._lengths.append(shard.lengths)
+        self._total += shard.vectors.sum(0, dtype=np.float64)
+        self._any_words |= any(shard.words)
+        for item, note in zip(shard.ids, shard.notes, strict=True):
+            if note:
+                what = note.split(":")[0]
+                self.notes[what] += 1
+                some = self.examples.setdefault(what, [])
+                if len(some) < SHOWN:
+                    some.append(item + note[len(what) :])
+
+    def end(self, number: int) -> None:
+        """All shards of a pass were taken."""
+        if self.transform is not None:
+            self.transform.end_pass(number)
+
+    def check(self, name: str) -> np.ndarray:
+        """All passes are over; returns vectors of each item ``[n]``.
+
+        Raises:
+            ValueError: not one item has a vector.
+        """
+        length = np.concatenate(self._lengths)
+        if not length.any():
+            lost = (f"{what} ({', '.join(self.examples[what][:3])} …)" for what in self.notes)
+            what = "; ".join(lost) or "nothing was found"
+            raise ValueError(f"feature set {name!r}: not one of {len(length):,} items has a vector: {what}")
+        self._mean = (self._total / length.sum()).astype(np.float32)[None]  # [1, d]
+        if self.transform is not None:
+            self.dim, self.provenance = self.transform.dim, self.provenance | self.transform.provenance
+        if self.dense:
+            self.provenance["missing"] = "mean vector"
+            self._mean = self._mean if self.transform is None else self.transform(self._mean)[0]
+        return length
+
+    def made(self, shard: Shard) -> tuple[np.ndarray, np.ndarray | None, dict[str, Sequence[Any]]]:
+        """A shard's values as they are stored, which rows of a dense set are missing, and further columns."""
+        values, words = (shard.vectors, None) if self.transform is None else self.transform(shard.vectors)
+        if words is not None:  # one for each vector
+            ends = np.cumsum([0, *shard.lengths])
+            shard.words = [words[start:end] for start, end in pairwise(ends)]
+        missing = None
+        if self.dense:
+            missing = shard.lengths == 0
+            filled = np.repeat(self._mean, len(shard.lengths), 0)
+            filled[~missing] = values
+            values = filled
+        more: dict[str, Sequence[Any]] = {"note": shard.notes} if self.notes else {}
+        if self._any_words or words is not None:
+            more["words"] = shard.words
+        return values, missing, more

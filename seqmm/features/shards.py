@@ -6,81 +6,17 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from seqmm.features.extractor import Extractor, Found
 from seqmm.features.readers.items import item_batches
 from seqmm.files import write_json, writing
-
-
-@dataclass
-class Found:
-    """What an extractor made of one item."""
-
-    vectors: np.ndarray
-    """``[n, d]`` float32; n = 0: nothing to be had, n = 1 in a dense set."""
-    note: str = ""
-    """What is missing or wrong, as ``what`` or ``what: detail``; the card counts by ``what``."""
-    words: Sequence[str] = ()
-    """What a person can read of each vector (keywords, a caption), or none at all."""
-
-
-class Transform(Protocol):
-    """What needs all items at once: PCA, a mean over all images."""
-
-    dim: int
-    """Width of the result."""
-    passes: int
-    """How often it must see all vectors before it can be applied."""
-    settings: dict[str, str]
-    """What it was made with, beside what the extractor's provenance and source say already."""
-    provenance: dict[str, str]
-    """Known after the last pass."""
-
-    def update(self, number: int, vectors: np.ndarray) -> None:
-        """A block ``[N, d]`` of pass ``number``."""
-        ...
-
-    def end_pass(self, number: int) -> None:
-        """All blocks of it were seen."""
-        ...
-
-    def __call__(self, vectors: np.ndarray) -> tuple[np.ndarray, list[str] | None]:
-        """``[N, d] -> [N, dim]``, and a string of words for each row if it makes some. Affine for a dense set."""
-        ...
-
-
-class Extractor(Protocol):
-    """Turns rows of the items table into vectors; what it gives for an item depends on its shard's rows alone."""
-
-    dim: int
-    """Width of what it makes, before the transform."""
-    columns: tuple[str, ...]
-    """Columns of the items table it reads, beside ``id``."""
-    provenance: dict[str, str]
-    """Encoder, weights, pooling, prompt …: two sets with the same provenance are comparable, whatever they were read
-    from. A checkpoint refuses others."""
-    source: dict[str, str]
-    """What is read (columns and recipe, files, a vocabulary; digested where long): shards of another are refused."""
-
-    @property
-    def kind(self) -> Literal["dense", "ragged"]:
-        """One vector an item, or any number."""
-        ...
-
-    @property
-    def transform(self) -> Transform | None:
-        """What needs all items at once."""
-        ...
-
-    def __call__(self, rows: list[dict[str, Any]], advance: Callable[[int], object]) -> list[Found]:
-        """One entry a row; ``advance(n)`` says that n more rows are done."""
-        ...
 
 
 def _read_if_there(file: Path) -> dict[str, Any] | None:
@@ -246,7 +182,9 @@ def await_shards(work: Path, count: int, name: str) -> None:
 
 
 @dataclass
-class _Shard:
+class Shard:
+    """What a shard's file holds."""
+
     ids: list[str]
     vectors: np.ndarray  # [N, d]
     lengths: np.ndarray  # [n]
@@ -254,7 +192,7 @@ class _Shard:
     words: list[list[str]]
 
 
-def read_shards(work: Path, count: int, dim: int, desc: str) -> Iterator[_Shard]:
+def read_shards(work: Path, count: int, dim: int, desc: str) -> Iterator[Shard]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -267,4 +205,4 @@ def read_shards(work: Path, count: int, dim: int, desc: str) -> Iterator[_Shard]
         values = table["values"].combine_chunks()
         flat = values.flatten().flatten().to_numpy().reshape(-1, dim)
         lengths = np.diff(values.offsets.to_numpy())
-        yield _Shard(table["id"].to_pylist(), flat, lengths, table["note"].to_pylist(), table["words"].to_pylist())
+        yield Shard(table["id"].to_pylist(), flat, lengths, table["note"].to_pylist(), table["words"].to_pylist())

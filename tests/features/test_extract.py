@@ -20,13 +20,13 @@ from seqmm.data.store import read_record
 from seqmm.data.synthetic import synthetic_corpus
 from seqmm.features import extract as module
 from seqmm.features.extract import extract
+from seqmm.features.extractor import Extractor, Found
 from seqmm.features.readers import items
 from seqmm.features.readers.items import item_shards
-from seqmm.features.shards import Found
 
 
 @dataclass
-class Letters:
+class Letters(Extractor):
     """Counts of a, b, c in the item's text; nothing for an empty text."""
 
     kind: str = "dense"
@@ -314,11 +314,11 @@ MEMORY = """
 import resource, sys
 import numpy as np
 from pathlib import Path
-from seqmm.features.shards import Found
+from seqmm.features.extractor import Extractor, Found
 from seqmm.features.extract import extract
 
-class Hashed:
-    kind, dim, columns, provenance, source, transform = "dense", 384, ("title",), {"encoder": "hash"}, {}, None
+class Hashed(Extractor):
+    dim, columns, provenance = 384, ("title",), {"encoder": "hash"}
     def __call__(self, rows, advance):
         base = np.arange(self.dim, dtype=np.float32)
         return [Found((base + len(row["title"]))[None]) for row in rows]
