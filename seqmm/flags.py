@@ -66,6 +66,40 @@ def parse_flags(
     return {prefix: _values(getattr(found, prefix or "_")) for prefix in sections}
 
 
+def joined(name: str, classes: Sequence[type]) -> type:
+    """One class with the options of several, for one command line; what they share is one flag.
+
+    Raises:
+        ValueError: two have an option of one name that is not the same one.
+    """
+    homes: dict[str, tuple[type, dataclasses.Field[Any]]] = {}
+    for cls in classes:
+        for each in option_fields(cls):
+            home, other = homes.setdefault(each.name, (cls, each))
+            same = (about(other), hints(home)[each.name], other.default) == (
+                about(each),
+                hints(cls)[each.name],
+                each.default,
+            )
+            if not same:
+                raise ValueError(
+                    f"{home.__name__} and {cls.__name__} both have an option {flag(each.name)}, of another meaning; "
+                    "rename one of them, or give them a command each"
+                )
+    fields: list[Any] = [
+        (key, hints(cls)[key], field(default=each.default, metadata=each.metadata))
+        if each.default_factory is dataclasses.MISSING
+        else (key, hints(cls)[key], field(default_factory=each.default_factory, metadata=each.metadata))
+        for key, (cls, each) in homes.items()
+    ]
+    return dataclasses.make_dataclass(name, fields, kw_only=True)
+
+
+def part(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the values that are options of a class."""
+    return {each.name: values[each.name] for each in option_fields(cls)}
+
+
 def made_by_flags(cls: type, values: Mapping[str, Any], prefix: str = "") -> Any:
     """An object of a class of options; what it refuses is said of the flag.
 

@@ -12,7 +12,7 @@ import dataclasses
 import inspect
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -189,6 +189,10 @@ class Options:
     def check(self) -> None:
         """Refuses combinations of values that are each right alone; subclasses raise :class:`OptionError`."""
 
+    def idle(self) -> dict[str, str]:
+        """Options that nothing reads beside the other values, and why: ``{name: "only tfidf reads it; …"}``."""
+        return {}
+
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Self:
         """Made of plain values, as YAML holds them.
@@ -198,6 +202,25 @@ class Options:
         """
         check_keys(values, (each.name for each in option_fields(cls)), cls.section or cls.__name__)
         return cls(**values)
+
+
+def refuse_idle(chosen: Sequence[Options]) -> None:
+    """Refuses an option that has another value than its default though nothing reads it.
+
+    Args:
+        chosen: objects that may have options in common; what one of them reads is not idle.
+
+    Raises:
+        OptionError: naming it.
+    """
+    idle = [one.idle() for one in chosen]
+    for one, reasons in zip(chosen, idle, strict=True):
+        for each in option_fields(type(one)):
+            if each.name not in reasons or getattr(one, each.name) == each.default:
+                continue
+            if all(each.name in other or not hasattr(two, each.name) for two, other in zip(chosen, idle, strict=True)):
+                value = plain(getattr(one, each.name))
+                raise OptionError(type(one).__name__, each.name, f" is {value!r}; {reasons[each.name]}")
 
 
 def check_keys(values: Iterable[object], known: Iterable[str], owner: str) -> None:

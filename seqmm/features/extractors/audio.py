@@ -1,37 +1,73 @@
-"""Sounds of an item through an audio encoder."""
+"""audio: a vector of an item's sound."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from seqmm.data.item_files import Unreadable
-from seqmm.features.extractors.multimodal import BLOCK
-from seqmm.features.shards import Found
+from seqmm.features.encoders.audio import AudioEncoder
+from seqmm.features.extractor import Extractor, Found
+from seqmm.features.readers.products import BLOCK
+from seqmm.features.readers.sounds import MAX_SECONDS, AudioFiles
+from seqmm.features.tools import Tools
+from seqmm.options import OptionError, Options, option
+from seqmm.registry import register
 
-if TYPE_CHECKING:
-    from seqmm.features.encoders.audio import AudioEncoder
-    from seqmm.features.readers.sounds import AudioFiles
-    from seqmm.features.shards import Transform
+
+@dataclass(frozen=True)
+class AudioOptions(Options):
+    """Options of audio."""
+
+    audio: tuple[Path, ...] = option(
+        (), "Folders or tar files with the items' sounds, <item id>.wav (.flac, .ogg, .mp3)."
+    )
+    audio_encoder: str = option("facebook/wav2vec2-base", "An audio model of transformers: folder or Hub id.")
+    audio_revision: str | None = option(None, "Hub revision of the audio encoder.")
+    audio_pooling: Literal["mean", "pooler"] = option(
+        "mean", "How a sound becomes one vector: the mean over frames, or the audio encoder's own pooler (AST, CLAP)."
+    )
+    audio_seconds: float = option(MAX_SECONDS, "Seconds of a sound that are read.", above=0)
+
+    def check(self) -> None:
+        """See :meth:`seqmm.options.Options.check`."""
+        super().check()
+        if not self.audio:
+            raise OptionError(type(self).__name__, "audio", " is needed: folders or tar files of <item id>.wav")
 
 
-class Audio:
-    """A vector an item: its sound file through an audio encoder.
+@register
+class Audio(Extractor):
+    """A vector of the item's sound through an audio encoder.
 
     Args:
         encoder: of sounds.
         files: sounds by item id; an item's first is read.
     """
 
-    kind: Literal["dense"] = "dense"
-    columns: tuple[str, ...] = ()
-    transform: Transform | None = None
+    name: ClassVar[str] = "audio"
+    Options: ClassVar[type[Any]] = AudioOptions
 
     def __init__(self, encoder: AudioEncoder, files: AudioFiles):
         self.encoder, self.files, self.dim = encoder, files, encoder.dim
         self.provenance, self.source = {**encoder.provenance, "unit": "item"}, {"sounds": files.digest()}
+
+    @classmethod
+    def make(cls, options: AudioOptions, tools: Tools) -> Audio:
+        """See :meth:`seqmm.features.extractor.Extractor.make`."""
+        files = AudioFiles(options.audio, tools.ids)
+        encoder = tools.load(
+            AudioEncoder,
+            options.audio_encoder,
+            pooling=options.audio_pooling,
+            seconds=options.audio_seconds,
+            revision=options.audio_revision,
+        )
+        return cls(encoder, files)
 
     def __call__(self, rows: list[dict[str, Any]], advance: Callable[[int], object]) -> list[Found]:
         empty = np.zeros((0, self.dim), np.float32)

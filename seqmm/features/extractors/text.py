@@ -1,32 +1,23 @@
-"""Texts of an item through a text encoder."""
+"""text: a vector an item, of its text."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from seqmm.features.encoders.text import Encoder
-from seqmm.features.readers.item_text import (
-    SENTENCE_FIELDS,
-    Recipe,
-    item_sentences,
-    item_text,
-    sentence_columns,
-    text_columns,
-    word_drop,
-)
-from seqmm.features.readers.items import item_columns, item_shards
-from seqmm.features.readers.sentences import MAX_SENTENCES
-from seqmm.features.shards import Found
-
-if TYPE_CHECKING:
-    from seqmm.features.shards import Transform
+from seqmm.features.extractor import Extractor, Found
+from seqmm.features.readers.item_text import Recipe
+from seqmm.features.readers.texts import text_reader
+from seqmm.features.shared_options import TextEncoderOptions, text_encoder
+from seqmm.features.tools import Tools
+from seqmm.registry import register
 
 
-class Texts:
+class Texts(Extractor):
     """An item's texts through a text encoder: one vector (dense) or one for each string (ragged).
 
     Args:
@@ -37,8 +28,6 @@ class Texts:
         unit: what a string is (item, sentence, keywords); part of the provenance.
         text: how it is made of the columns; part of the source.
     """
-
-    transform: Transform | None = None
 
     def __init__(
         self,
@@ -57,63 +46,6 @@ class Texts:
         return encoded([self.read(row) for row in rows], self.encoder, advance, "no text")
 
 
-def text_vectors(
-    encoder: Encoder,
-    have: Sequence[str],
-    recipe: Recipe = "plain",
-    fields: Sequence[str] | None = None,
-    dropped: float = 0.0,
-    seed: int = 0,
-) -> Texts:
-    """One vector an item, of its text by a named recipe (:mod:`seqmm.features.readers.item_text`).
-
-    Args:
-        encoder: of texts.
-        have: columns of the items table.
-        recipe: plain, mmrec or unisrec.
-        fields: columns of ``plain``.
-        dropped: probability of leaving a word out (UniSRec's second copy: 0.15).
-        seed: of the words left out.
-    """
-    columns, text_of = _text_reader(have, recipe, fields)
-
-    def read(row: dict[str, Any]) -> list[str]:
-        text = text_of(row)
-        return [word_drop(text, dropped, seed) if dropped else text] if text else []
-
-    how = f"{recipe}: {', '.join(columns)}" + (f"; words dropped with p = {dropped}, seed {seed}" if dropped else "")
-    return Texts("dense", encoder, columns, read, unit="item", text=how)
-
-
-def text_sentences(
-    encoder: Encoder, have: Sequence[str], fields: Sequence[str] = SENTENCE_FIELDS, limit: int = MAX_SENTENCES
-) -> Texts:
-    """A vector for each of an item's first sentences (MSM4SR)."""
-    columns = sentence_columns(have, fields)
-    how = f"first {limit} of {', '.join(columns)}"
-    return Texts("ragged", encoder, columns, lambda row: item_sentences(row, columns, limit), unit="sentence", text=how)
-
-
-def all_texts(folder: Path, recipe: Recipe = "plain", fields: Sequence[str] | None = None) -> Iterator[str]:
-    """The texts of all items one after the other, those without one left out: for TF-IDF, and for a vocabulary."""
-    columns, text_of = _text_reader(item_columns(folder), recipe, fields)
-    return filter(None, (text_of(row) for _, rows in item_shards(folder, columns) for row in rows))
-
-
-def _text_reader(
-    have: Sequence[str], recipe: Recipe, fields: Sequence[str] | None
-) -> tuple[tuple[str, ...], Callable[[dict[str, Any]], str]]:
-    """The columns a recipe reads, and what makes a row's text of them; "" where there is none."""
-    columns = text_columns(have, recipe, fields)
-    chosen = columns if recipe == "plain" else None
-
-    def text_of(row: dict[str, Any]) -> str:
-        text = item_text({column: row[column] for column in columns}, recipe, chosen)
-        return text if text.strip() else ""  # of an item with nothing, mmrec's text is blanks
-
-    return columns, text_of
-
-
 def encoded(
     texts: Sequence[Sequence[str]], encoder: Encoder, advance: Callable[[int], object], absent: str
 ) -> list[Found]:
@@ -123,3 +55,43 @@ def encoded(
     parts = np.split(vectors, np.cumsum([len(row) for row in texts])[:-1])
     advance(len(texts))
     return [Found(part, "" if row else absent) for part, row in zip(parts, texts, strict=True)]
+
+
+@dataclass(frozen=True)
+class TextOptions(TextEncoderOptions):
+    """Options of text."""
+
+    def reads(self) -> tuple[str, ...]:
+        """See :class:`seqmm.features.shared_options.TextEncoderOptions`."""
+        return "text_recipe", "text_columns"
+
+
+@register
+class Text(Texts):
+    """A vector of the item's text.
+
+    Args:
+        encoder: of texts.
+        have: columns of the items table.
+        recipe: plain, mmrec or unisrec (:mod:`seqmm.features.readers.item_text`).
+        fields: columns of ``plain``.
+    """
+
+    name: ClassVar[str] = "text"
+    Options: ClassVar[type[Any]] = TextOptions
+
+    def __init__(
+        self, encoder: Encoder, have: Sequence[str], recipe: Recipe = "plain", fields: Sequence[str] | None = None
+    ):
+        columns, text_of = text_reader(have, recipe, fields)
+
+        def read(row: dict[str, Any]) -> list[str]:
+            text = text_of(row)
+            return [text] if text else []
+
+        super().__init__("dense", encoder, columns, read, unit="item", text=f"{recipe}: {', '.join(columns)}")
+
+    @classmethod
+    def make(cls, options: TextOptions, tools: Tools) -> Text:
+        """See :meth:`seqmm.features.extractor.Extractor.make`."""
+        return cls(text_encoder(options, tools), tools.columns, options.text_recipe, options.text_columns)

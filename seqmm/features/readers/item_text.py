@@ -25,7 +25,8 @@ Recipe = Literal["plain", "mmrec", "unisrec"]
 
 PLAIN_FIELDS = ("title", "brand", "categories", "genres", "description", "overview", "text")
 SENTENCE_FIELDS = ("title", "description", "tagline", "overview", "text")
-_USUAL = frozenset({*PLAIN_FIELDS, *SENTENCE_FIELDS})
+KEYWORD_FIELDS = ("genres", "categories", "keywords", "tags")
+_USUAL = frozenset({*PLAIN_FIELDS, *SENTENCE_FIELDS, *KEYWORD_FIELDS})
 _RECIPE_FIELDS: dict[Recipe, tuple[str, ...]] = {
     "plain": PLAIN_FIELDS,
     "mmrec": ("title", "brand", "categories", "description"),
@@ -102,6 +103,15 @@ def sentence_columns(have: Sequence[str], fields: Sequence[str] = SENTENCE_FIELD
     return _present(have, fields, False)
 
 
+def keyword_columns(have: Sequence[str], fields: Sequence[str] = KEYWORD_FIELDS) -> tuple[str, ...]:
+    """Columns of the items table that :func:`item_keywords` reads: those of ``fields`` that are there.
+
+    Raises:
+        ValueError: as :func:`sentence_columns`.
+    """
+    return _present(have, fields, False)
+
+
 def _present(have: Sequence[str], fields: Sequence[str], all_of_them: bool) -> tuple[str, ...]:
     found = tuple(field for field in fields if field in have)
     lost = [field for field in fields if field not in have and (all_of_them or field not in _USUAL)]
@@ -174,6 +184,23 @@ def item_sentences(
         else:
             found += split_sentences("\n".join(map(strip_html, _strings(row[name]))), left)
     return found if limit is None else found[:limit]
+
+
+def item_keywords(
+    row: Mapping[str, Any], fields: Sequence[str] = KEYWORD_FIELDS, limit: int | None = None
+) -> list[str]:
+    """The tags of an item as clean text, column by column.
+
+    Args:
+        row: columns of the items table; a value may be a string or a list (of lists).
+        fields: in order; the usual ones may be absent, others must not.
+        limit: keep at most so many; None keeps all.
+
+    Raises:
+        ValueError: see :func:`keyword_columns`.
+    """
+    cleaned = (_clean(tag) for name in keyword_columns(tuple(row), fields) for tag in _strings(row[name]))
+    return list(filter(None, cleaned))[:limit]
 
 
 def word_drop(text: str, p: float, seed: int) -> str:
