@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from seqmm.evaluation.evaluator import Evaluator as Evaluator
     from seqmm.evaluation.evaluator import evaluate as evaluate
     from seqmm.evaluation.lists import score_lists as score_lists
+    from seqmm.features.extractor import Extractor as Extractor
+    from seqmm.features.extractor import Found as Found
     from seqmm.models.base import Recommender as Recommender
     from seqmm.models.base import RecommenderConfig as RecommenderConfig
     from seqmm.models.checkpoint import from_pretrained as from_pretrained
@@ -44,6 +46,8 @@ _NAMES = {
     "Corpus": "seqmm.data.corpus",
     "EvalArguments": "seqmm.arguments",
     "Evaluator": "seqmm.evaluation.evaluator",
+    "Extractor": "seqmm.features.extractor",
+    "Found": "seqmm.features.extractor",
     "Index": "seqmm.serving.index",
     "Options": "seqmm.options",
     "Recommender": "seqmm.models.base",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import runpy
 import sys
@@ -24,6 +25,7 @@ def run_recipe(main: Callable[[], None]) -> None:
 
     Every recipe has the flag ``--plugin module:Class``: it is taken off the command line here.
     """
+    show_log()
     wants_help = "--help" in sys.argv or "-h" in sys.argv
     try:
         sys.argv[1:], plugins = without_plugins(sys.argv[1:])
@@ -45,6 +47,16 @@ def run_recipe(main: Callable[[], None]) -> None:
     finally:
         if "torch.distributed" in sys.modules and sys.modules["torch.distributed"].is_initialized():
             sys.modules["torch.distributed"].destroy_process_group()
+
+
+def show_log() -> None:
+    """The library logs, recipes print: what it says of its work goes to stdout as it is."""
+    log = logging.getLogger("seqmm")
+    if not log.handlers:
+        handler = logging.StreamHandler(sys.stdout)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
 
 
 def without_plugins(arguments: list[str]) -> tuple[list[str], list[str]]:

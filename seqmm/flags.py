@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import dataclasses
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import field
 from functools import partial
 from pathlib import Path
@@ -106,8 +107,19 @@ def made_by_flags(cls: type, values: Mapping[str, Any], prefix: str = "") -> Any
     Raises:
         ValueError: naming the flag.
     """
-    try:
+    with flagged(prefix):
         return cls(**values)
+
+
+@contextmanager
+def flagged(prefix: str = "") -> Iterator[None]:
+    """What is refused inside is said of the flag, not of a Python class.
+
+    Raises:
+        ValueError: naming the flag.
+    """
+    try:
+        yield
     except OptionError as error:
         raise ValueError(f"{flag(error.name, prefix)}{error.problem}") from error
 

@@ -21,8 +21,8 @@ from seqmm.features.encoders.images import ImageBackbone
 from seqmm.features.encoders.taggers import TOP_WORDS, ClipTagger, ImageNetTagger
 from seqmm.features.encoders.text import TextEncoder
 from seqmm.features.extract import extract
-from seqmm.features.extractors.images import Images
-from seqmm.features.extractors.keywords import ImageKeywords, ImageNetKeywords
+from seqmm.features.extractors.image import Images
+from seqmm.features.extractors.image_keywords import ImageKeywords, ImageNetKeywords
 from seqmm.features.extractors.text import Texts
 from seqmm.features.pca import Pca
 from seqmm.features.readers.items import item_shards
@@ -36,7 +36,7 @@ from seqmm.options import option
 if TYPE_CHECKING:
     import polars as pl
 
-    from seqmm.features.shards import Extractor
+    from seqmm.features.extractor import Extractor
 
 logger = logging.getLogger(__name__)
 

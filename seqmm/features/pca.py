@@ -18,11 +18,11 @@ class Pca:
         self._statistics = StreamingPca(dim)
 
     def update(self, number: int, vectors: np.ndarray) -> None:
-        """See :class:`seqmm.features.shards.Transform`."""
+        """See :class:`seqmm.features.extractor.Transform`."""
         self._statistics.update(vectors)
 
     def end_pass(self, number: int) -> None:
-        """See :class:`seqmm.features.shards.Transform`."""
+        """See :class:`seqmm.features.extractor.Transform`."""
         self._mean, self._components, digest = self._statistics.finish()
         self.dim = self._components.shape[1]
         # two corpora's bases are unrelated; with the digest they are not taken for one another

@@ -6,12 +6,17 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
+from recipes.extract import read_flags
 from seqmm.data.corpus import Corpus
 from seqmm.data.synthetic import synthetic_corpus, write_synthetic
+from seqmm.features.extractor import Extractor
+from seqmm.options import Options, option
+from seqmm.registry import EXTRACTORS
 
 ITEMS = 1100  # two shards
 KINDS = ["text", "text_sentences", "image", "image_keywords"]
@@ -94,8 +99,78 @@ def test_without_a_model_and_the_errors_of_a_slip(home, run):
     assert similar[same].mean() > similar[~same].mean() + 0.2
     assert "nothing to extract" in run("--corpus", "corpus", code=2)
     assert "is not a prepared corpus" in run("--corpus", "photos", "--features", "text", code=2)
-    assert "need --images" in run("--corpus", "corpus", "--features", "image", code=2)
+    assert "--images is needed: folders" in run("--corpus", "corpus", "--features", "image", code=2)
     unknown = ["--features", "text", "--text-columns", "titel", "--text-encoder", "tfidf"]
     assert "no column 'titel'; it has: item, id, title, " in run("--corpus", "corpus", *unknown, code=2)
     offline = run("--corpus", "corpus", "--features", "text", code=2)
     assert "bert-base-uncased" in offline and "Offline" in offline
+
+
+def test_an_extractor_of_ones_own_with_its_own_flags(home, run, repository):
+    """From outside the repository, by a file of 20 lines beside the user; then two at once, and again."""
+    example = (repository / "tests" / "examples" / "my_extractor.py").read_text()
+    code = [line for line in example.split('"""', 2)[2].splitlines() if line.strip()]
+    assert len(code) <= 25  # 20 without the imports
+    assert len([line for line in code if not line.startswith(("import ", "from "))]) <= 20
+    (home / "my_extractor.py").write_text(example)
+    corpus = ["--corpus", "corpus", "--features", "my_extractor:Letters"]
+    said = run(*corpus, "--letters", "aeiou", "--suffix", "_vowels")
+    assert "letters_vowels   1,100 items" in said
+    loaded = Corpus.load(home / "corpus", features=["letters_vowels"])
+    found = loaded.features["letters_vowels"]
+    expected = np.array([[title.lower().count(letter) for letter in "aeiou"] for title in loaded.titles])
+    assert found.provenance["letters"] == "aeiou" and np.array_equal(found.values, expected)
+    assert "is there already" in run(*corpus, "--letters", "aeiou", "--suffix", "_vowels")
+    assert "letters: aeiou there, xyz now" in run(*corpus, "--letters", "xyz", "--suffix", "_vowels", code=2)
+    shown = run(*corpus, "--help")
+    assert "--letters" in shown and "Letters that are counted." in shown and "--text-encoder" not in shown
+    plugged = run("--plugin", "my_extractor:Letters", "--corpus", "corpus", "--features", "letters")
+    assert "letters          1,100 items" in plugged
+    assert "my_extractor" in run("--corpus", "corpus", "--features", "my_extractor:Nothing", code=2)
+
+
+@pytest.mark.parametrize(
+    ("flags", "error"),
+    [
+        ("--features text --mllm-layer -9", "--mllm-layer is a flag of fused, and --features has text; leave it out"),
+        ("--features text --images photos", "--images is a flag of captions, fused, image, image_keywords, and"),
+        ("--vectors a=b.npy --max_tokens=9", "--max-tokens is a flag of captions, .*and --features is not given"),
+        ("--features txt", "unknown extractor 'txt'; did you mean 'text'"),
+        ("--features text_sentences --text-recipe mmrec", "--text-recipe is 'mmrec'; nothing but tfidf would read it"),
+        ("--features text --max-tokens 0", "--max-tokens is 0; choose 1 or more"),
+        ("--features audio", "--audio is needed"),
+        ("--features image_keywords --images p --tagger blip", "--tagger is 'blip'; choose clip:MODEL/WEIGHTS"),
+        ("--features nowhere:Mine", "extractor nowhere:Mine: No module named 'nowhere'"),
+    ],
+)
+def test_a_flag_that_nothing_reads_or_that_cannot_be(flags, error):
+    with pytest.raises(ValueError, match=error):
+        read_flags(["--corpus", "c", *flags.split()])
+
+
+def test_flags_are_those_of_the_extractors_named(capsys):
+    names = ["text", "text_sentences", "text"]
+    arguments, chosen = read_flags(["--corpus", "c", "--features", *names, "--max-tokens", "9", "--suffix", "_x"])
+    assert [(cls.name, options.max_tokens) for cls, options in chosen] == [("text", 9), ("text_sentences", 9)]
+    assert arguments.suffix == "_x" and arguments.features == tuple(names)
+    assert chosen[1][1].max_sentences == 10 and not hasattr(chosen[0][1], "max_sentences")
+    _, ((fused, options),) = read_flags(["--corpus", "c", "--features", "fused", "--mllm", "m", "--mllm-layer", "-9"])
+    assert fused.name == "fused" and (options.mllm, options.mllm_layer, options.images) == ("m", -9, ())
+    with pytest.raises(SystemExit) as stop:
+        read_flags(["--features", "audio", "--help"])
+    shown = capsys.readouterr().out
+    assert stop.value.code == 0 and "--audio-seconds" in shown and "--pooling" not in shown
+
+
+def test_two_extractors_whose_flags_mean_different_things_are_refused(monkeypatch):
+    @dataclass(frozen=True)
+    class Clashing(Options):
+        seed: str = option("x", "Another seed.")
+
+    class Mine(Extractor):
+        name, Options, __call__ = "mine", Clashing, None
+
+    monkeypatch.setitem(EXTRACTORS._classes, "mine", [Mine])
+    assert read_flags(["--corpus", "c", "--features", "mine", "--seed", "y"])[1][0][1].seed == "y"
+    with pytest.raises(ValueError, match="TextOptions and Clashing both have an option --seed, of another meaning"):
+        read_flags(["--corpus", "c", "--features", "text", "mine"])

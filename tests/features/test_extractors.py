@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from recipes.extract import ExtractArguments, add_vectors
 from seqmm.data.corpus import Corpus
 from seqmm.data.item_files import Unreadable
 from seqmm.data.item_images import ImageFiles
@@ -15,12 +16,21 @@ from seqmm.data.synthetic import synthetic_corpus
 from seqmm.features.encoders.multimodal import Product
 from seqmm.features.extract import extract
 from seqmm.features.extractors.audio import Audio
-from seqmm.features.extractors.images import Images
-from seqmm.features.extractors.keywords import ImageKeywords, ImageNetKeywords
-from seqmm.features.extractors.multimodal import Captions, Fused
-from seqmm.features.extractors.text import all_texts, text_sentences, text_vectors
+from seqmm.features.extractors.captions import Captions
+from seqmm.features.extractors.fused import Fused
+from seqmm.features.extractors.image import Images
+from seqmm.features.extractors.image_keywords import ImageKeywords, ImageNetKeywords
+from seqmm.features.extractors.text import Text
+from seqmm.features.extractors.text_keywords import TextKeywords
+from seqmm.features.extractors.text_sentences import TextSentences
+from seqmm.features.extractors.text_word_drop import TextWordDrop
 from seqmm.features.pca import Pca
+from seqmm.features.readers.products import ProductReader
 from seqmm.features.readers.sounds import AudioFiles
+from seqmm.features.readers.texts import all_texts
+from seqmm.features.tools import Tools
+from seqmm.options import OptionError, about, option_fields, refuse_idle
+from seqmm.registry import EXTRACTORS
 
 
 class Words:
@@ -111,11 +121,11 @@ def photos(tmp_path: Path) -> ImageFiles:
 
 def test_a_text_of_blanks_is_no_text() -> None:
     for recipe in ("plain", "mmrec"):
-        vectors, notes = told(text_vectors(Words(), HAVE, recipe), rows("one two", "", None))
+        vectors, notes = told(Text(Words(), HAVE, recipe), rows("one two", "", None))
         assert [len(part) for part in vectors] == [1, 0, 0] and notes == ["", "no text", "no text"], recipe
-    vectors, _ = told(text_vectors(Words(), HAVE, "plain", dropped=0.99), rows("one two three"))
+    vectors, _ = told(TextWordDrop(Words(), HAVE, dropped=0.99), rows("one two three"))
     assert vectors == [[[1, 3]]] or vectors == [[[1, 5]]]
-    vectors, notes = told(text_sentences(Words(), HAVE, limit=2), rows("one two", "--"))
+    vectors, notes = told(TextSentences(Words(), HAVE, limit=2), rows("one two", "--"))
     assert vectors == [[[2, 7]], []] and notes == ["", "no text"]
 
 
@@ -141,16 +151,16 @@ def test_images_and_their_keywords(photos: ImageFiles) -> None:
 
 def test_fused_vectors_of_what_there_is(photos: ImageFiles) -> None:
     table = rows("a", "", "b", "")
-    vectors, notes = told(Fused(Reader(), HAVE, photos, dim=None), table)
+    vectors, notes = told(Fused(Reader(), ProductReader(HAVE, photos), dim=None), table)
     assert vectors == [[[1, 1]], [[0, 1]], [[1, 0]], []]
     assert notes[:2] == ["", ""] and notes[2].startswith("broken image: ") and notes[3] == "no text, no image"
-    vectors, notes = told(Fused(Reader(), HAVE, None), rows("a", ""))
+    vectors, notes = told(Fused(Reader(), ProductReader(HAVE, None)), rows("a", ""))
     assert vectors == [[[1, 0]], []] and notes == ["", "no text, no image"]
 
 
 def test_captions_are_not_asked_for_of_nothing(photos: ImageFiles) -> None:
     table = rows("a ball", "", "mute", "")
-    found = Captions(Writer(), Words(), HAVE, photos)(table, lambda count: None)
+    found = Captions(Writer(), Words(), ProductReader(HAVE, photos))(table, lambda count: None)
     assert [part.words for part in found] == [["This is a ball."], ["This is a picture."], [], []]
     assert [len(part.vectors) for part in found] == [1, 1, 0, 0]
     assert [part.note for part in found] == ["", "", "no caption", "no text, no image"]
@@ -201,13 +211,9 @@ def test_imagenet_keywords_over_all_images(corpus: Path) -> None:
     assert [row[0] for row in words[3:5]] == ["green", "blue"]
 
 
-def test_vectors_that_are_there_already(repository: Path, corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    import runpy
-
-    recipe = runpy.run_path(str(repository / "recipes" / "extract.py"))
-
+def test_vectors_that_are_there_already(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def add(**options: object) -> None:
-        recipe["add_vectors"](recipe["Arguments"](corpus, **options))
+        add_vectors(ExtractArguments(corpus, **options))  # type: ignore[arg-type]
 
     ids = Corpus.load(corpus).item_ids
     file = corpus.parent / "v.csv"
@@ -222,23 +228,77 @@ def test_vectors_that_are_there_already(repository: Path, corpus: Path, capsys: 
         add(vectors=(f"clip={file}",))
     with pytest.raises(ValueError, match=r"--vectors-made-by clpi=…: no such set in --vectors, which has: clip"):
         add(vectors=(f"clip={file}",), vectors_made_by=("clpi=CLIP",))
-    tools = recipe["Tools"](recipe["Arguments"](corpus, text_encoder="tfidf", max_tokens=9), "cpu")
-    with pytest.raises(ValueError, match="--max-tokens 9 is not an option of --text-encoder tfidf"):
-        _ = tools.text
 
 
-def test_one_clip_for_all_it_is_asked_for(repository: Path, corpus: Path, clip: str) -> None:
-    import runpy
+def test_one_clip_for_all_it_is_asked_for(corpus: Path, clip: str) -> None:
+    tools, name = Tools(corpus, "cpu"), f"clip:{clip}"
+    photos = (corpus.parent / "photos",)
+    image = Images.make(Images.Options(images=photos, image_encoder=name), tools)
+    text = Text.make(Text.Options(text_encoder=name), tools)
+    choices = {"images": photos, "text_encoder": name, "tagger": name, "min_count": 1, "keywords": 1}
+    words = ImageKeywords.make(ImageKeywords.Options(**choices), tools)
+    assert image.encoder.clip is words.tagger.clip is words.encoder.clip is text.encoder.clip
+    assert image.files is words.files and text.encoder is words.encoder
+    assert Text.make(Text.Options(text_encoder=name), Tools(corpus, "cpu")).encoder is not text.encoder
 
-    recipe = runpy.run_path(str(repository / "recipes" / "extract.py"))
-    arguments = recipe["Arguments"](
-        corpus, images=(corpus.parent / "photos",), image_encoder=f"clip:{clip}", tagger=f"clip:{clip}",
-        text_encoder=f"clip:{clip}", min_count=1, keywords=1,
-    )  # fmt: skip
-    tools = recipe["Tools"](arguments, "cpu")
-    image, words, text = (tools.extractor(kind) for kind in ("image", "image_keywords", "text"))
-    assert image.encoder.clip is words.tagger.clip is words.encoder.clip is tools.text.clip
-    assert image.encoder.clip is not recipe["Tools"](arguments, "cpu").clip(clip, device="cpu", revision=None)
+
+def test_what_an_encoder_does_not_have(corpus: Path) -> None:
+    with pytest.raises(OptionError, match="max_tokens 9 is not an option of the text encoder tfidf; leave it out"):
+        Text.make(Text.Options(text_encoder="tfidf", max_tokens=9), Tools(corpus, "cpu"))
+    with pytest.raises(OptionError, match=r"TextOptions\.pooling is 'max'; choose one of mean, cls"):
+        Text.Options(pooling="max")
+    with pytest.raises(OptionError, match=r"AudioOptions\.audio is needed: folders or tar files of <item id>\.wav"):
+        Audio.Options()
+    with pytest.raises(OptionError, match=r"tagger is 'blip'; choose clip:MODEL/WEIGHTS"):
+        ImageKeywords.Options(images=(corpus,), tagger="blip")
+
+
+def test_an_option_that_nothing_reads_is_refused() -> None:
+    """What one extractor leaves unread another may read: together they are right."""
+    text, sentences = Text.Options(text_recipe="mmrec"), TextSentences.Options(text_recipe="mmrec")
+    with pytest.raises(OptionError, match=r"text_recipe is 'mmrec'; nothing but tfidf would read it"):
+        refuse_idle([sentences])
+    refuse_idle([sentences, text])
+    refuse_idle([TextSentences.Options(text_recipe="mmrec", text_encoder="tfidf")])
+    refuse_idle([TextWordDrop.Options(seed=3)])
+    with pytest.raises(OptionError, match=r"seed is 3"):
+        refuse_idle([Text.Options(seed=3)])
+    photos = (Path("photos"),)
+    words = ImageKeywords.Options(images=photos, image_encoder="efficientnet-lite0")
+    with pytest.raises(OptionError, match="only the tagger imagenet, or the extractor image, reads it"):
+        refuse_idle([words])
+    refuse_idle([words, Images.Options(images=photos, image_encoder="efficientnet-lite0")])
+    with pytest.raises(OptionError, match=r"min_count is 2; the words come from --vocabulary"):
+        refuse_idle([ImageKeywords.Options(images=photos, vocabulary=Path("words.txt"), min_count=2)])
+
+
+def test_tags_as_one_string_of_words() -> None:
+    have = ("item", "id", "genres", "keywords")
+    table = [
+        {"id": "a", "genres": ["War", "<i>Sci-Fi</i>"], "keywords": ["robot "]},
+        {"id": "b", "genres": [], "keywords": None},
+    ]
+    found = TextKeywords(Words(), have, limit=3)
+    assert found.columns == ("genres", "keywords") and found.kind == "ragged"
+    assert [found.read(row) for row in table] == [["War Sci-Fi robot"], []]
+    assert TextKeywords(Words(), have, ("keywords",)).read(table[0]) == ["robot"]
+    vectors, notes = told(TextKeywords(Words(), have, limit=1), table)
+    assert vectors == [[[1, 3]], []] and notes == ["", "no text"]
+    with pytest.raises(ValueError, match="no column of genres, categories, keywords, tags"):
+        TextKeywords(Words(), HAVE)
+
+
+def test_the_table_of_extractors_is_that_of_the_files() -> None:
+    """One file an extractor, of its name; each says in a sentence what it makes, and its options what they do."""
+    import seqmm.features.extractors as package
+
+    files = {file.stem for file in Path(package.__path__[0]).glob("*.py")} - {"__init__"}
+    assert set(EXTRACTORS._files) == files  # one's own of other tests are registered, too
+    assert len(files) == 9
+    for name in files:
+        (cls,) = EXTRACTORS.classes(name)
+        assert cls.name == name and cls.__doc__.splitlines()[0].endswith(".")
+        assert all(about(each).help for each in option_fields(cls.Options))
 
 
 def test_broken_bytes_never_stop_a_shard(photos: ImageFiles, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from PIL import Image
 
 from seqmm.features.encoders.clip import Clip
 from seqmm.features.encoders.taggers import ClipTagger, ImageNetTagger, rank_words
-from seqmm.features.extractors.keywords import ClassesToWords
+from seqmm.features.extractors.image_keywords import ClassesToWords
 from seqmm.features.vocabulary import build_vocabulary, part_of_speech, read_vocabulary
 
 VOCABULARY = ["cat", "dog", "red", "blue", "car", "tree", "house", "night", "sea", "war"]

@@ -72,7 +72,7 @@ class ImageNetTagger:
 
     In three passes: the mean of all that :meth:`see` gives, then the mean of all that :meth:`place` makes of it, then
     :func:`rank_words` of the placed minus their mean, block by block
-    (:class:`seqmm.features.extractors.keywords.ClassesToWords`).
+    (:class:`seqmm.features.extractors.image_keywords.ClassesToWords`).
 
     Args:
         backbone: an ImageNet-1k classifier.
