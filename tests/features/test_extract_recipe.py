@@ -123,7 +123,7 @@ def test_an_extractor_of_ones_own_with_its_own_flags(home, run, repository):
     assert "is there already" in run(*corpus, "--letters", "aeiou", "--suffix", "_vowels")
     assert "letters: aeiou there, xyz now" in run(*corpus, "--letters", "xyz", "--suffix", "_vowels", code=2)
     shown = run(*corpus, "--help")
-    assert "--letters" in shown and "Letters that are counted." in shown and "--text-encoder" not in shown
+    assert "--letters" in shown and "Letters that are counted." in shown and "--max-words" not in shown
     plugged = run("--plugin", "my_extractor:Letters", "--corpus", "corpus", "--features", "letters")
     assert "letters          1,100 items" in plugged
     assert "my_extractor" in run("--corpus", "corpus", "--features", "my_extractor:Nothing", code=2)
