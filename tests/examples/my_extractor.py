@@ -11,9 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from seqmm import Extractor
-from seqmm.features.extractor import Found
-from seqmm.options import Options, option
+from seqmm import Extractor, Found, Options, option
 
 
 @dataclass(frozen=True)
