@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from seqmm.arguments import EvalArguments as EvalArguments
     from seqmm.arguments import TrainArguments as TrainArguments
     from seqmm.data.corpus import Corpus as Corpus
+    from seqmm.data.from_tables import prepare_corpus as prepare_corpus
     from seqmm.data.joining import concat_corpora as concat_corpora
     from seqmm.data.loading import load_corpus as load_corpus
     from seqmm.data.sources.base import Source as Source
@@ -64,6 +65,7 @@ _NAMES = {
     "make_model": "seqmm.models.making",
     "open_checkpoint": "seqmm.serving.index",
     "option": "seqmm.options",
+    "prepare_corpus": "seqmm.data.from_tables",
     "publish_corpus": "seqmm.publishing.push",
     "publish_model": "seqmm.publishing.push",
     "recommend": "seqmm.serving.recommendations",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypedDict
 
 from seqmm.names import DuplicateItems, Duplicates, IndexOrder, Protocol, TieOrder, UnknownItems
 from seqmm.options import OptionError, Options, option
@@ -55,3 +56,19 @@ class Preparation(Treatment):
         "With the protocol given, drop users without a train interaction instead of refusing them; temporal and cold "
         "always drop them.",
     )
+
+
+class PreparationValues(TypedDict, total=False):
+    """The options of :class:`Preparation` as keyword arguments."""
+
+    protocol: Protocol
+    k_core: int
+    drop_untrained: bool
+    duplicates: Duplicates
+    tie_order: TieOrder
+    index_order: IndexOrder
+    validation: float
+    test: float
+    seed: int
+    duplicate_items: DuplicateItems
+    unknown_items: UnknownItems

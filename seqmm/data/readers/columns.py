@@ -135,10 +135,11 @@ def items_of(
     if key in frame.columns:
         frame = frame.with_columns(pl.col(key).map_batches(text_ids, pl.String))
     for name, kind in frame.schema.items():
-        if kind == pl.Binary or isinstance(kind, pl.Array):
+        inner = kind.inner if isinstance(kind, pl.List) else kind
+        if inner in (pl.Binary, pl.Object) or isinstance(inner, pl.Array | pl.Struct):
             raise ValueError(
                 f"{where}: column {name!r} holds {kind}, which is no text; leave it out of the table, or give "
-                "vectors as a feature set"
+                "vectors as a feature set (images and sound: files named by item)"
             )
     frame = frame.with_columns(pl.exclude(pl.String, pl.List).cast(pl.String))
     names = {old: new for new, old in (rename or {}).items()}

@@ -6,16 +6,23 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 from seqmm.data.filtering import Log
+from seqmm.data.readers.columns import ColumnNames, items_of, log_of, roles_of
+from seqmm.data.readers.frames import columns_of, describe, frame_of
+from seqmm.data.readers.table import read_items, read_log
 from seqmm.files import installed_folder
-from seqmm.names import Protocol
+from seqmm.names import Protocol, TimeUnit
 from seqmm.options import Options
 from seqmm.registry import SOURCES, Registry
 
 if TYPE_CHECKING:
     import polars as pl
+
+Table = Any
+"""A data frame of pandas or polars, a table of pyarrow, a split of a dataset of ``datasets``, a dict of columns, a list
+of dicts, or the path of a file."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,52 @@ class SourceData:
     """Unless told otherwise; None = 0 for the protocol given and 5 for the others."""
     drop_untrained: bool = False
     """With split labels: whether users without a train interaction are dropped, unless told otherwise."""
+
+    @classmethod
+    def of(
+        cls,
+        interactions: Table,
+        items: Table | None = None,
+        *,
+        time_unit: TimeUnit = "s",
+        rename: Mapping[str, str] | None = None,
+        lists: Mapping[str, str] | None = None,
+        **columns: Unpack[ColumnNames],
+    ) -> SourceData:
+        """From tables in memory, or from files of them.
+
+        Args:
+            interactions: one row an interaction.
+            items: one row an item; the ids are in the column that is ``item`` in both tables.
+            time_unit: of numeric times.
+            rename: new name -> items column.
+            lists: items column -> separator at which its text is cut into a list.
+            columns: which column of the interactions is what.
+
+        Raises:
+            TypeError: something that is no table.
+            ValueError: a missing column, a value that is no time, no complete row.
+        """
+        key = columns.get("item", "item_id")
+        return cls(
+            _log(interactions, time_unit, **columns),
+            None if items is None else _items(items, key=key, rename=rename, lists=lists),
+            id_column=key,
+        )
+
+
+def _log(table: Table, time_unit: TimeUnit, **columns: Unpack[ColumnNames]) -> Log:
+    if isinstance(table, str | Path):
+        return read_log(Path(table), time_unit=time_unit, **columns)
+    where = f"the interactions ({describe(table)})"
+    roles = roles_of(columns_of(table), where, **columns)
+    return log_of(frame_of(table, list(roles.values())), roles, where, source=describe(table), time_unit=time_unit)
+
+
+def _items(table: Table, **columns: Any) -> pl.DataFrame:
+    if isinstance(table, str | Path):
+        return read_items(Path(table), **columns)
+    return items_of(frame_of(table), f"the items ({describe(table)})", **columns)
 
 
 class Source(ABC):
