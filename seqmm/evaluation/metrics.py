@@ -92,23 +92,62 @@ def place_lists(lists: Tensor, row: Tensor, item: Tensor) -> Hits:
 
 
 def recall(hits: Hits, k: int) -> Tensor:
-    """``[B]`` hits in the first k / targets."""
+    """``[B]`` hits in the first k / targets.
+
+    Needs targets of each user, of one value each. Gives the share of what a user wanted that the list holds, 0 to 1.
+    Related: :func:`hit` is the same for one target; :func:`precision` divides by the list instead.
+    Choose it to ask how much of a user's taste a list covers; it does not see the order within the list.
+
+    User 0 is shown 1, 2, 3 and wants 2 and 7; user 1 is shown 4, 5, 6 and wants 4. Among the first two, user 0 finds
+    one of two, user 1 the only one:
+
+    >>> lists = torch.tensor([[1, 2, 3], [4, 5, 6]])
+    >>> hits = place_lists(lists, row=torch.tensor([0, 0, 1]), item=torch.tensor([2, 7, 4]))
+    >>> recall(hits, 2).tolist()
+    [0.5, 1.0]
+    """
     return hits.per_user(hits.visible(k) / hits.equal.double()) / hits.relevant
 
 
 def precision(hits: Hits, k: int) -> Tensor:
-    """``[B]`` hits in the first k / k."""
+    """``[B]`` hits in the first k / k.
+
+    Needs lists of k items: a shorter one counts the rest as misses. Gives the share of the list that was wanted, 0 to
+    1.
+    Related: :func:`recall` divides by the targets; with one target a user, precision is recall / k.
+    Choose it when room in the list is what costs; a user with fewer than k targets cannot reach 1.
+
+    User 0 is shown 1, 2, 3 and wants 2 and 7; user 1 is shown 4, 5, 6 and wants 4. One of the first two is wanted by
+    each:
+
+    >>> lists = torch.tensor([[1, 2, 3], [4, 5, 6]])
+    >>> hits = place_lists(lists, row=torch.tensor([0, 0, 1]), item=torch.tensor([2, 7, 4]))
+    >>> precision(hits, 2).tolist()
+    [0.5, 0.5]
+    """
     return hits.per_user(hits.visible(k) / hits.equal.double()) / k
 
 
 def ndcg(hits: Hits, k: int, ideal: Literal["test", "retrieved"] = "test") -> Tensor:
     """``[B]`` DCG with gains 1 and discounts 1 / log2(position + 1), over that of the ideal list.
 
+    Needs targets of one value each (no graded ratings). Gives 1 for targets on top, and less the deeper they stand.
+    Related: :func:`recall` does not see the order; :func:`reciprocal_rank` sees the first hit alone.
+    Choose it as the one number to compare models by: it is what most papers report beside recall.
+
     Args:
         hits: positions.
         k: cut-off.
         ideal: "test" = min(k, targets) hits on top. "retrieved" = the hits of this list (all K positions of ``hits``)
             on top, cut at k, as MMSSL's program computes it: never smaller, and 0 where the list has no hit.
+
+    User 0 is shown 1, 2, 3 and wants 2 and 7; user 1 is shown 4, 5, 6 and wants 4. User 0 has a hit at place 2, 1 /
+    log2(3) = 0.6309, of the 1 + 0.6309 that two hits on top would give; user 1 has his on top:
+
+    >>> lists = torch.tensor([[1, 2, 3], [4, 5, 6]])
+    >>> hits = place_lists(lists, row=torch.tensor([0, 0, 1]), item=torch.tensor([2, 7, 4]))
+    >>> [round(value, 4) for value in ndcg(hits, 2).tolist()]
+    [0.3869, 1.0]
     """
     positions = torch.arange(1, hits.length + 1, device=hits.row.device)
     dcg = _from_zero(1 / (positions + 1).double().log2())  # [K + 1] of hits at the first n positions
@@ -133,7 +172,21 @@ def ndcg(hits: Hits, k: int, ideal: Literal["test", "retrieved"] = "test") -> Te
 
 
 def average_precision(hits: Hits, k: int) -> Tensor:
-    """``[B]`` sum over hits in the first k of the precision there / min(k, targets)."""
+    """``[B]`` sum over hits in the first k of the precision there / min(k, targets).
+
+    Needs targets of each user. Gives 1 for targets on top, 0 without a hit.
+    Related: :func:`ndcg` discounts by the position instead, and less steeply; :func:`reciprocal_rank` is this for one
+    target.
+    Choose it when users have several targets and the first places count most.
+
+    User 0 is shown 1, 2, 3 and wants 2 and 7; user 1 is shown 4, 5, 6 and wants 4. User 0 has precision 1/2 at his hit,
+    and could have had two; user 1 has precision 1 at his:
+
+    >>> lists = torch.tensor([[1, 2, 3], [4, 5, 6]])
+    >>> hits = place_lists(lists, row=torch.tensor([0, 0, 1]), item=torch.tensor([2, 7, 4]))
+    >>> average_precision(hits, 2).tolist()
+    [0.25, 1.0]
+    """
     n, harmonic = hits.visible(k), _harmonic(hits)
     # a hit at place p of the group has, above it, the targets before the group and this share of the group's others
     share = (hits.together - 1) / (hits.equal - 1).clamp(min=1).double()
@@ -143,7 +196,19 @@ def average_precision(hits: Hits, k: int) -> Tensor:
 
 
 def reciprocal_rank(hits: Hits, k: int) -> Tensor:
-    """``[B]`` 1 / position of the first hit, 0 without one in the first k."""
+    """``[B]`` 1 / position of the first hit, 0 without one in the first k.
+
+    Needs targets of each user, and looks at the best placed one. Gives 1 for a hit on top, 1/2 for one at place 2.
+    Related: :func:`hit` does not see the position; :func:`average_precision` goes on after the first hit.
+    Choose it when one good item ends the search, as in next-item prediction.
+
+    User 0 is shown 1, 2, 3 and wants 2 and 7; user 1 is shown 4, 5, 6 and wants 4. The first hits stand at 2 and at 1:
+
+    >>> lists = torch.tensor([[1, 2, 3], [4, 5, 6]])
+    >>> hits = place_lists(lists, row=torch.tensor([0, 0, 1]), item=torch.tensor([2, 7, 4]))
+    >>> reciprocal_rank(hits, 2).tolist()
+    [0.5, 1.0]
+    """
     harmonic, n = _harmonic(hits), hits.first(hits.visible(k))
     start, size, targets = hits.first(hits.greater), hits.first(hits.equal), hits.first(hits.together)
     value = (harmonic[start + n] - harmonic[start]) / size
@@ -157,7 +222,20 @@ def reciprocal_rank(hits: Hits, k: int) -> Tensor:
 
 
 def hit(hits: Hits, k: int) -> Tensor:
-    """``[B]`` whether any target is in the first k (with ties: the chance of it)."""
+    """``[B]`` whether any target is in the first k (with ties: the chance of it).
+
+    Needs targets of each user. Gives 1 or 0, so its mean is the share of users who are served.
+    Related: :func:`recall` counts all targets, and equals it for one target a user (leave-one-out).
+    Choose it for leave-one-out tables, where it is called HR or hit rate.
+
+    User 0 is shown 1, 2, 3 and wants 2 and 7; user 1 is shown 4, 5, 6 and wants 4. On top stands a miss for user 0, a
+    hit for user 1:
+
+    >>> lists = torch.tensor([[1, 2, 3], [4, 5, 6]])
+    >>> hits = place_lists(lists, row=torch.tensor([0, 0, 1]), item=torch.tensor([2, 7, 4]))
+    >>> hit(hits, 1).tolist()
+    [0.0, 1.0]
+    """
     n, size, targets = hits.first(hits.visible(k)), hits.first(hits.equal), hits.first(hits.together)
     return torch.where(targets == 1, n / size.double(), 1 - _hypergeometric(0, size, targets, n))
 
@@ -176,7 +254,17 @@ LIST_METRICS = ("coverage", "popularity")
 
 
 def coverage(lists: Tensor, k: int, num_items: int) -> float:
-    """Share of the catalogue that occurs in the first k of any list; -1 = no item. Ties stand as listed."""
+    """Share of the catalogue that occurs in the first k of any list; -1 = no item. Ties stand as listed.
+
+    Needs lists alone, no targets. Gives 1 / num_items times k at least (everyone sees the same), 1 at most.
+    Related: :func:`mean_popularity` says which items they are.
+    Choose it beside an accuracy, to see whether a model serves the whole shop or its best-sellers.
+
+    The first two of both lists name 1, 2, 4, 5, half of eight items:
+
+    >>> coverage(torch.tensor([[1, 2, 3], [4, 5, 6]]), 2, num_items=8)
+    0.5
+    """
     return float(listed(lists, k, num_items).sum()) / num_items
 
 
@@ -188,7 +276,17 @@ def listed(lists: Tensor, k: int, num_items: int) -> Tensor:
 
 
 def mean_popularity(lists: Tensor, k: int, counts: Tensor) -> Tensor:
-    """``[B]`` mean of ``counts [num_items]`` (train interactions) over the first k of each list; -1 = no item."""
+    """``[B]`` mean of ``counts [num_items]`` (train interactions) over the first k of each list; -1 = no item.
+
+    Needs lists, and how often each item was had in train. Gives interactions an item: high for best-sellers.
+    Related: :func:`coverage` counts how many items there are in all lists.
+    Choose it beside an accuracy, to see how much of it is popularity.
+
+    Items 0 to 6 were had 0, 10, … 60 times; the first two are 1 and 2, and 4 and 5:
+
+    >>> mean_popularity(torch.tensor([[1, 2, 3], [4, 5, 6]]), 2, counts=10 * torch.arange(7)).tolist()
+    [15.0, 45.0]
+    """
     head = lists[:, :k]
     real = head >= 0
     return (counts.double()[head.clamp(min=0)] * real).sum(1) / real.sum(1).clamp(min=1)
