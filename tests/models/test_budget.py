@@ -21,7 +21,7 @@ def code_lines(file: Path) -> int:
             lines |= set(range(token.start[0], token.end[0] + 1))
     for node in ast.walk(ast.parse(source)):
         text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-        cited = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "paper"
+        cited = isinstance(node, ast.Assign | ast.AnnAssign) and ast.unparse(node).startswith(("paper = ", "paper: "))
         cited |= isinstance(node, ast.ImportFrom) and node.module in ("seqmm.registry", "seqmm.models.paper")
         for decorator in getattr(node, "decorator_list", []):
             if ast.unparse(decorator) == "register":

@@ -13,7 +13,7 @@ without bias, N(0, .02) initialisation. Known differences:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -57,7 +57,7 @@ class SASRec(SequenceRecommender):
 
     config_class = SASRecConfig
     config: SASRecConfig
-    paper = Paper(
+    paper: ClassVar[Paper | None] = Paper(
         title="Self-Attentive Sequential Recommendation",
         authors=("Kang", "McAuley"),
         venue="ICDM",

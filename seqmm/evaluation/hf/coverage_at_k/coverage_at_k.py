@@ -5,7 +5,17 @@ from seqmm.evaluation.metrics import coverage
 
 
 class CoverageAtK(base.ListMetric):
-    """Share of the catalogue among the first k of any user; needs ``load(…, num_items=N)``, reads no references."""
+    """Tells the share of the catalogue among the first k of any user.
+
+    Needs ``load(…, num_items=N)``, and reads no references. Gives 0 to 1.
+    Related: popularity, which says what kind of items they are.
+    Choose it beside an accuracy, to see whether the lists serve the whole shop.
+
+    The lists show four of the eight items.
+
+    >>> CoverageAtK(num_items=8).compute(predictions=[["a", "b"], ["c", "d"]], references=[["b", "x"], ["c"]], k=2)
+    {'coverage@2': 0.5}
+    """
 
     label = "coverage"
 

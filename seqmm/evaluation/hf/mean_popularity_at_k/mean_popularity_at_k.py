@@ -9,9 +9,18 @@ from seqmm.evaluation.metrics import mean_popularity
 
 
 class MeanPopularityAtK(base.ListMetric):
-    """Mean of ``counts`` over the first k, mean over users; reads no references.
+    """Averages ``counts`` over the first k, then over users; reads no references.
 
-    Needs ``load(…, counts=[…])``, one for each item number, or ``counts={"id": …}`` for ids that are texts.
+    Needs ``load(…, counts=[…])``, one for each item number, or ``counts={"id": …}`` for ids that are texts. Gives
+    interactions an item.
+    Related: coverage, how many different items there are.
+    Choose it beside an accuracy, to see how much of it is best-sellers.
+
+    The lists' means are 15 and 45.
+
+    >>> metric = MeanPopularityAtK(counts={"a": 10, "b": 20, "c": 40, "d": 50, "x": 0})
+    >>> metric.compute(predictions=[["a", "b"], ["c", "d"]], references=[["b", "x"], ["c"]], k=2)
+    {'popularity@2': 30.0}
     """
 
     label = "popularity"
