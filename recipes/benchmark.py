@@ -7,6 +7,12 @@ run's folder is evaluated as it is:
 
   accelerate launch recipes/benchmark.py --runs runs/mine-seed0 runs/mine-seed1 recipes/configs/sasrec/movielens.yaml
 
+A YAML file's variants (the ablations of a paper) are rows beside it; file.yaml#name is one of them alone:
+
+  accelerate launch recipes/benchmark.py --runs recipes/configs/mentor/baby.yaml --variants all
+
+  accelerate launch recipes/benchmark.py --runs recipes/configs/mentor/baby.yaml#M1 recipes/configs/lightgcn/baby.yaml
+
 What is finished is skipped, what was stopped goes on: run the same command again. Popularity and the leakage probes are
 always in the table. The first one named is the model, the others are its baselines. Output: results.md, metrics.json,
 per_user/*.npz, cells/, runs/.
@@ -28,7 +34,9 @@ class Arguments:
     """Compare models on one corpus."""
 
     runs: tuple[str, ...]
-    """YAML files to train and folders of finished runs, in the order of the table."""
+    """YAML files to train and folders of finished runs, in the order of the table; file.yaml#name is a variant."""
+    variants: tuple[str, ...] = ()
+    """Variants that are rows beside the YAML files that have them; all = all they have on their own corpus."""
     output: Path = Path("runs/benchmark")
     """Where everything goes."""
     seeds: tuple[int, ...] = (0,)
@@ -69,11 +77,11 @@ def main() -> None:
     from seqmm.files import write_json, write_text
     from seqmm.run.fit import open_corpus
 
-    cells = plan(arguments.runs, arguments.seeds, output, arguments.corpus)
+    cells = plan(arguments.runs, arguments.seeds, output, arguments.corpus, arguments.variants)
     if all(cell.run.model.model_type != "popularity" for cell in cells):
         cells.append(popularity(cells[0], output))
     accelerator = Accelerator(cpu=on_cpu(), mixed_precision=mixed_precision(cells))
-    corpus, data = open_corpus(replace(cells[0].run.data, features=(), rename=()))
+    corpus, data = open_corpus(replace(cells[0].run.data, features=()))
     protocol = Protocol(arguments.ks, arguments.metrics, arguments.mask, arguments.ideal)
     evaluator = protocol.evaluator(corpus, "test")
     results = []

@@ -3,7 +3,8 @@
     accelerate launch recipes/finetune.py --train.init-from runs/msm4sr-ml-100k-pretrain
     accelerate launch recipes/finetune.py --config recipes/configs/msm4sr/movielens_finetune.yaml \\
         --train.init-from org/pretrained-model --data.path org/corpus          (both from the Hub)
-    … --data.path corpora/mine --data.features text_sentences    (its sets may have other names, and may be fewer)
+    accelerate launch recipes/finetune.py --variant without_ids --train.init-from runs/msm4sr-ml-100k-pretrain
+                                                                 (a row of the file's variants; flags win over it)
     … --train.resume True                                        (go on after Ctrl-C or a crash)
 """
 
@@ -12,6 +13,7 @@ from dataclasses import replace
 from seqmm.cli import run_recipe
 from seqmm.files import installed_folder
 from seqmm.run.settings import load_run
+from seqmm.run.variants import is_configuration, reference
 
 
 def main() -> None:
@@ -23,31 +25,25 @@ def main() -> None:
             "(recipes/pretrain.py makes one); without one use recipes/train.py"
         )
 
-    if run.train.init_from.endswith(".yaml"):
+    if is_configuration(run.train.init_from):
+        file, variant = reference(run.train.init_from)
+        pretrain = f"recipes/pretrain.py --config {file}" + (f" --variant {variant}" if variant else "")
         raise ValueError(
-            f"train.init_from is the configuration {run.train.init_from}: run recipes/pretrain.py with it first, "
+            f"train.init_from is the configuration {run.train.init_from}: run {pretrain} first, "
             "then pass its output folder with --train.init-from"
         )
 
     from seqmm.hub.access import local_folder
     from seqmm.models.checkpoint import check_start, load_config, start_from
     from seqmm.models.registry import model_class
-    from seqmm.names import pairs
     from seqmm.run.fit import fit, open_corpus, seed_weights
 
     recommender = model_class(run.model.model_type)
     before = load_config(local_folder(run.train.init_from, revision=run.train.init_revision))
     check_start(recommender, run.train.init_from, before, run.model)  # before the corpus is read
-    corpus, data = open_corpus(run.data, before)
+    corpus, data = open_corpus(run.data)
     seed_weights(run.train.seed)
-    model = start_from(
-        recommender,
-        run.train.init_from,
-        run.model,
-        corpus,
-        revision=run.train.init_revision,
-        rename=pairs(data.rename, "data.rename"),
-    )
+    model = start_from(recommender, run.train.init_from, run.model, corpus, revision=run.train.init_revision)
     fit(replace(run, data=data), model, corpus, recipe="finetune")
 
 

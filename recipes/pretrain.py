@@ -2,6 +2,7 @@
 
 accelerate launch recipes/pretrain.py                        (MSM4SR on the default corpus)
 accelerate launch recipes/pretrain.py --config recipes/configs/msm4sr/movielens.yaml
+… --variant without_mixup                                    (a row of the file's variants; flags win over it)
 … --train.epochs 5 --model.num-layers 3                      (any field of any section)
 … --train.resume True                                        (go on after Ctrl-C or a crash)
 """

@@ -2,6 +2,7 @@
 
 python recipes/speed.py --config recipes/configs/lightgcn/movielens.yaml
 python recipes/speed.py --config recipes/configs/msm4sr/movielens.yaml --pretraining
+… --variant M1                           (of the YAML file's variants)
 … --threads 2 --epochs 5                 (torch threads, default 1; measured epochs after one of warm-up, default 3)
 python recipes/speed.py --primitives     (propagation, sampling, metrics and InfoNCE against the plain formulation)
 python recipes/speed.py --primitives --corpus corpora/baby --protocol given      (default: generated, of Baby's size)

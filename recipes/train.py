@@ -2,6 +2,7 @@
 
 accelerate launch recipes/train.py --config recipes/configs/sasrec/movielens.yaml
 accelerate launch recipes/train.py --config recipes/configs/lightgcn/movielens.yaml --model.num-layers 3 --train.seed 1
+accelerate launch recipes/train.py --config recipes/configs/mentor/baby.yaml --variant M1   (a row of its variants)
 accelerate launch --config_file recipes/accelerate/cpu_2.yaml recipes/train.py --config …      (two processes)
 … --train.resume True                                        (go on after Ctrl-C or a crash)
 """

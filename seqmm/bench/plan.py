@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from seqmm.arguments import TrainArguments
@@ -15,9 +15,12 @@ from seqmm.evaluation.evaluator import Evaluator
 from seqmm.files import installed_folder, read_yaml
 from seqmm.models.collaborative.popularity import PopularityConfig
 from seqmm.models.registry import model_class
-from seqmm.names import EvaluatedSplit, Ideal, MaskChoice
+from seqmm.names import EvaluatedSplit, Ideal, MaskChoice, nearest
 from seqmm.options import result_values
-from seqmm.run.settings import ARGUMENTS, RunConfig, load_run, sweep_of
+from seqmm.run.settings import ARGUMENTS, RunConfig, load_run
+from seqmm.run.variants import ALL, Point, chosen, is_configuration, merged, reference, run_name, sweep_of, variants_of
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -41,55 +44,63 @@ class Cell:
     """Row of the table; cells of one label differ in their seed."""
     seed: int
     source: str
+    """The run's folder, or ``file.yaml`` or ``file.yaml#variant``."""
     run: RunConfig
     pretraining: Cell | None = None
     """Done first, if ``train.init_from`` is a YAML; ``run.train.init_from`` is then its folder."""
 
     @property
     def name(self) -> str:
-        return re.sub(r"[^\w.-]+", "-", f"{self.label}-seed{self.seed}")
+        return run_name(self.label, f"seed{self.seed}")
 
     @property
     def is_run(self) -> bool:
         return Path(self.source).is_dir()
 
 
-def plan(sources: Sequence[str], seeds: Sequence[int], output: Path, corpus_path: str | None) -> list[Cell]:
+def plan(
+    sources: Sequence[str],
+    seeds: Sequence[int],
+    output: Path,
+    corpus_path: str | None,
+    variants: Sequence[str] = (),
+) -> list[Cell]:
     """The cells of a benchmark, in the order of ``sources``.
 
     Args:
         sources: YAML files, each trained with every seed (once, if there is nothing to train); and run folders, each
             evaluated as it is. Folders called ``name-seed0``, ``name-seed1`` … are seeds of one row. A YAML whose
             ``train.init_from`` is a YAML is pretrained by that one first, with the same seed; files that share it share
-            the pretraining.
+            the pretraining. ``file.yaml#variant`` is one variant alone, a YAML with a sweep is a row for each
+            combination.
         seeds: for the YAML files.
         output: of the benchmark.
         corpus_path: instead of each source's own corpus; a pretraining on a corpus other than its source's keeps it.
+        variants: each a row more beside the YAML files that have it; ``all`` = all they have on their own corpus.
 
     Raises:
-        FileNotFoundError, ValueError: a source that is neither, or is for pretraining; two sources of one name and
-            seed; seeds of one row with other hyper-parameters; files of different ``train.mixed_precision``.
+        FileNotFoundError, ValueError: a source that is neither, or is for pretraining; a variant no file has; two
+            sources of one name and seed, or two rows of a file that are the same run; seeds of one row with other
+            hyper-parameters; files of different ``train.mixed_precision``.
     """
     cells: list[Cell] = []
     for source in sources:
         if Path(source).is_dir():
-            file = Path(source) / "run.yaml"
-            if not file.is_file():
-                raise FileNotFoundError(f"{source} is no finished run: it has no run.yaml; train it, or name a YAML")
-            _refuse_pretraining(file, source)
-            run = _use_corpus(load_run(["--config", str(file)]), corpus_path)
-            name = Path(source).resolve().name
-            label = re.sub(r"([-_]seed|-s)\d+$", "", name) or name
-            cells.append(Cell(label, run.train.seed, source, run))
+            cells.append(_finished(source, corpus_path))
             continue
-        file = _find(source)
-        _refuse_pretraining(file, source)
-        for options in sweep_of(file):
-            run = load_run(["--config", str(file)], sweep=options)
+        for place in _rows_of(source, variants):
+            run = load_run(["--config", place])
             for seed in seeds if model_class(run.model.model_type).stages else seeds[:1]:
-                cells.append(_to_train(file, seed, output, corpus_path, options))
+                cells.append(_to_train(place, seed, output, corpus_path))
+    _check_variants(variants, sources)
     cells = [_trained_in_no_precision(cell) for cell in cells]
     _check_precision(cells)
+    _check_names(cells)
+    return cells
+
+
+def _check_names(cells: Sequence[Cell]) -> None:
+    """One name is one cell, one label one model, and two rows of a file are two runs."""
     pretrained: dict[str, Cell] = {}
     for first in (cell.pretraining for cell in cells if cell.pretraining is not None):
         other = pretrained.setdefault(first.name, first)
@@ -105,29 +116,85 @@ def plan(sources: Sequence[str], seeds: Sequence[int], output: Path, corpus_path
             raise ValueError(
                 f"{cell.source} and {first.source} would be one row, {cell.label}, but their models differ; rename one"
             )
+        for other in names.values():
+            same_file = not cell.is_run and reference(other.source)[0] == reference(cell.source)[0]
+            if same_file and _weights_of(other) == _weights_of(cell):
+                raise ValueError(f"{cell.source} and {other.source} are the same run, seed {cell.seed}; leave one out")
         names[cell.name] = cell
-    return cells
 
 
-def _to_train(
-    file: Path, seed: int, output: Path, corpus_path: str | None, options: Mapping[str, Any] = MappingProxyType({})
-) -> Cell:
-    run = load_run(["--config", str(file), "--train.seed", str(seed)], sweep=options)
+def _weights_of(cell: Cell) -> tuple[Any, ...]:
+    run = cell.run
+    return settings_of(run), run.data.path, run.data.revision, run.train.init_from, run.train.init_revision
+
+
+def _finished(source: str, corpus_path: str | None) -> Cell:
+    file = Path(source) / "run.yaml"
+    if not file.is_file():
+        raise FileNotFoundError(f"{source} is no finished run: it has no run.yaml; train it, or name a YAML")
+    _refuse_pretraining(read_yaml(file), source)
+    run = _use_corpus(load_run(["--config", str(file)]), corpus_path)
+    name = Path(source).resolve().name
+    return Cell(re.sub(r"([-_]seed|-s)\d+$", "", name) or name, run.train.seed, source, run)
+
+
+def _rows_of(source: str, variants: Sequence[str]) -> list[str]:
+    """``file.yaml``, or ``file.yaml#name`` of each combination of its sweep, and of the variants asked for."""
+    place, named = reference(source)
+    file = _find(place)
+    values = read_yaml(file)
+    if named is not None:
+        _refuse_pretraining(chosen(values, named, file), source)
+        return [f"{file}#{named}"]
+    _refuse_pretraining(values, source)
+    points = variants_of(values, file)
+    left = _other_corpora(values, points, file) if ALL in variants else [*points]
+    names = [name for name in points if name in variants or name not in left]
+    swept = sweep_of(values, file)
+    return [*([] if swept else [str(file)]), *(f"{file}#{name}" for name in [*swept, *names])]
+
+
+def _other_corpora(values: Mapping[str, Any], points: Mapping[str, Point], file: Path) -> list[str]:
+    """The variants that read another corpus than the file: ``all`` leaves them out."""
+
+    def corpus(point: Point) -> tuple[Any, ...]:
+        data = merged(values, point).get("data") or {}
+        return tuple(data.get(key) for key in ("path", "revision", "joined", "protocol"))
+
+    found = [name for name, point in points.items() if corpus(point) != corpus({})]
+    if found:
+        logger.warning("%s: %s left out: one table holds one corpus, they read another", file, ", ".join(found))
+    return found
+
+
+def _check_variants(variants: Sequence[str], sources: Sequence[str]) -> None:
+    """Whether each variant asked for is some file's."""
+    files = [_find(source) for source in sources if not Path(source).is_dir() and reference(source)[1] is None]
+    known = [name for file in files for name in variants_of(read_yaml(file), file)]
+    for name in variants:
+        if name not in known and not (name == ALL and known):
+            which = ", ".join(map(str, files)) or "no YAML file is named in --runs"
+            raise ValueError(f"--variants {name}: none of the files has it{nearest(name, known)} ({which})")
+
+
+def _to_train(place: str, seed: int, output: Path, corpus_path: str | None) -> Cell:
+    run = load_run(["--config", place, "--train.seed", str(seed)])
     before, own_path = None, run.data.path
-    if run.train.init_from is not None and run.train.init_from.endswith(".yaml"):
-        first = _find(run.train.init_from)
-        pretrain = load_run(["--config", str(first), "--train.seed", str(seed)], pretraining=True)
+    if run.train.init_from is not None and is_configuration(run.train.init_from):
+        file, variant = reference(run.train.init_from)
+        first = "#".join(filter(None, (str(_find(file)), variant)))
+        pretrain = load_run(["--config", first, "--train.seed", str(seed)], pretraining=True)
         if pretrain.data.path == own_path:
             pretrain = _use_corpus(pretrain, corpus_path)
-        before = _written_to(Cell(f"{_label(first)}-pretraining", seed, str(first), pretrain), output)
+        before = _written_to(Cell(f"{_label(first)}-pretraining", seed, first, pretrain), output)
         run = replace(run, train=replace(run.train, init_from=before.run.train.output_dir))
-    swept = [f"{key.rpartition('.')[2]}={value}" for key, value in options.items()]
-    cell = Cell(" ".join([_label(file), *swept]), seed, str(file), _use_corpus(run, corpus_path), before)
-    return _written_to(cell, output)
+    return _written_to(Cell(_label(place), seed, place, _use_corpus(run, corpus_path), before), output)
 
 
-def _label(file: Path) -> str:
-    return f"{file.resolve().parent.name}/{file.stem}"
+def _label(place: str) -> str:
+    file, variant = reference(place)
+    path = Path(file).resolve()
+    return " ".join(filter(None, (f"{path.parent.name}/{path.stem}", variant)))
 
 
 def _written_to(cell: Cell, output: Path) -> Cell:
@@ -153,8 +220,8 @@ def _find(path: str) -> Path:
     return installed_folder("recipes").joinpath(*place.parts[1:])
 
 
-def _refuse_pretraining(file: Path, source: str) -> None:
-    train = read_yaml(file).get("train")
+def _refuse_pretraining(values: Mapping[str, Any], source: str) -> None:
+    train = values.get("train")
     if isinstance(train, dict) and train.get("objective") == "pretraining":
         raise ValueError(
             f"{source} is for pretraining, which has no row of its own; name the YAML that finetunes from it "
@@ -197,5 +264,5 @@ def popularity(like: Cell, output: Path) -> Cell:
 
 def settings_of(run: RunConfig) -> dict[str, Any]:
     """The options that a result depends on, as they say themselves (``changes_result``)."""
-    sections = {cls.section: result_values(getattr(run, cls.section)) for cls in ARGUMENTS}
-    return {"model": {"model_type": run.model.model_type, **result_values(run.model)}, **sections}
+    sections = {cls.section: result_values(getattr(run, cls.section)) for cls in ARGUMENTS if cls.section != "hub"}
+    return {"model": run.to_dict()["model"], **sections}

@@ -15,9 +15,9 @@ from seqmm.data.corpus import Corpus
 from seqmm.files import read_yaml
 from seqmm.models.collaborative.composite import Composite, CompositeConfig
 from seqmm.nn.noise import uniform_rows
-from seqmm.options import hints
 from seqmm.random import step_generator
-from seqmm.run.settings import sweep_of
+from seqmm.run.settings import own_fields
+from seqmm.run.variants import sweep_of
 from tests.cases import Case
 from tests.conftest import REPOSITORY
 
@@ -454,7 +454,9 @@ def test_settings_that_contradict_each_other_are_refused():
 @pytest.fixture
 def grid() -> list[CompositeConfig]:
     file = REPOSITORY / "recipes" / "configs" / "composite" / "baby_grid.yaml"
-    rows = [read_yaml(file)["model"] | {key.removeprefix("model."): row[key] for key in row} for row in sweep_of(file)]
+    values = read_yaml(file)
+    points = sweep_of(values, file).values()
+    rows = [values["model"] | {key.removeprefix("model."): row[key] for key in row} for row in points]
     return [CompositeConfig(**{name: value for name, value in row.items() if name != "model_type"}) for row in rows]
 
 
@@ -481,7 +483,8 @@ def test_no_two_rows_of_the_grid_are_one_model(grid):
 
 
 def test_the_grid_covers_the_taxonomy(grid):
-    axes = {name: get_args(hints(CompositeConfig)[name]) or (False, True) for name in AXES}
+    hints = {name: hint for name, hint, *_ in own_fields(CompositeConfig)}
+    axes = {name: get_args(hints[name]) or (False, True) for name in AXES}
     fusion = ("encoder", "timing", "strategy", "attention")
     for names in (fusion, ("loss",), ("auxiliary",)):
         rows = {tuple(getattr(config, name) for name in names) for config in grid}
