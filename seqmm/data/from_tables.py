@@ -41,13 +41,17 @@ def prepare_corpus(
         items: the same for the items; its column ``title`` becomes the corpus' titles.
         user: column of the user ids.
         item: column of the item ids, in both tables.
-        timestamp: column of the times, numbers in ``time_unit``; "timestamp" if there is one. So are ``position``, the
-            place in the user's history, and ``split``, the split labels.
-        rename: new name -> items column; ``lists``: items column -> separator at which its text is cut into a list.
+        timestamp: column of the times; "timestamp" if there is one.
+        position: column of the place in the user's history; "position" if there is one.
+        split: column of split labels; "split" if there is one.
+        time_unit: of numeric times.
+        rename: new name -> items column.
+        lists: items column -> separator at which its text is cut into a list.
         tags: items columns that become tag features.
         features: name -> file of vectors, by item id or a row for each row of ``items``.
         name: of the corpus; that of the output folder, or "corpus".
-        output: folder to write, with all columns of the items; ``overwrite`` replaces a corpus that is there.
+        output: folder to write, with all columns of the items (which ``recipes/extract.py`` reads).
+        overwrite: replace a corpus that is there.
         how: options of :class:`~seqmm.data.preparation.Preparation`. Unless given, the protocol is ``given`` with split
             labels, ``leave_one_out`` with an order and else ``ratio``, and ``k_core`` is 5, with ``given`` 0.
 

@@ -37,8 +37,8 @@ from seqmm.hub.access import quietly
 from seqmm.models.base import Recommender
 from seqmm.models.checkpoint import explain_damage
 from seqmm.names import first_difference
-from seqmm.options import result_values
 from seqmm.random import derive_seed
+from seqmm.run.settings import own_fields
 from seqmm.training.state import TrainState, latest_checkpoint
 from seqmm.training.tracking import JsonlTracker
 
@@ -332,7 +332,7 @@ class Trainer:
             "train": self.args.course(),
             "started_from": config.pretrained_on.get("weights"),
             "eval": evaluation,
-            "hyper_parameters": result_values(config),
+            "hyper_parameters": {name: getattr(config, name) for name, *_ in own_fields(type(config))},
         }
 
     def _same_on_all_ranks(self) -> None:

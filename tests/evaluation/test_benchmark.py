@@ -20,6 +20,7 @@ from seqmm.data.synthetic import synthetic_corpus
 from seqmm.evaluation.evaluator import Evaluator
 from seqmm.files import read_yaml, write_yaml
 from seqmm.models.checkpoint import from_pretrained, load_config
+from seqmm.run.variants import reference
 from tests.evaluation.test_leakage import item_sorted
 
 SMALL = {"hidden_size": 16, "max_length": 8, "num_layers": 1, "inner_size": 16}
@@ -298,18 +299,25 @@ def test_every_finetuning_of_the_repository_names_its_pretraining(repository, mo
     monkeypatch.chdir(tmp_path)  # found in the repository
     configs = repository / "recipes" / "configs" / "msm4sr"
     files = sorted(str(file) for file in configs.glob("*finetune*.yaml"))
-    cells = planning.plan(files, [3], tmp_path, None)
-    assert len(cells) == len(files) > 10
+    cells = planning.plan(files, [3], tmp_path, None, ["all"])
+    assert len(cells) > 2 * len(files) > 8
+    scratch = {"without_pretraining", "end_to_end"}
     for cell in cells:
-        first = cell.pretraining
+        first, (file, variant) = cell.pretraining, reference(cell.source)
+        assert (first is None) == (variant in scratch)
+        if first is None:
+            continue
         assert first.run.train.seed == cell.run.train.seed == 3
         assert first.run.data.features == cell.run.data.features and first.run.data.protocol == cell.run.data.protocol
         assert first.run.data == cell.run.data or first.run.data.joined  # pretrained elsewhere
-        if "without" in first.source:
-            assert Path(cell.source).stem == f"{Path(first.source).stem}_finetune"
-            command = Path(first.source).read_text().splitlines()[0]
-            folder = command.split("--train.output-dir ")[1]
-            assert f"--train.init-from {folder} " in Path(cell.source).read_text().splitlines()[0]
+        before, part = reference(first.source)
+        assert part in (None, variant)
+        if not first.run.data.joined:
+            assert Path(file).stem == f"{Path(before).stem}_finetune"
+        command = Path(file).read_text().splitlines()[0]
+        folder = read_yaml(before)["train"].get("output_dir", f"runs/msm4sr-{Path(first.run.data.path).name}-pretrain")
+        named = Path(before).read_text().splitlines()[0].partition("--train.output-dir ")[2]
+        assert f"--train.init-from {named or folder}" in command
 
 
 def test_what_would_push_is_refused(tmp_path, corpus):
@@ -330,3 +338,72 @@ def test_a_sweep_is_a_row_for_each_combination(tmp_path, corpus):
         (f"lightgcn/lightgcn num_layers={layers} batch_size=32", seed, layers) for layers in (1, 2) for seed in (0, 1)
     ]
     assert len({cell.run.train.output_dir for cell in cells}) == 4
+
+
+def test_variants_are_rows_beside_their_file(tmp_path, recipe, corpus, capsys, caplog):
+    first = Path(msm4sr(tmp_path / "first.yaml", tmp_path / "corpus", objective="pretraining"))
+    write_yaml(first, read_yaml(first) | {"variants": {"without_mixup": {"model.mixup": 0.0}}})
+    second = Path(msm4sr(tmp_path / "second.yaml", tmp_path / "corpus", init_from=str(first)))
+    variants = {
+        "scratch": {"train.init_from": None},
+        "text": {"model.modalities": ["text"]},
+        "without_mixup": {"train.init_from": f"{first}#without_mixup"},
+        "elsewhere": {"data.path": "corpora/other"},
+    }
+    write_yaml(second, read_yaml(second) | {"variants": variants})
+    command = ["benchmark", "--runs", second, "--probes", False, "--output", tmp_path / "out", "--variants"]
+    assert recipe(*command, "all") == 0
+    assert "second.yaml: elsewhere left out: one table holds one corpus" in caplog.text
+    rows = json.loads((tmp_path / "out" / "metrics.json").read_text())["rows"]
+    label = f"{tmp_path.name}/second"
+    names = [label, f"{label} scratch", f"{label} text", f"{label} without_mixup", "popularity"]
+    assert [row["label"] for row in rows] == names
+    first_runs = ["first-pretraining", "first-without_mixup-pretraining"]
+    second_runs = ["second", "second-scratch", "second-text", "second-without_mixup"]
+    runs = {name: tmp_path / "out" / "runs" / f"{tmp_path.name}-{name}-seed0" for name in [*first_runs, *second_runs]}
+    settings = {name: read_yaml(folder / "run.yaml") for name, folder in runs.items()}
+    assert [settings[name]["model"]["mixup"] for name in first_runs] == [0.5, 0.0]
+    starts = [settings[name]["train"]["init_from"] for name in second_runs]
+    before, other = str(runs["first-pretraining"]), str(runs["first-without_mixup-pretraining"])
+    assert starts == [before, None, before, other]
+    assert settings["second-text"]["model"]["modalities"] == ["text"]
+    text = (runs["second-text"] / "run.yaml").read_text()
+    assert f"recipes/finetune.py --config {second} --variant text" in text
+
+    # one alone, by its name: from the same folder, and trained no second time
+    log = (runs["second-text"] / "log.jsonl").read_bytes()
+    assert recipe("benchmark", "--runs", f"{second}#text", "--probes", False, "--output", tmp_path / "out") == 0
+    rows = json.loads((tmp_path / "out" / "metrics.json").read_text())["rows"]
+    assert [row["label"] for row in rows] == [f"{label} text", "popularity"]
+    assert (runs["second-text"] / "log.jsonl").read_bytes() == log
+    assert recipe(*command, "txt") == 2
+    assert f"--variants txt: none of the files has it; did you mean 'text'? ({second})" in capsys.readouterr().err
+
+
+def test_variants_of_several_files(tmp_path, corpus):
+    files = [configuration(tmp_path / name, "lightgcn", tmp_path / "corpus") for name in ("a", "b", "c")]
+    for file in files[:2]:
+        deep = {"deep": {"model.num_layers": 4}, "wide": {"model.hidden_size": 32}}
+        write_yaml(Path(file), read_yaml(file) | {"variants": deep})
+
+    def labels(sources, *variants, corpus=None):
+        return [cell.label for cell in planning.plan(sources, [0], tmp_path / "out", corpus, variants)]
+
+    assert labels(files, "deep") == ["a/lightgcn", "a/lightgcn deep", "b/lightgcn", "b/lightgcn deep", "c/lightgcn"]
+    assert labels(files, "all")[:3] == ["a/lightgcn", "a/lightgcn deep", "a/lightgcn wide"]
+    assert labels([f"{files[0]}#wide", files[1]], "deep") == ["a/lightgcn wide", "b/lightgcn", "b/lightgcn deep"]
+    for sources, name in ((files[2:], "all"), (files[2:], "deep"), ([f"{files[0]}#wide"], "deep")):
+        with pytest.raises(ValueError, match=f"--variants {name}: none of the files has it"):
+            labels(sources, name)
+    swept = read_yaml(files[0]) | {"sweep": [{"model.num_layers": [1, 2]}]}
+    write_yaml(Path(files[0]), swept)
+    rows = ["a/lightgcn num_layers=1", "a/lightgcn num_layers=2"]
+    assert labels(files[:1]) == rows
+    assert labels(files[:1], "wide") == [*rows, "a/lightgcn wide"]
+    assert labels([f"{files[0]}#num_layers=2"]) == rows[1:]
+
+    # the same run under two names, since the benchmark gives the seed and the corpus
+    for point, place in (({"train.seed": 3}, None), ({"data.path": "x"}, "y")):
+        write_yaml(Path(files[2]), read_yaml(files[2]) | {"variants": {"twin": point}})
+        with pytest.raises(ValueError, match=r"twin.* same run"):
+            labels(files[2:], "twin", corpus=place)

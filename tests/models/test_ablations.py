@@ -1,4 +1,4 @@
-"""Every row of the papers' ablation tables, as its YAML file has it: two epochs, small, and no parameter untrained."""
+"""Every row of the papers' ablation tables, a variant of a YAML file: two epochs, small, and no parameter untrained."""
 
 from dataclasses import replace
 
@@ -7,26 +7,31 @@ import torch
 
 from seqmm.data.synthetic import synthetic_corpus
 from seqmm.evaluation.evaluator import Evaluator
+from seqmm.files import read_yaml
 from seqmm.models.registry import model_class
 from seqmm.run.settings import load_run
+from seqmm.run.variants import variants_of
 from seqmm.training.trainer import Trainer
 from tests.conftest import REPOSITORY
 from tests.test_contract import largest_gradients
 
-PATTERNS = ("mentor/baby_[img][0-9].yaml", "mmssl/tiktok_*.yaml", "userec/baby_without_*.yaml")
-FILES = [file for pattern in PATTERNS for file in sorted((REPOSITORY / "recipes" / "configs").glob(pattern))]
+CONFIGS = REPOSITORY / "recipes" / "configs"
+TABLES = {
+    "mentor/baby": "M1 M2 M3 M4 G1 G2 G3 I1 I2",
+    "mmssl/tiktok": "without_asl without_cl without_gt gae",
+    "userec/baby": "without_mllm without_pruning without_pos without_pos2 without_ii without_attention",
+}
+ROWS = [(name, variant) for name in TABLES for variant in variants_of(read_yaml(CONFIGS / f"{name}.yaml"), name)]
 
 
 def test_the_papers_rows_are_all_here():
-    names = {"mentor": "i1 i2 m1 m2 m3 m4 g1 g2 g3", "mmssl": "without_asl without_cl without_gt gae"}
-    names["userec"] = "without_attention without_ii without_mllm without_pos without_pos2 without_pruning"
-    expected = {f"{model}/{row}" for model, rows in names.items() for row in rows.split()}
-    assert {f"{file.parent.name}/{file.stem.split('_', 1)[1]}" for file in FILES} == expected
+    assert [(name, variant) for name, variants in TABLES.items() for variant in variants.split()] == ROWS
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.stem}")
-def test_an_ablation_trains_two_epochs(file, tmp_path):
-    run = load_run(["--config", str(file), "--train.epochs", "2", "--train.batch-size", "64"])
+@pytest.mark.parametrize(("name", "variant"), ROWS, ids=["#".join(row) for row in ROWS])
+def test_an_ablation_trains_two_epochs(name, variant, tmp_path):
+    flags = ["--train.epochs", "2", "--train.batch-size", "64"]
+    run = load_run(["--config", str(CONFIGS / f"{name}.yaml"), "--variant", variant, *flags])
     whole = synthetic_corpus(60, 40, protocol="given", mean_length=12, modalities=("a", "b", "c"))
     dense = [whole.features[f"{name}_vector"] for name in "abc"]
     corpus = replace(whole, features=dict(zip(run.data.features, dense, strict=False)))

@@ -20,8 +20,8 @@ by the smallest item they touched, held-out items included (100 % of adjacent pa
 .1598, above every honest model; an untrained sinusoidal code of the user index, averaged over items' users, .1120 /
 .1154 / .1176, and .0017 / .0005 / .0007 once users are renumbered at random. The paper reports +15.8 / +17.3 / +26.0 %
 over IDFREE, which has the same leak, and -40.9 / -33.4 / -34.5 % without the code. So corpora are prepared with
-permuted ids, where the code tells users apart and no more, as ``pe: random`` does; ``*_source_order.yaml`` shows the
-difference, and tests/evaluation/test_leakage.py measures it.
+permuted ids, where the code tells users apart and no more, as ``pe: random`` does; the variant ``source_order``
+of recipes/configs/userec/clothing.yaml shows the difference, and tests/evaluation/test_leakage.py measures it.
 
 Chosen here: samples are drawn for each row in training and, in scoring, once for each user by a hash (MIG-GT, which the
 attention follows, samples at inference, too, so its scores are random; the paper does not say). Keys are never
