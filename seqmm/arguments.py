@@ -40,7 +40,16 @@ class DataArguments(Options):
 
 @dataclass(frozen=True)
 class TrainArguments(Options):
-    """How to train. Names follow transformers' TrainingArguments where the meaning is the same."""
+    """How to train. Names follow transformers' TrainingArguments where the meaning is the same.
+
+    >>> import seqmm
+    >>> seqmm.TrainArguments(epochs=3, schedule="cosine").epochs
+    3
+    >>> seqmm.TrainArguments(epochs=-1)
+    Traceback (most recent call last):
+        ...
+    seqmm.options.OptionError: TrainArguments.epochs is -1; choose 0 or more
+    """
 
     section: ClassVar[str] = "train"
 
@@ -135,7 +144,16 @@ class TrainArguments(Options):
 
 @dataclass(frozen=True)
 class EvalArguments(Options):
-    """How to evaluate. Validation chooses; test is read once."""
+    """How to evaluate. Validation chooses; test is read once.
+
+    >>> import seqmm
+    >>> seqmm.EvalArguments(ks=[10]).ks
+    (10,)
+    >>> seqmm.EvalArguments(mask="seen")
+    Traceback (most recent call last):
+        ...
+    seqmm.options.OptionError: EvalArguments.mask is 'seen'; choose one of auto, train, history, none
+    """
 
     section: ClassVar[str] = "eval"
 

@@ -92,6 +92,16 @@ def option(
         below: all values are smaller.
         changes_result: False for places, logging and the like: a resumed run or a benchmark may have another value.
         positional: on a command line its value stands without a flag.
+
+    >>> from dataclasses import dataclass
+    >>> import seqmm
+    >>> @dataclass(frozen=True)
+    ... class Shop(seqmm.Options):
+    ...     rows: int = seqmm.option(100, "Rows to read.", least=1)
+    >>> Shop(rows=0)
+    Traceback (most recent call last):
+        ...
+    seqmm.options.OptionError: Shop.rows is 0; choose 1 or more
     """
     metadata = {_KEY: About(help, least, most, above, below, changes_result, positional)}
     if isinstance(default, dict | list | set):
@@ -177,7 +187,18 @@ def default_of(field: dataclasses.Field[Any]) -> Any:
 
 @dataclass(frozen=True)
 class Options:
-    """Base of argument classes: checked when made, never changed in place (``dataclasses.replace`` makes another)."""
+    """Base of argument classes: checked when made, never changed in place (``dataclasses.replace`` makes another).
+
+    >>> import dataclasses
+    >>> import seqmm
+    >>> args = seqmm.TrainArguments(epochs=3)
+    >>> dataclasses.replace(args, seed=1).seed
+    1
+    >>> seqmm.TrainArguments.from_values({"epoch": 3})
+    Traceback (most recent call last):
+        ...
+    seqmm.options.OptionError: train.epoch: there is no such option; did you mean 'epochs'?
+    """
 
     section: ClassVar[str] = ""
     """Name of the YAML section and the flags' prefix."""

@@ -145,6 +145,16 @@ def register(cls: C) -> C:
 
     Raises:
         ValueError: it is none of these, or its name is taken.
+
+    >>> import seqmm
+    >>> from seqmm.models.collaborative.popularity import Popularity, PopularityConfig
+    >>> class EvenConfig(PopularityConfig):
+    ...     model_type = "even"
+    >>> @seqmm.register
+    ... class Even(Popularity):
+    ...     config_class = EvenConfig
+    >>> seqmm.make_model("even", seqmm.synthetic_corpus(num_users=60, num_items=40)).config.model_type
+    'even'
     """
     registry = getattr(cls, "registry", None)
     if not isinstance(registry, Registry):

@@ -38,7 +38,16 @@ from seqmm.names import PROTOCOLS, SPLITS, Protocol
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Corpus:
-    """What a model, a trainer and an evaluator read. Ids are 0-based and dense; no id is reserved for padding."""
+    """What a model, a trainer and an evaluator read. Ids are 0-based and dense; no id is reserved for padding.
+
+    >>> import seqmm
+    >>> corpus = seqmm.synthetic_corpus(num_users=60, num_items=40)
+    >>> print(corpus)
+    synthetic (leave_one_out: train 665, validation 60, test 60; 60 users, 40 items)
+    >>> corpus.save("corpora/mine")
+    >>> seqmm.load_corpus("corpora/mine", features=["text"])
+    <Corpus synthetic (leave_one_out: train 665, ...), features: text (ragged, 16)>
+    """
 
     name: str
     protocol: Protocol

@@ -19,6 +19,14 @@ def concat_corpora(corpora: Sequence[Corpus]) -> Corpus:
     Raises:
         ValueError: other protocols, the same name twice, or feature sets that differ in name, kind, width or
             provenance.
+
+    >>> import dataclasses
+    >>> import seqmm
+    >>> films = seqmm.synthetic_corpus(num_users=60, num_items=40)
+    >>> books = dataclasses.replace(seqmm.synthetic_corpus(num_users=30, num_items=20, seed=1), name="books")
+    >>> both = seqmm.concat_corpora([films, books])
+    >>> both.num_items, both.item_ids[-1]
+    (60, 'books/item-19')
     """
     first = corpora[0]
     names = [corpus.name for corpus in corpora]

@@ -29,6 +29,12 @@ def load_corpus(
     Raises:
         FileNotFoundError: no such folder or repository, the Hub out of reach, a file missing.
         ValueError: no such protocol or feature set; damaged or inconsistent files.
+
+    >>> import seqmm
+    >>> seqmm.synthetic_corpus(num_users=60, num_items=40).save("corpora/some")
+    >>> corpus = seqmm.load_corpus("corpora/some", protocol="leave_one_out", features=["text_vector"])
+    >>> corpus.num_items, corpus.features["text_vector"].dim
+    (40, 16)
     """
     path = str(path_or_repo)
     folder = local_folder(path, revision=revision, kind="dataset", files=corpus_files(protocol, features))

@@ -50,6 +50,11 @@ def synthetic_corpus(
         missing: share of items without a vector in the ragged sets (a zero row in the dense ones).
         index_order: ``source`` numbers users by their smallest item over all splits, the leak of the public Amazon
             files; ``permuted`` does not.
+
+    >>> import seqmm
+    >>> corpus = seqmm.synthetic_corpus(num_users=60, num_items=40)
+    >>> corpus.titles[:2]
+    ('blue square number 0', 'grey bar number 1')
     """
     rng = np.random.default_rng(seed)
     taste = rng.integers(clusters, size=num_users)

@@ -51,6 +51,15 @@ class Evaluator:
 
     Raises:
         ValueError: for an unknown metric or mask, a K larger than the catalogue, a split without rows.
+
+    >>> import seqmm
+    >>> corpus = seqmm.synthetic_corpus(num_users=60, num_items=40, protocol="ratio")
+    >>> evaluator = seqmm.Evaluator(corpus, "validation", ks=[10], metrics=["recall"])
+    >>> print(evaluator.describe())
+    synthetic, ratio, validation: 60 users with 63 targets, ranked among all 40 items, mask = train, ideal = test
+    >>> values = evaluator(None, seqmm.make_model("item_knn", corpus))
+    >>> evaluator.per_user["recall@10"].shape
+    (60,)
     """
 
     def __init__(
@@ -308,7 +317,7 @@ def evaluate(
     >>> corpus = seqmm.synthetic_corpus(num_users=60, num_items=40)
     >>> model = seqmm.make_model("popularity", corpus)
     >>> {name: round(value, 4) for name, value in seqmm.evaluate(model, corpus, ks=(5, 10)).items()}
-    {}
+    {'recall@5': 0.25, 'recall@10': 0.3958, 'ndcg@5': 0.1781, 'ndcg@10': 0.2228}
     """
     evaluator = Evaluator(corpus, split, ks=ks, metrics=metrics, mask=mask, ideal=ideal, batch_size=batch_size)
     return evaluator(None, bound(model, corpus))

@@ -28,7 +28,12 @@ PASSED_BY_TRANSFORMERS = frozenset(
 
 
 class RecommenderConfig(PreTrainedConfig):
-    """What every model has. Sizes and features are filled in by :meth:`Recommender.for_corpus`, not by hand."""
+    """What every model has. Sizes and features are filled in by :meth:`Recommender.for_corpus`, not by hand.
+
+    >>> from seqmm.models.collaborative.lightgcn import LightGCNConfig
+    >>> LightGCNConfig(num_layers=3).num_layers
+    3
+    """
 
     model_type = "recommender"
 
@@ -95,6 +100,12 @@ class Recommender(PreTrainedModel):
     A training batch is what the stage's collator makes, plus ``step_seed`` (0-d int64, equal on all ranks; on the CPU,
     where generators read it, unless DDP moves it). A scoring batch holds ``user [B]``, ``history [B, L]`` (oldest
     first, right-padded with 0) and ``mask [B, L]`` (True = real).
+
+    >>> import seqmm
+    >>> corpus = seqmm.synthetic_corpus(num_users=60, num_items=40)
+    >>> model = seqmm.make_model("lightgcn", corpus, hidden_size=16)
+    >>> isinstance(model, seqmm.Recommender), model.tables()["items"].shape
+    (True, torch.Size([40, 16]))
     """
 
     registry: ClassVar[Registry] = MODELS

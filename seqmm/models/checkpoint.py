@@ -35,6 +35,13 @@ def from_pretrained(path: str, *, revision: str | None = None) -> Recommender:
     Raises:
         FileNotFoundError: for a folder without a model, or a repository that cannot be reached.
         ValueError: for a file that is no seqmm checkpoint, or is truncated.
+
+    >>> import seqmm
+    >>> corpus = seqmm.synthetic_corpus(num_users=60, num_items=40)
+    >>> seqmm.make_model("bpr", corpus).save_pretrained("runs/bpr")
+    >>> model = seqmm.from_pretrained("runs/bpr").bind(corpus)
+    >>> model.config.model_type
+    'bpr'
     """
     directory = local_folder(path, revision=revision)
     config = load_config(directory)

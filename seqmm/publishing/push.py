@@ -55,6 +55,11 @@ def publish_corpus(
     Raises:
         FileNotFoundError, ValueError: as :func:`plan_corpus`.
         OSError: the Hub cannot be reached or refuses.
+
+    >>> import seqmm
+    >>> seqmm.synthetic_corpus(num_users=60, num_items=40).save("corpora/open")
+    >>> seqmm.publish_corpus("corpora/open", "org/open", license="cc-by-4.0").changed
+    True
     """
     license = as_license(license)
     upload = plan_corpus(folder, repo_id, license)
@@ -88,6 +93,12 @@ def publish_model(
     Raises:
         FileNotFoundError, ValueError: as :func:`plan_model`; another corpus in ``corpus_repo``.
         OSError: the Hub cannot be reached or refuses.
+
+    >>> import seqmm
+    >>> seqmm.publish_model("runs/nothing", "org/nothing")
+    Traceback (most recent call last):
+        ...
+    FileNotFoundError: runs/nothing holds no config.json: not a trained model's folder
     """
     folder = Path(folder)
     if corpus_repo is not None and (joined := read_yaml(folder / "run.yaml")["data"].get("joined")):

@@ -68,6 +68,11 @@ def load_run(
     Raises:
         ValueError: for an unknown key, section or model; the text names the file, the key and the nearest valid one.
         SystemExit: by the flag parser, for --help (0) or a bad flag (2).
+
+    >>> import seqmm
+    >>> run = seqmm.load_run(["--model.model-type", "lightgcn", "--model.num-layers", "3", "--train.seed", "1"])
+    >>> run.model.num_layers, run.train.seed
+    (3, 1)
     """
     import tyro
 

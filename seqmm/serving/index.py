@@ -57,7 +57,7 @@ class Index:
     >>> corpus = seqmm.synthetic_corpus(num_users=60, num_items=40)
     >>> index = seqmm.Index(seqmm.make_model("item_knn", corpus), corpus)
     >>> [found.title for found in index.recommend("user-7", k=2)]
-    []
+    ['yellow cross number 27', 'grey bar number 33']
     >>> len(index.recommend_all(k=2))
     60
     """
@@ -275,6 +275,16 @@ def open_checkpoint(folder: str, corpus_path: str | None = None) -> tuple[Recomm
     Raises:
         FileNotFoundError: no such folder, model or corpus.
         ValueError: a truncated checkpoint, another corpus, or features of another encoder.
+
+    >>> import seqmm
+    >>> from pathlib import Path
+    >>> corpus = seqmm.synthetic_corpus(num_users=60, num_items=40)
+    >>> corpus.save("corpora/shop")
+    >>> seqmm.make_model("bpr", corpus).save_pretrained("runs/shop")
+    >>> _ = Path("runs/shop/run.yaml").write_text("data: {path: corpora/shop}")  # a run writes it
+    >>> model, corpus = seqmm.open_checkpoint("runs/shop")
+    >>> len(seqmm.recommend(model, corpus, "user-7", k=3))
+    3
     """
     place = local_folder(folder)
     data = DataArguments.from_values(read_yaml(place / "run.yaml").get("data", {}))

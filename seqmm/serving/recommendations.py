@@ -82,9 +82,9 @@ def recommend(
     >>> corpus = seqmm.synthetic_corpus(num_users=60, num_items=40)
     >>> model = seqmm.make_model("item_knn", corpus)
     >>> seqmm.recommend(model, corpus, "user-7", k=1)
-    []
+    [Recommendation(item_id='item-27', title='yellow cross number 27', score=5.7...)]
     >>> seqmm.recommend(model, corpus, history=["item-3", "item-5"], k=1)[0].title
-    ''
+    'white diamond number 16'
     >>> list(seqmm.recommend(model, corpus, users=["user-7", "user-8"], k=1))
     ['user-7', 'user-8']
     """
@@ -117,8 +117,8 @@ def similar_items(
     >>> corpus = seqmm.synthetic_corpus(num_users=60, num_items=40)
     >>> model = seqmm.make_model("item_knn", corpus)
     >>> corpus.titles[corpus.item_ids.index("item-3")]
-    ''
+    'grey bar number 3'
     >>> [found.title for found in seqmm.similar_items(model, corpus, "item-3", k=2)]
-    []
+    ['grey bar number 17', 'grey bar number 18']
     """
     return Index(model, corpus).similar(item, k=k, among=among)

@@ -61,6 +61,18 @@ class Trainer:
 
     Raises:
         ValueError: for a run that cannot start: fp16 without a GPU, an output folder in use, another run's state.
+
+    >>> import seqmm
+    >>> corpus = seqmm.synthetic_corpus(num_users=60, num_items=40)
+    >>> model = seqmm.make_model("bpr", corpus, hidden_size=8)
+    >>> args = seqmm.TrainArguments(epochs=3, batch_size=128, learning_rate=0.05)
+    >>> validation = seqmm.Evaluator(corpus, "validation")
+    >>> state = seqmm.Trainer(model, corpus, args, evaluator=validation, output_dir="runs/bpr-trained").train()
+    epoch    1  validation ndcg@10 0.1756 *
+    epoch    2  validation ndcg@10 0.1850 *
+    epoch    3  validation ndcg@10 0.2225 *
+    >>> state.epoch, sorted(state.validation)[:2]
+    (3, ['ndcg@10', 'ndcg@20'])
     """
 
     def __init__(

@@ -27,7 +27,15 @@ of dicts, or the path of a file."""
 
 @dataclass(frozen=True)
 class SourceData:
-    """What a source reads."""
+    """What a source reads.
+
+    >>> import numpy as np
+    >>> import seqmm
+    >>> from seqmm.data.filtering import Log
+    >>> log = Log(np.array([0, 0, 1]), np.array([0, 1, 1]), ["ann", "bob"], ["tea", "jam"], source="memory")
+    >>> seqmm.SourceData(log).info
+    {}
+    """
 
     log: Log
     """The interactions."""
@@ -100,6 +108,22 @@ class Source(ABC):
 
     A subclass sets ``name`` and ``options_class``, writes :meth:`read`, and is registered (:func:`seqmm.register`). The
     first line of its docstring is what ``prepare.py --help`` shows; its options become flags.
+
+    >>> import numpy as np
+    >>> import seqmm
+    >>> from seqmm.data.filtering import Log
+    >>> @seqmm.register
+    ... class Toy(seqmm.Source):
+    ...     "Everybody had everything."
+    ...
+    ...     name = "toy"
+    ...     licence = "CC0-1.0"
+    ...
+    ...     def read(self):
+    ...         user, item = np.divmod(np.arange(12), 3)
+    ...         return seqmm.SourceData(Log(user, item, list("abcd"), list("xyz"), position=item, source="toy"))
+    >>> len(Toy(seqmm.Options()).read().log)
+    12
     """
 
     registry: ClassVar[Registry] = SOURCES
