@@ -181,7 +181,7 @@ def test_command_lines_parse(label, words, monkeypatch, capsys):
     monkeypatch.setattr(tyro, "cli", parse_only)
     monkeypatch.setattr(argparse.ArgumentParser, "parse_known_args", parse_known)
     monkeypatch.setattr(sys, "argv", [str(script), *(one for word in words[1:] for one in expanded(word))])
-    monkeypatch.setattr(sys, "path", [str(script.parent), *sys.path])
+    monkeypatch.setattr(sys, "path", [str(script.parent), *sys.path, str(REPOSITORY / "tests" / "examples")])
     try:
         with pytest.raises(Parsed):
             runpy.run_path(str(script), run_name="__main__")

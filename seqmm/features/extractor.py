@@ -24,7 +24,13 @@ if TYPE_CHECKING:
 
 @dataclass
 class Found:
-    """What an extractor made of one item."""
+    """Holds what an extractor made of one item.
+
+    >>> import numpy as np
+    >>> import seqmm
+    >>> seqmm.Found(np.zeros((0, 4), np.float32), note="no text").note
+    'no text'
+    """
 
     vectors: np.ndarray
     """``[n, d]`` float32; n = 0: nothing to be had, n = 1 in a dense set."""
@@ -64,6 +70,16 @@ class Extractor(ABC):
 
     A subclass says ``name``, ``columns``, ``dim`` and ``provenance`` and is called with rows. Its flags are the fields
     of its ``Options``; without a :meth:`make` of its own, they are its constructor's arguments.
+
+    >>> import numpy as np
+    >>> import seqmm
+    >>> class Length(seqmm.Extractor):
+    ...     name, columns, dim, provenance = "length", ("title",), 1, {"encoder": "length of the title"}
+    ...
+    ...     def __call__(self, rows, advance):
+    ...         return [seqmm.Found(np.float32([[len(row["title"])]])) for row in rows]
+    >>> [found.vectors.tolist() for found in Length()([{"id": "1", "title": "tea"}], advance=print)]
+    [[[3.0]]]
     """
 
     registry: ClassVar[Registry] = EXTRACTORS
