@@ -15,6 +15,24 @@ from seqmm.registry import plug_in
 RECIPES = ("prepare", "extract", "pretrain", "finetune", "train", "benchmark", "recommend", "score", "publish", "speed")
 
 
+class Printer(logging.Handler):
+    """Prints the library's log as plain lines, past a progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        tqdm.write(self.format(record))
+        sys.stdout.flush()
+
+
+def print_log() -> None:
+    """The library logs; a recipe prints what it says from INFO on, on standard output."""
+    logger = logging.getLogger("seqmm")
+    if not any(isinstance(handler, Printer) for handler in logger.handlers):
+        logger.addHandler(Printer())
+    logger.setLevel(logging.INFO)
+
+
 PLUGINS = """
 --plugin MODULE:CLASS imports and registers a model, extractor or source of one's own first; it may be given several
 times. A checkpoint or a corpus names only what is registered."""
@@ -27,6 +45,7 @@ def run_recipe(main: Callable[[], None]) -> None:
     """
     show_log()
     wants_help = "--help" in sys.argv or "-h" in sys.argv
+    print_log()
     try:
         sys.argv[1:], plugins = without_plugins(sys.argv[1:])
         for place in plugins:

@@ -8,6 +8,11 @@ With one process each function returns its input. (torch's functional collective
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -103,3 +108,16 @@ def mean_over_ranks(values: Tensor, mask: Tensor | None = None) -> Tensor:
     if world_size() == 1 and values.numel() == 0:
         raise ValueError("the batch has no target: a mean over zero entries is undefined")
     return sum_over_ranks(values.to(torch.promote_types(values.dtype, torch.float32)).sum()) / count
+
+
+@contextmanager
+def placed(model: torch.nn.Module, device: Any) -> Iterator[None]:
+    """The model on a device for a while, then again where it was."""
+    tensors = itertools.chain(model.parameters(), model.buffers())
+    before = next((tensor.device for tensor in tensors), None)
+    try:
+        model.to(device)
+        yield
+    finally:
+        if before is not None:
+            model.to(before)

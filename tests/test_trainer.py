@@ -25,7 +25,8 @@ from seqmm.models.base import Stage
 from seqmm.models.checkpoint import check_start, from_pretrained, load_config, start_from
 from seqmm.models.collaborative.bpr import BPR
 from seqmm.models.registry import model_class
-from seqmm.training.state import latest_checkpoint
+from seqmm.training.callbacks import Callback
+from seqmm.training.checkpoints import latest_checkpoint
 from seqmm.training.tracking import JsonlTracker
 from seqmm.training.trainer import Trainer
 from tests.cases import CASES
@@ -33,11 +34,12 @@ from tests.cases import CASES
 ARGS = TrainArguments(epochs=2, batch_size=64, learning_rate=0.01, log_every=1)
 
 
-def _trainer(folder, name="bpr", corpus=None, cls=Trainer, **more):
+def _trainer(folder, name="bpr", corpus=None, *, callbacks=(), optimizer=None, scheduler=None, **more):
     corpus = corpus or CASES[name].corpus()
     model = CASES[name].model(corpus)
     evaluator = Evaluator(corpus, "validation", ks=(5, 10), metrics=("ndcg",))
-    return cls(model, corpus, replace(ARGS, **more), evaluator=evaluator, output_dir=folder)
+    given = {"callbacks": callbacks, "optimizer": optimizer, "scheduler": scheduler}
+    return Trainer(model, corpus, replace(ARGS, **more), evaluator=evaluator, output_dir=folder, **given)
 
 
 def test_a_run_leaves_weights_state_and_log(tmp_path):
@@ -67,15 +69,9 @@ def test_early_stopping_keeps_the_best_weights(tmp_path):
 def test_accumulated_batches_equal_one_large_batch(tmp_path, name):
     """Accumulation weighted by targets: 5 + 15 + 16 rows step as one batch of 36 would."""
 
-    class Sorted(Trainer):
-        def _adam(self, groups):
-            optimizer = torch.optim.SGD(groups, lr=0.1)
-            for group in optimizer.param_groups:
-                group["initial_lr"] = group["lr"]
-            return optimizer
-
-    large = _trainer(tmp_path / "a", name, cls=Sorted, batch_size=36, epochs=1)
-    small = _trainer(tmp_path / "b", name, cls=Sorted, batch_size=12, gradient_accumulation_steps=3, epochs=1)
+    sgd = {"optimizer": torch.optim.SGD, "learning_rate": 0.1, "epochs": 1}
+    large = _trainer(tmp_path / "a", name, batch_size=36, **sgd)
+    small = _trainer(tmp_path / "b", name, batch_size=12, gradient_accumulation_steps=3, **sgd)
     rows = large.collators[0].batches(0, 36)[0]
     large.collators[0].batches = lambda epoch, size: [rows]
     small.collators[0].batches = lambda epoch, size: np.split(rows, [5, 20])
@@ -85,17 +81,6 @@ def test_accumulated_batches_equal_one_large_batch(tmp_path, name):
     assert large.state.step == small.state.step
     for (key, a), b in zip(large.model.state_dict().items(), small.model.state_dict().values(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7, msg=key)
-
-
-def test_schedules(tmp_path):
-    trainer = _trainer(tmp_path, epochs=10, schedule="cosine", warmup_ratio=0.1)
-    trainer.state.batch = 0
-    factors = [trainer._schedule(epoch, 5) for epoch in range(10)]
-    assert factors[0] < factors[1] == pytest.approx(1.0) and factors[-1] < 0.05
-    assert sorted(factors[1:], reverse=True) == factors[1:]
-    decay = _trainer(tmp_path, schedule="decay")
-    assert decay._schedule(100, 5) == pytest.approx(0.96**2)
-    assert _trainer(tmp_path)._schedule(7, 5) == 1.0
 
 
 def test_an_output_in_use_is_not_overwritten_by_accident(tmp_path):
@@ -240,12 +225,16 @@ def test_wrong_arguments(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
-    class Broken(Trainer):
-        def _add(self, phase, losses):
-            super()._add(phase, losses | {"l2": losses["loss"] * float("nan")})
+    trainer = _trainer(tmp_path)
+    forward = trainer.model.forward
 
+    def broken(*given):
+        losses = forward(*given)
+        return losses | {"l2": losses["loss"].detach() * float("nan")}
+
+    trainer.model.forward = broken
     with pytest.raises(FloatingPointError, match="'l2' is nan at step 1"):
-        _trainer(tmp_path, cls=Broken).train()
+        trainer.train()
 
 
 def test_full_disk_keeps_the_state_saved_before(tmp_path, monkeypatch):
@@ -286,12 +275,12 @@ import sys, torch
 sys.path.insert(0, {repository!r})
 torch.set_num_threads(1)
 from tests.test_trainer import _trainer
-trainer = _trainer({folder!r}, epochs=6, batch_size=16, save_steps=3, resume=True, patience=0)
-if {slow}:
-    import time
-    after = trainer._after_step
-    trainer._after_step = lambda epoch: (time.sleep(0.02), after(epoch))
-trainer.train()
+import time
+from seqmm.training.callbacks import Callback
+class Slow(Callback):
+    def on_step_end(self, trainer, losses):
+        time.sleep(0.02 * {slow})
+_trainer({folder!r}, epochs=6, batch_size=16, save_steps=3, resume=True, patience=0, callbacks=[Slow()]).train()
 """
 
 
@@ -404,21 +393,17 @@ def test_stages_phases_and_hooks_run_in_turn(tmp_path):
 def test_what_a_hook_made_is_state(tmp_path):
     corpus = CASES["bpr"].corpus()
 
-    def trainer(**more):
+    def trainer(*callbacks, **more):
         model = Adversarial.for_corpus(BPR.config_class(hidden_size=8), corpus)
-        return Trainer(model, corpus, replace(ARGS, batch_size=64, **more), output_dir=tmp_path)
+        return Trainer(model, corpus, replace(ARGS, batch_size=64, **more), output_dir=tmp_path, callbacks=callbacks)
 
-    class Stop(Exception):
-        pass
+    class Stop(Callback):
+        def on_step_end(self, trainer, losses):
+            if trainer.state.step == 2:
+                trainer.interrupt()
 
-    def stop(epoch):
-        if first.state.step == 2:
-            first.save_state()
-            raise Stop
-
-    first = trainer()
-    first._after_step = stop
-    with pytest.raises(Stop):
+    first = trainer(Stop())
+    with pytest.raises(KeyboardInterrupt):
         first.train()
     drawn = first.model.hook_state["drawn 0"]
     second = trainer(resume=True)

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from seqmm.checks import check_choice
 from seqmm.data.corpus import Corpus
 from seqmm.data.interactions import Ragged
+from seqmm.distributed import placed
 from seqmm.evaluation.metrics import LIST_METRICS, METRICS, TopK, count_ranks, listed, mean_popularity, place
 from seqmm.models.base import Recommender, bound
 from seqmm.names import EvaluatedSplit, Ideal, MaskChoice
@@ -97,6 +98,16 @@ class Evaluator:
         self._greater = self._equal = np.zeros(0, dtype=np.int64)
         self._warn_masked(key)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the metrics it computes: "recall@5", …"""
+        return tuple(f"{metric}@{k}" for metric in self.metrics for k in self.ks)
+
+    @property
+    def rules(self) -> dict[str, str]:
+        """How it ranks: the mask in force, and NDCG's ideal list."""
+        return {"mask": self.mask, "ideal": self.ideal}
+
     def describe(self) -> str:
         """One line to print with every table."""
         c = self.corpus
@@ -119,7 +130,7 @@ class Evaluator:
         training = plain.training
         plain.eval()
         try:
-            with torch.no_grad():
+            with torch.no_grad(), placed(plain, accelerator.device):
                 tables = plain.tables()
                 scorer = model_scorer(plain, tables)
                 return self.evaluate(scorer, plain.history_length, accelerator, device=plain.device)

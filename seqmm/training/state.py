@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -30,7 +29,7 @@ class TrainState:
     """Metrics of the best epoch."""
     hook_state: dict[str, Tensor] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
-    """What a resumed run must agree on: corpus fingerprint, model, seed, batch size."""
+    """What a resumed run must agree on: model, corpus, features, and every option that changes a result."""
 
     def state_dict(self) -> dict[str, Any]:
         values = asdict(self)
@@ -39,9 +38,3 @@ class TrainState:
     def load_state_dict(self, values: dict[str, Any]) -> None:
         for name, value in values.items():
             setattr(self, name, value)
-
-
-def latest_checkpoint(folder: Path) -> Path | None:
-    """The newest complete training state below ``folder``, or None."""
-    found = sorted(folder.glob("state-*-*"), key=lambda path: [int(part) for part in path.name.split("-")[1:]])
-    return found[-1] if found else None

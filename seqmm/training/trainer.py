@@ -2,45 +2,53 @@
 
 from __future__ import annotations
 
-import ctypes
-import errno
+import logging
 import math
-import shutil
-import signal
-import sys
+import tempfile
 import time
 import warnings
-import zlib
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-import torch.distributed as dist
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, broadcast, gather_object, send_to_device
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
 
 from seqmm.arguments import TrainArguments
 from seqmm.data.collators import Collator
 from seqmm.data.corpus import Corpus
 from seqmm.distributed import on_cpu
-from seqmm.evaluation.evaluator import Evaluator
-from seqmm.hub.access import quietly
 from seqmm.models.base import Recommender
-from seqmm.models.checkpoint import explain_damage
 from seqmm.names import first_difference
 from seqmm.random import derive_seed
-from seqmm.run.settings import own_fields
-from seqmm.training.state import TrainState, latest_checkpoint
-from seqmm.training.tracking import JsonlTracker
+from seqmm.training.agreement import check_agreement, share_hook_state
+from seqmm.training.borrowing import borrowed
+from seqmm.training.callbacks import Callback, Callbacks
+from seqmm.training.checkpoints import (
+    CHECKPOINTS,
+    claim_folder,
+    latest_checkpoint,
+    load_state,
+    load_weights,
+    save_state,
+    save_weights,
+)
+from seqmm.training.identity import identity, makers_given
+from seqmm.training.interrupts import Interrupts
+from seqmm.training.loading import Loader, Share
+from seqmm.training.memory import reuse_freed_memory
+from seqmm.training.optimisation import OptimizerMaker, SchedulerMaker, make_optimizer, make_scheduler, rate_factor
+from seqmm.training.state import TrainState
+from seqmm.training.tracking import JsonlTracker, LossSums
+from seqmm.training.validation import Validation
+
+logger = logging.getLogger(__name__)
 
 
 class Trainer:
@@ -49,15 +57,23 @@ class Trainer:
     For each epoch, stage, batch and phase: forward, backward, clip, step; the model's hooks around it. A batch is
     global: each process takes its share of the rows, and the model's loss is that of the whole batch, so that any
     number of processes trains the same. Every draw is a function of (seed, epoch, row) or (seed, step), so a resumed
-    run is exact.
+    run is exact. Of the model nothing but its weights and its hooks' state is changed: device, mode and
+    ``requires_grad`` are afterwards what they were.
 
     Args:
-        model: made by ``for_corpus`` or loaded and bound.
+        model: made by :func:`seqmm.make_model`, which seeds its first weights, or loaded and bound.
         corpus: what the collators read.
-        args: see :class:`~seqmm.arguments.TrainArguments`.
+        args: how to train; None = the defaults.
         evaluator: scores the validation split; None trains for ``args.epochs`` and keeps the last weights.
         monitor: the evaluator's metric that chooses weights and stops training.
-        output_dir: gets ``config.json`` + ``model.safetensors`` (best weights), ``checkpoints/``, ``log.jsonl``.
+        output_dir: gets ``config.json`` + ``model.safetensors`` (best weights), ``checkpoints/``, ``log.jsonl``. None =
+            ``args.output_dir``; without either nothing stays on disk, and the model holds the best weights.
+        callbacks: see :class:`~seqmm.training.callbacks.Callback`.
+        optimizer: a class of torch.optim, or a function that makes one, called for each phase with the model's
+            parameter groups, ``lr`` and ``weight_decay``; None = what ``args`` says.
+        scheduler: makes a torch scheduler of an optimiser and its number of steps, such as ``lambda optimizer, steps:
+            OneCycleLR(optimizer, 0.1, steps)``; it steps after every step of its optimiser, and its state is saved, so
+            that a resumed run is exact. None = ``args.schedule``.
 
     Raises:
         ValueError: for a run that cannot start: fp16 without a GPU, an output folder in use, another run's state.
@@ -66,51 +82,63 @@ class Trainer:
     >>> corpus = seqmm.synthetic_corpus(num_users=60, num_items=40)
     >>> model = seqmm.make_model("bpr", corpus, hidden_size=8)
     >>> args = seqmm.TrainArguments(epochs=3, batch_size=128, learning_rate=0.05)
-    >>> validation = seqmm.Evaluator(corpus, "validation")
-    >>> state = seqmm.Trainer(model, corpus, args, evaluator=validation, output_dir="runs/bpr-trained").train()
-    epoch    1  validation ndcg@10 0.1756 *
-    epoch    2  validation ndcg@10 0.1850 *
-    epoch    3  validation ndcg@10 0.2225 *
-    >>> state.epoch, sorted(state.validation)[:2]
-    (3, ['ndcg@10', 'ndcg@20'])
+    >>> state = seqmm.Trainer(model, corpus, args, evaluator=seqmm.Evaluator(corpus, "validation")).train()
+    >>> state.epoch, round(state.validation["ndcg@10"], 4)
+    (3, 0.2225)
     """
 
     def __init__(
         self,
         model: Recommender,
         corpus: Corpus,
-        args: TrainArguments,
+        args: TrainArguments | None = None,
         *,
-        evaluator: Evaluator | None = None,
+        evaluator: Validation | None = None,
         monitor: str = "ndcg@10",
         output_dir: str | Path | None = None,
+        callbacks: Sequence[Callback] = (),
+        optimizer: OptimizerMaker | None = None,
+        scheduler: SchedulerMaker | None = None,
     ):
-        if evaluator is not None and monitor not in (
-            computed := [f"{m}@{k}" for m in evaluator.metrics for k in evaluator.ks]
-        ):
-            raise ValueError(
-                f"eval.monitor {monitor!r} is not computed; eval.metrics and eval.ks give {', '.join(computed)}"
-            )
+        args = TrainArguments() if args is None else args
         if args.mixed_precision == "fp16" and not torch.cuda.is_available():
-            raise ValueError("train.mixed-precision fp16 needs a GPU and none is visible; use bf16 or no")
+            raise ValueError("train.mixed_precision fp16 needs a GPU and none is visible; use bf16 or no")
+        if evaluator is not None and monitor not in evaluator.names:
+            raise ValueError(
+                f"eval.monitor {monitor!r} is not computed; eval.metrics and eval.ks give {', '.join(evaluator.names)}"
+            )
+        self.model, self.corpus, self.args, self.evaluator = model, corpus, args, evaluator
+        self.monitor = monitor
+        self.callbacks = Callbacks(callbacks)
+        self._make_optimizer, self._make_scheduler = optimizer, scheduler
+        if scheduler is not None and (args.schedule != "constant" or args.warmup_ratio):
+            raise ValueError(
+                f"a scheduler is given, and train.schedule is {args.schedule} with train.warmup_ratio "
+                f"{args.warmup_ratio}: choose one of them"
+            )
+        folder = output_dir or args.output_dir or None
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        if folder is None and args.resume:
+            raise ValueError("train.resume needs train.output_dir: the folder of the run to go on with")
         self.accelerator = Accelerator(
             cpu=on_cpu(),
             mixed_precision=args.mixed_precision,
             log_with=list(args.report_to) or None,
-            project_dir=str(output_dir or args.output_dir or "."),
+            project_dir=str(folder or "."),
             kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False, find_unused_parameters=True)],
         )
-        self.model, self.corpus, self.args, self.evaluator = model, corpus, args, evaluator
-        self.monitor = monitor
-        self.output_dir = Path(output_dir or args.output_dir or ".")
-        self.state = TrainState(config=self._identity())
+        self.output_dir = None if folder is None else Path(folder)
         self.collators: list[Collator] = [
             stage.collator(corpus, args.seed, **model.collator_options(number))
             for number, stage in enumerate(model.stages)
         ]
-        self._opened = self._interrupted = False
-        self._sums: dict[str, Tensor] = {}
-        self._counts: Counter[str] = Counter()
+        course = args.course() | makers_given(optimizer, scheduler, args.epochs)
+        self.state = TrainState(config=identity(model, corpus, course, evaluator, monitor))
+        self.optimizers: dict[str, Optimizer] = {}
+        """By phase, once training has started."""
+        self.schedulers: dict[str, LRScheduler] = {}
+        self._opened = False
+        self._interrupts, self._losses = Interrupts(), LossSums()
 
     # -- the loop -----------------------------------------------------------------------------------------------------
 
@@ -122,117 +150,148 @@ class Trainer:
             FloatingPointError: when a loss is not finite; the text names the part and the step.
         """
         self.open_output()
-        if not self.model.stages or self.args.epochs == 0:
-            self.model.to(self.accelerator.device)
-            self._evaluate()
-            self.state.finished = True
-            return self.state
-        self._prepare()
-        self._bar = tqdm(
-            total=self.args.epochs,
-            initial=self.state.epoch,
-            desc=self.model.config.model_type,
-            bar_format="{desc} {percentage:3.0f}%|{bar}| epoch {n:.1f}/{total} [{elapsed}<{remaining}]{postfix}",
-            disable=None if self.accelerator.is_local_main_process else True,  # None: only on a terminal
-        )
-        with self._bar, self._catching_interrupts():
-            for epoch in range(self.state.epoch, self.args.epochs):
-                if self.state.finished:
-                    break
-                started = time.perf_counter()
-                self.ddp.train()
-                for number, stage in enumerate(self.model.stages):
-                    if number < self.state.stage:
-                        continue
-                    batches = self.collators[number].batches(epoch, self.args.batch_size)
-                    if not batches:
-                        raise ValueError(
-                            f"the train split of corpus {self.corpus.name!r} gives no batch for "
-                            f"{type(self.model).__name__}"
-                        )
-                    if self.state.batch == 0:  # what a hook made is state: not made again inside a resumed stage
-                        self.model.on_stage_start(number, epoch, self._generator("hook", epoch, number))
-                        self._share_hook_state()
-                    for group in self._groups(number, epoch, batches):
-                        for phase in stage.phases:
-                            self._optimise(phase, group, epoch, len(batches))
-                        self.state.step += 1
-                        self.state.batch += len(group)
-                        if not self.accelerator.optimizer_step_was_skipped:  # fp16: the scale was too large
-                            self.model.on_step_end(self.state.step)
-                        self._after_step(epoch)
-                    self.state.stage, self.state.batch = number + 1, 0
-                self.state.seconds += time.perf_counter() - started
-                self._log_losses(epoch, {"seconds": round(time.perf_counter() - started, 3)})
-                self.state.epoch, self.state.stage = epoch + 1, 0
-                last = self.state.epoch == self.args.epochs
-                if self.evaluator is not None and (last or self.state.epoch % self.args.eval_every == 0):
+        try:
+            with borrowed(self.model, self.accelerator.device):
+                if self.model.stages and self.args.epochs > 0:
+                    self._train()
+                else:
+                    self.callbacks.on_train_start(self)
                     self._evaluate()
-                self.state.finished = self._is_finished()
-                if self.state.finished or (self.args.save_every and self.state.epoch % self.args.save_every == 0):
-                    self.save_state()
+                    self.state.finished = True
+        finally:
+            self._close()
+        return self.state
+
+    def _train(self) -> None:
+        self._prepare()
+        self.callbacks.on_train_start(self)
+        with self._bar, self._interrupts:
+            while not self.state.finished:
+                epoch, started = self.state.epoch, time.perf_counter()
+                self._ddp.train()
+                # the stages of an epoch in turn, those that a resumed run has done left out
+                for number in range(self.state.stage, len(self.model.stages)):
+                    self._run_stage(number, epoch)
+                    self.state.stage, self.state.batch = number + 1, 0
+                self._end_epoch(epoch, time.perf_counter() - started)
         if self.evaluator is None:
-            self.save(self.output_dir)
+            self.save(self._folder)
         else:
-            self._load_best()
+            load_weights(self.accelerator, self.model, self._folder)
         for tracker in self.accelerator.trackers:
             tracker.finish()
-        return self.state
+
+    def _run_stage(self, number: int, epoch: int) -> None:
+        stage, collator, timed = self.model.stages[number], self.collators[number], self.callbacks.timed
+        with timed("sample"):
+            batches = collator.batches(epoch, self.args.batch_size)
+        if not batches:
+            raise ValueError(
+                f"the train split of corpus {self.corpus.name!r} gives no batch for {type(self.model).__name__}"
+            )
+        # the model's hook before the stage; what it made is state, so not made again inside a resumed stage
+        if self.state.batch == 0:
+            seed = derive_seed("hook", epoch, number, self.args.seed)
+            with timed("hooks"):
+                self.model.on_stage_start(number, epoch, torch.Generator().manual_seed(seed))
+            share_hook_state(self.accelerator, self.model)
+        loader = Loader(collator, self.accelerator, self.args.num_workers, self.args.gradient_accumulation_steps)
+        for step in self._timed_steps(loader.steps(epoch, batches, self.state.batch)):
+            # forward, backward, clip, update: for each phase
+            losses: dict[str, Tensor] = {}
+            for phase in stage.phases:
+                factor = rate_factor(self.args, epoch, self.state.batch, len(batches))
+                losses |= self._optimise(phase, step, factor)
+            self.state.step += 1
+            self.state.batch += len(step)
+            self._bar.update(len(step) / len(batches) / len(self.model.stages))
+            # the model's hook after the step, unless there was none: in fp16 the scale may have been too large
+            if not self.accelerator.optimizer_step_was_skipped:
+                with timed("hooks"):
+                    self.model.on_step_end(self.state.step)
+            # look on, save, stop if asked to
+            self.callbacks.on_step_end(self, losses)
+            self._end_step()
+
+    def _timed_steps(self, steps: Iterator[list[Share]]) -> Iterator[list[Share]]:
+        while True:
+            with self.callbacks.timed("sample"):
+                step = next(steps, None)
+            if step is None:
+                return
+            yield step
+
+    def _optimise(self, phase: str, step: list[Share], factor: float) -> dict[str, Tensor]:
+        """One update of a phase's parameters; returns the last batch's losses by name."""
+        optimizer, timed = self.optimizers[phase], self.callbacks.timed
+        if not self.schedulers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * factor
+        self._only(phase)
+        targets = sum(share.targets for share in step)
+        for micro, share in enumerate(step):
+            # seeds: one for all ranks, and for dropout one of each rank
+            seed = derive_seed("step", self.args.seed, self.state.step, micro)
+            torch.manual_seed(derive_seed(seed, self.accelerator.process_index))
+            batch = share.tensors | {"step_seed": torch.tensor(seed)}  # on the CPU: reading it would wait for a GPU
+            # gradients are averaged over ranks once a step
+            last = micro == len(step) - 1
+            with nullcontext() if last else self.accelerator.no_sync(self._ddp):
+                with timed("forward"):
+                    losses = self._ddp(batch, phase)
+                with timed("backward"):
+                    self.accelerator.backward(losses["loss"] * (share.targets / targets))
+            named = self._losses.add(phase, losses)
+        with timed("optimise"):
+            if self.args.max_grad_norm > 0:
+                self.accelerator.clip_grad_norm_(self._parameters[phase], self.args.max_grad_norm)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        if self.schedulers and not self.accelerator.optimizer_step_was_skipped:
+            self.schedulers[phase].step()
+        return named
+
+    def _only(self, phase: str) -> None:
+        """Gradients flow to the phase's parameters alone."""
+        if len(self.optimizers) > 1:
+            chosen = {id(parameter) for parameter in self._parameters[phase]}
+            for parameters in self._parameters.values():
+                for parameter in parameters:
+                    parameter.requires_grad_(id(parameter) in chosen)
+
+    def _end_step(self) -> None:
+        if self.args.log_every and self.state.step % self.args.log_every == 0:
+            self._losses.check_finite(self.state.step)
+        if self._interrupts.on_any(self.accelerator):
+            if self.output_dir is None:
+                raise KeyboardInterrupt("Without an output folder nothing was saved")
+            self.save_state()
+            raise KeyboardInterrupt(f"State saved in {self.output_dir}; go on with train.resume = True")
+        if self.args.save_steps and self.state.step % self.args.save_steps == 0:
+            self.save_state()
+
+    def _end_epoch(self, epoch: int, seconds: float) -> None:
+        args, state = self.args, self.state
+        state.seconds += seconds
+        self._losses.check_finite(state.step)
+        means = {f"train/{name}": mean for name, mean in self._losses.means().items()}
+        rate = next(iter(self.optimizers.values())).param_groups[0]["lr"]
+        about = {"learning_rate": rate, "seconds": round(seconds, 3)}
+        self._log({"epoch": epoch + 1, "step": state.step, **means, **about})
+        state.epoch, state.stage = epoch + 1, 0
+        self.callbacks.on_epoch_end(self)
+        if self.evaluator is not None and (state.epoch == args.epochs or state.epoch % args.eval_every == 0):
+            self._evaluate()
+        state.finished = state.finished or self._is_finished()
+        if state.finished or (args.save_every and state.epoch % args.save_every == 0):
+            self.save_state()
 
     def _is_finished(self) -> bool:
         return self.state.epoch >= self.args.epochs or 0 < self.args.patience <= self.state.stale
 
-    def _optimise(self, phase: str, group: list[tuple[dict[str, Tensor], int]], epoch: int, num_batches: int) -> None:
-        optimizer = self.optimizers[phase]
-        for parameters in optimizer.param_groups:
-            parameters["lr"] = parameters["initial_lr"] * self._schedule(epoch, num_batches)
-        self._only(phase)
-        targets = sum(count for _, count in group)
-        for micro, (batch, count) in enumerate(group):
-            seed = derive_seed("step", self.args.seed, self.state.step, micro)
-            torch.manual_seed(derive_seed(seed, self.accelerator.process_index))  # dropout: a fresh mask on each rank
-            batch = batch | {"step_seed": torch.tensor(seed)}  # on the CPU: it is read, which would wait for a GPU
-            last = micro == len(group) - 1
-            with nullcontext() if last else self.accelerator.no_sync(self.ddp):
-                losses = self.ddp(batch, phase)
-                self.accelerator.backward(losses["loss"] * (count / targets))
-            self._add(phase, losses)
-        if self.args.max_grad_norm > 0:
-            self.accelerator.clip_grad_norm_(self._parameters[phase], self.args.max_grad_norm)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-    def _groups(
-        self, stage: int, epoch: int, batches: list[np.ndarray]
-    ) -> Iterator[list[tuple[dict[str, Tensor], int]]]:
-        """Lists of (this rank's tensors, targets of the global batch); a list is one optimiser step."""
-        world, rank = self.accelerator.num_processes, self.accelerator.process_index
-        rows = [batch[len(batch) * rank // world : len(batch) * (rank + 1) // world] for batch in batches]
-        start = self.state.batch
-        loader: Iterable[dict[str, Tensor]] = DataLoader(
-            _Batches(self.collators[stage], epoch, rows[start:]),
-            batch_size=None,
-            num_workers=self.args.num_workers,
-            pin_memory=self.accelerator.device.type == "cuda",
-            generator=torch.Generator(),  # else the loader draws its base seed from the global generator
-        )
-        group: list[tuple[dict[str, Tensor], int]] = []
-        for number, batch in enumerate(loader, start):
-            count = self.collators[stage].num_targets(batches[number])
-            group.append((send_to_device(batch, self.accelerator.device, non_blocking=True), count))
-            if len(group) == self.args.gradient_accumulation_steps or number == len(batches) - 1:
-                yield group
-                self._bar.update(len(group) / len(batches) / len(self.model.stages))
-                group = []
-
-    def _after_step(self, epoch: int) -> None:
-        if self.args.log_every and self.state.step % self.args.log_every == 0:
-            self._check_finite()
-        if self._stop_requested():
-            self.save_state()
-            raise KeyboardInterrupt(f"State saved in {self.output_dir}; go on with --train.resume True")
-        if self.args.save_steps and self.state.step % self.args.save_steps == 0:
-            self.save_state()
+    def interrupt(self) -> None:
+        """Ends the run after the step under way, its state saved, as Ctrl-C does."""
+        self._interrupts.requested = True
 
     # -- preparation --------------------------------------------------------------------------------------------------
 
@@ -244,24 +303,35 @@ class Trainer:
         """
         if self._opened:
             return
-        self._checkpoint = latest_checkpoint(self.output_dir / "checkpoints") if self.args.resume else None
-        if self._checkpoint is None and self.accelerator.is_main_process:
-            self._claim_output()
+        main, args = self.accelerator.is_main_process, self.args
+        self._folder = self._temporary_folder() if self.output_dir is None else self.output_dir
+        self._checkpoint = latest_checkpoint(self._folder / CHECKPOINTS) if args.resume else None
+        if self._checkpoint is None and main:
+            trained = bool(self.model.stages)
+            claim_folder(self._folder, resume=args.resume, overwrite=args.overwrite, trained=trained)
         self.accelerator.wait_for_everyone()
-        if not self.output_dir.is_dir():
-            raise ValueError(f"{self.output_dir} must be on a disk that all machines share; this one does not see it")
-        if self.accelerator.is_main_process:
-            self._jsonl = JsonlTracker(self.output_dir / "log.jsonl")
-        if self.args.report_to:
+        if not self._folder.is_dir():
+            raise ValueError(f"{self._folder} must be on a disk that all machines share; this one does not see it")
+        if main:
+            self._jsonl = JsonlTracker(self._folder / "log.jsonl")
+        if args.report_to:
             about = {"model": self.model.config.model_type, "corpus": self.corpus.name}
             self.accelerator.init_trackers("seqmm", config=about)
         self._opened = True
 
+    def _temporary_folder(self) -> Path:
+        """For the best weights of a run that keeps nothing; one for all processes."""
+        if self.accelerator.is_main_process:
+            self._temporary = tempfile.TemporaryDirectory(prefix="seqmm-")
+        name = [self._temporary.name if self._temporary else ""]
+        if self.accelerator.num_processes > 1:
+            broadcast_object_list(name)
+        return Path(name[0])
+
     def _prepare(self) -> None:
         if self.accelerator.device.type == "cpu":
-            _reuse_freed_memory()
+            reuse_freed_memory()
         phases = list(dict.fromkeys(phase for stage in self.model.stages for phase in stage.phases))
-        self.model.to(self.accelerator.device)
         self._parameters: dict[str, list[nn.Parameter]] = {}
         optimizers = []
         for phase in phases:
@@ -269,221 +339,91 @@ class Trainer:
             self._parameters[phase] = [p for group in groups for p in group["params"] if p.requires_grad]
             if not self._parameters[phase]:
                 raise ValueError(f"{type(self.model).__name__} has no parameters for phase {phase!r}")
-            optimizers.append(self._adam(groups))
+            optimizers.append(make_optimizer(self.args, groups, self._make_optimizer))
         with warnings.catch_warnings():  # accelerate 1.15 passes broadcast_buffers on under its old name
             warnings.simplefilter("ignore", FutureWarning)
-            self.ddp, *prepared = self.accelerator.prepare(self.model, *optimizers)
+            self._ddp, *prepared = self.accelerator.prepare(self.model, *optimizers)
         self.optimizers = dict(zip(phases, prepared, strict=True))
         self.accelerator.register_for_checkpointing(self.state)
-        self._same_on_all_ranks()
+        if self._make_scheduler is not None:
+            for phase, optimizer in zip(phases, optimizers, strict=True):
+                self.schedulers[phase] = make_scheduler(self._make_scheduler, optimizer, self._steps_of(phase))
+            self.accelerator.register_for_checkpointing(*self.schedulers.values())
+        check_agreement(self.accelerator, self.model, self.corpus)
         if self._checkpoint is not None:
             self._load_state(self._checkpoint)
-            self.state.finished = self._is_finished()
+        self.state.finished = self._is_finished()
+        self._bar = tqdm(
+            total=self.args.epochs,
+            initial=self.state.epoch,
+            desc=self.model.config.model_type,
+            bar_format="{desc} {percentage:3.0f}%|{bar}| epoch {n:.1f}/{total} [{elapsed}<{remaining}]{postfix}",
+            disable=None if self.accelerator.is_local_main_process else True,  # None: only on a terminal
+        )
 
-    def _adam(self, groups: list[dict[str, Any]]) -> torch.optim.Adam:
-        defaults: dict[str, Any] = {
-            "lr": self.args.learning_rate,
-            "betas": self.args.adam_betas,
-            "weight_decay": self.args.weight_decay,
-            "decoupled_weight_decay": self.args.decoupled_weight_decay,
-        }
-        # one fused pass over a table instead of one per operation: 6x on 7,050 x 4,096 (fp32 on CPU and GPU)
-        optimizer = torch.optim.Adam(groups, fused=True, **defaults)
-        for group in optimizer.param_groups:
-            group["initial_lr"] = group["lr"]
-        return optimizer
+    def _steps_of(self, phase: str) -> int:
+        """How many steps a phase's optimiser makes in all epochs."""
+        steps = 0
+        for stage, collator in zip(self.model.stages, self.collators, strict=True):
+            batches = len(collator.batches(0, self.args.batch_size))
+            steps += stage.phases.count(phase) * math.ceil(batches / self.args.gradient_accumulation_steps)
+        return steps * self.args.epochs
 
-    def _schedule(self, epoch: int, num_batches: int) -> float:
-        """Factor on the learning rate, a pure function of the position."""
-        if self.args.schedule == "decay":
-            return self.args.decay_rate ** (epoch / self.args.decay_epochs)
-        done = (epoch + self.state.batch / num_batches) / self.args.epochs
-        warmup = self.args.warmup_ratio
-        if done < warmup:
-            return (done * self.args.epochs * num_batches + 1) / (warmup * self.args.epochs * num_batches + 1)
-        if self.args.schedule == "cosine":
-            return 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
-        return 1.0
-
-    def _only(self, phase: str) -> None:
-        """Gradients flow to the phase's parameters alone."""
-        if len(self.optimizers) > 1:
-            chosen = {id(parameter) for parameter in self._parameters[phase]}
-            for parameters in self._parameters.values():
-                for parameter in parameters:
-                    parameter.requires_grad_(id(parameter) in chosen)
-
-    def _claim_output(self) -> None:
-        names = ("checkpoints", "log.jsonl", "model.safetensors", "metrics.json")
-        used = [path for path in (self.output_dir / name for name in names) if path.exists()]
-        if used and self.model.stages and self.args.resume and (self.output_dir / "model.safetensors").exists():
-            raise ValueError(
-                f"{self.output_dir} holds weights but no training state to resume from; replace them with "
-                "--train.overwrite True and --train.resume False, or choose another --train.output-dir"
-            )
-        if used and not (self.args.overwrite or self.args.resume):
-            raise ValueError(
-                f"{self.output_dir} already holds a run ({used[0].name}); go on with --train.resume True, "
-                "replace it with --train.overwrite True, or choose another --train.output-dir"
-            )
-        for path in used:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-        self.output_dir.mkdir(parents=True, exist_ok=True)
-
-    def _identity(self) -> dict[str, Any]:
-        """What a resumed run must share with the one it goes on with; everything that changes its course."""
-        evaluation = {}
-        if self.evaluator is not None:
-            evaluation = {"monitor": self.monitor, "mask": self.evaluator.mask, "ideal": self.evaluator.ideal}
-        config = self.model.config
-        return {
-            "model": type(self.model).__name__,
-            "corpus": self.corpus.fingerprint(),
-            "protocol": self.corpus.protocol,
-            "features": config.features | {name: zlib.crc32(f.values.data) for name, f in self.corpus.features.items()},
-            "train": self.args.course(),
-            "started_from": config.pretrained_on.get("weights"),
-            "eval": evaluation,
-            "hyper_parameters": {name: getattr(config, name) for name, *_ in own_fields(type(config))},
-        }
-
-    def _same_on_all_ranks(self) -> None:
-        if self.accelerator.num_processes > 1:
-            checksum = [
-                float(sum(p.detach().double().abs().sum() for p in self.model.parameters())),
-                self.corpus.fingerprint(),
-            ]
-            everyone = gather_object([checksum])
-            if any(other != everyone[0] for other in everyone):
-                raise ValueError(f"processes start from different weights or corpora: {everyone}; seed them alike")
-
-    def _share_hook_state(self) -> None:
-        """Rank 0's products of a hook everywhere: a GPU's arithmetic may differ between machines."""
-        if self.accelerator.num_processes > 1:
-            for name, tensor in list(self.model.hook_state.items()):
-                shared = broadcast(tensor.to(self.accelerator.device)).to(tensor.device)
-                if not torch.equal(shared, tensor):
-                    self.model.set_state(name, shared, publish=name in dict(self.model.named_buffers()))
-
-    def _generator(self, *keys: int | str) -> torch.Generator:
-        return torch.Generator().manual_seed(derive_seed(*keys, self.args.seed))
+    def _close(self) -> None:
+        """Lets go of what was prepared, so that a second trainer can have the model."""
+        self._ddp = None
+        self.accelerator.free_memory()
+        if self._temporary is not None:
+            self._temporary.cleanup()
 
     # -- saving and loading -------------------------------------------------------------------------------------------
 
     def save_state(self) -> None:
-        """Writes ``checkpoints/state-<step>-<epoch>`` (one rename: whole or not there), then removes older ones."""
-        folder = self.output_dir / "checkpoints"
-        name = f"{self.state.step}-{self.state.epoch}"  # two saves at one step differ by the epoch
-        target, temporary = folder / f"state-{name}", folder / f".tmp-{name}"
-        self.state.hook_state = dict(self.model.hook_state)
-        if self.accelerator.is_main_process:
-            for torn in folder.glob(".tmp-*"):  # what an earlier crash left
-                shutil.rmtree(torn)
-            temporary.mkdir(parents=True)
-        self.accelerator.wait_for_everyone()
-        with _explain_full_disk(temporary):
-            self.accelerator.save_state(str(temporary))
-        self.accelerator.wait_for_everyone()
-        if self.accelerator.is_main_process:
-            older = [path for path in folder.glob("state-*") if path != target]
-            if target.exists():  # the same point, saved twice
-                shutil.rmtree(temporary)
-            else:
-                temporary.rename(target)
-            for path in older:
-                shutil.rmtree(path)
-        self.accelerator.wait_for_everyone()
+        """Writes ``checkpoints/state-<step>-<epoch>``, if the run has a folder, and removes older states."""
+        if self.output_dir is not None:
+            self.state.hook_state = dict(self.model.hook_state)
+            name = f"{self.state.step}-{self.state.epoch}"  # two saves at one step differ by the epoch
+            save_state(self.accelerator, self.output_dir / CHECKPOINTS, name)
 
     def _load_state(self, checkpoint: Path) -> None:
         mine = self.state.config
-        try:
-            self.accelerator.load_state(str(checkpoint))
-        except (SafetensorError, RuntimeError, EOFError, FileNotFoundError) as error:
-            raise ValueError(
-                f"the training state {checkpoint} cannot be read ({error}); remove it, or start anew "
-                "with --train.overwrite True"
-            ) from error
-        saved = self.state.config
-        if (changed := first_difference(saved, mine)) is not None:
+        load_state(self.accelerator, checkpoint)
+        if (changed := first_difference(self.state.config, mine)) is not None:
             what, was, now = changed
             raise ValueError(
                 f"{self.output_dir} was trained with {what} {was}, this run has {now}; "
-                "use the same settings to resume, or another --train.output-dir"
+                "use the same settings to resume, or another train.output_dir"
             )
         for name, tensor in self.state.hook_state.items():
             self.model.set_state(name, tensor)
 
     def save(self, path: str | Path) -> None:
         """Writes the weights and the config for ``from_pretrained``, each file in one rename."""
-        self.accelerator.wait_for_everyone()
-        if self.accelerator.is_main_process:
-            target = Path(path)
-            target.mkdir(parents=True, exist_ok=True)
-            temporary = target / ".weights.tmp"
-            shutil.rmtree(temporary, ignore_errors=True)
-            with _explain_full_disk(temporary), quietly():
-                self.accelerator.unwrap_model(self.model).save_pretrained(temporary)
-                for file in temporary.iterdir():
-                    file.replace(target / file.name)
-            temporary.rmdir()
-        self.accelerator.wait_for_everyone()
-
-    def _load_best(self) -> None:
-        """The best weights, read by rank 0 and sent to all."""
-        if self.accelerator.is_main_process:
-            with explain_damage(self.output_dir):
-                self.model.load_state_dict(load_file(self.output_dir / "model.safetensors"), strict=False)
-        if self.accelerator.num_processes > 1:
-            for tensor in self.model.state_dict().values():
-                dist.broadcast(tensor, 0)
-        published = dict(self.model.named_buffers())
-        for name in self.model.hook_state.keys() & published.keys():
-            self.model.on_state(name, published[name])  # what depends on it is that of the best weights again
+        save_weights(self.accelerator, self.model, Path(path))
 
     # -- evaluation and logging ---------------------------------------------------------------------------------------
 
     def _evaluate(self) -> None:
+        """Validates; keeps the weights if they are the best so far."""
         if self.evaluator is None:
-            self.save(self.output_dir)
+            self.save(self._folder)
             return
-        started = time.perf_counter()
-        metrics = self.evaluator(self.accelerator, self.model)
-        if self.state.best is None or metrics[self.monitor] > self.state.best:
-            self.state.best, self.state.best_epoch, self.state.stale = metrics[self.monitor], self.state.epoch, 0
-            self.state.validation = metrics
-            self.save(self.output_dir)
-        else:
-            self.state.stale += 1
+        started, state = time.perf_counter(), self.state
+        with self.callbacks.timed("evaluate"):
+            metrics = self.evaluator(self.accelerator, self.model)
+            value = metrics[self.monitor]
+            if state.best is None or value > state.best:
+                state.best, state.best_epoch, state.stale, state.validation = value, state.epoch, 0, metrics
+                self.save(self._folder)
+            else:
+                state.stale += 1
         seconds = round(time.perf_counter() - started, 3)
-        self._log(
-            {"epoch": self.state.epoch, "step": self.state.step, "evaluation_seconds": seconds}
-            | {f"validation/{k}": v for k, v in metrics.items()}
-        )
+        values = {f"validation/{name}": value for name, value in metrics.items()}
+        self._log({"epoch": state.epoch, "step": state.step, "evaluation_seconds": seconds, **values})
         if self.accelerator.is_main_process:
-            best = " *" if self.state.stale == 0 else f" (best {self.state.best:.4f} at epoch {self.state.best_epoch})"
-            tqdm.write(f"epoch {self.state.epoch:>4}  validation {self.monitor} {metrics[self.monitor]:.4f}{best}")
-
-    def _add(self, phase: str, losses: dict[str, Tensor]) -> None:
-        prefix = "" if phase == "main" else f"{phase}/"
-        for name, value in losses.items():
-            value = value.detach().float()
-            self._sums[prefix + name] = self._sums.get(prefix + name, torch.zeros_like(value)) + value
-            self._counts[prefix + name] += 1  # a phase has its own steps
-
-    def _check_finite(self) -> None:
-        for name, total in self._sums.items():
-            if not torch.isfinite(total):
-                raise FloatingPointError(
-                    f"loss part {name!r} is {float(total)} at step {self.state.step}; lower train.learning-rate, set "
-                    "train.max-grad-norm, or train without mixed precision"
-                )
-
-    def _log_losses(self, epoch: int, more: dict[str, Any]) -> None:
-        self._check_finite()
-        means = {f"train/{name}": float(total) / self._counts[name] for name, total in self._sums.items()}
-        rate = next(iter(self.optimizers.values())).param_groups[0]["lr"]
-        self._log({"epoch": epoch + 1, "step": self.state.step, **means, "learning_rate": rate, **more})
-        self._sums, self._counts = {}, Counter()
+            best = " *" if state.stale == 0 else f" (best {state.best:.4f} at epoch {state.best_epoch})"
+            logger.info("epoch %4d  validation %s %.4f%s", state.epoch, self.monitor, value, best)
+        self.callbacks.on_evaluate(self, metrics)
 
     def _log(self, values: dict[str, Any]) -> None:
         if self.accelerator.is_main_process:
@@ -491,78 +431,3 @@ class Trainer:
             if self.args.report_to:
                 numbers = {key: value for key, value in values.items() if isinstance(value, int | float)}
                 self.accelerator.log(numbers, step=self.state.step)
-
-    # -- Ctrl-C -------------------------------------------------------------------------------------------------------
-
-    @contextmanager
-    def _catching_interrupts(self) -> Iterator[None]:
-        """The first Ctrl-C ends the run after the step under way, its state saved; a second one ends it at once."""
-
-        def request(number: int, frame: Any) -> None:
-            if self._interrupted:
-                raise KeyboardInterrupt
-            self._interrupted = True
-
-        try:
-            before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError:  # not in the main thread: the caller's interrupts stay as they are
-            before = {}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _stop_requested(self) -> bool:
-        if self.accelerator.num_processes == 1:
-            return self._interrupted
-        flag = torch.tensor(int(self._interrupted), device=self.accelerator.device)
-        dist.all_reduce(flag)
-        return bool(flag)
-
-
-def _reuse_freed_memory() -> None:
-    """Keeps large freed blocks instead of handing them back to the system (Linux with glibc; elsewhere nothing).
-
-    A step frees and asks for the same tables again; without this the page faults were 30 % of LightGCN's step on Baby
-    (42 ms, now 29).
-    """
-    if sys.platform == "linux":
-        try:
-            mallopt = ctypes.CDLL(None).mallopt
-        except AttributeError:  # another C library
-            return
-        mallopt(-4, 0)  # M_MMAP_MAX: no block of its own for each large tensor
-        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: keep what is free at the top
-
-
-class _Batches(Dataset):
-    def __init__(self, collator: Collator, epoch: int, rows: list[np.ndarray]):
-        self.collator, self.epoch, self.rows = collator, epoch, rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, number: int) -> dict[str, Tensor]:
-        return self.collator(self.epoch, self.rows[number])
-
-
-@contextmanager
-def _explain_full_disk(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, SafetensorError, RuntimeError) as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        full = (
-            getattr(error, "errno", None) == errno.ENOSPC
-            or "No space left" in str(error)
-            or "unexpected pos" in str(error)
-        )
-        if not full:
-            raise
-        free = shutil.disk_usage(folder.parent).free / 2**20
-        raise OSError(
-            errno.ENOSPC,
-            f"disk full while writing {folder.parent} ({free:.0f} MiB free); the state saved before is untouched. "
-            "Free some space, then --train.resume True",
-        ) from error

@@ -11,6 +11,7 @@ from seqmm.graphs.matrix import Graph
 from seqmm.models.checkpoint import from_pretrained
 from seqmm.models.collaborative import mmssl
 from seqmm.models.collaborative.mmssl import MMSSL, CrossModalAttention, MMSSLConfig, both_ways
+from seqmm.training.callbacks import Callback
 from seqmm.training.trainer import Trainer
 from tests.cases import CASES
 from tests.models.golden import Golden, assert_gradients, assert_near, golden_files, reading, train_only_corpus
@@ -256,10 +257,14 @@ def test_modality_graphs_come_back_from_a_checkpoint_and_with_the_best_weights(t
     model = CASES["mmssl"].model(corpus)
     evaluator = Evaluator(corpus, "validation", ks=(5,), metrics=("ndcg",))
     args = TrainArguments(epochs=3, batch_size=64, learning_rate=0.05, seed=1)
-    trainer = Trainer(model, corpus, args, evaluator=evaluator, monitor="ndcg@5", output_dir=tmp_path / "run")
     graphs = {}
-    step = trainer._evaluate
-    trainer._evaluate = lambda: (step(), graphs.update({trainer.state.epoch: model.learned.clone()}))
+
+    class Graphs(Callback):
+        def on_evaluate(self, trainer, metrics):
+            graphs[trainer.state.epoch] = model.learned.clone()
+
+    chosen = {"evaluator": evaluator, "monitor": "ndcg@5", "output_dir": tmp_path / "run"}
+    trainer = Trainer(model, corpus, args, callbacks=[Graphs()], **chosen)
     best = trainer.train().best
     assert not torch.equal(graphs[1], graphs[3])
     model.eval()

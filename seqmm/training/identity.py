@@ -1,0 +1,61 @@
+"""What a resumed run must share with the one it goes on with; everything that changes its course."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import zlib
+from typing import Any
+
+from transformers import PreTrainedConfig
+
+from seqmm.data.corpus import Corpus
+from seqmm.models.base import Recommender, RecommenderConfig
+from seqmm.training.optimisation import OptimizerMaker, SchedulerMaker
+from seqmm.training.validation import Validation
+
+
+def identity(
+    model: Recommender, corpus: Corpus, course: dict[str, Any], evaluator: Validation | None, monitor: str
+) -> dict[str, Any]:
+    """Plain values that say what is trained on what, how, and what chooses the weights.
+
+    Args:
+        model: to be trained.
+        corpus: it is trained on.
+        course: of the training arguments, those that change a result.
+        evaluator: of the validation split.
+        monitor: its metric that chooses weights.
+    """
+    config, features = model.config, corpus.features
+    return {
+        "model": type(model).__name__,
+        "corpus": corpus.fingerprint(),
+        "protocol": corpus.protocol,
+        "features": config.features | {name: zlib.crc32(made.values.data) for name, made in features.items()},
+        "train": course,
+        "started_from": config.pretrained_on.get("weights"),
+        "eval": {} if evaluator is None else {"monitor": monitor, **evaluator.rules},
+        "hyper_parameters": _hyper_parameters(config),
+    }
+
+
+def makers_given(
+    optimizer: OptimizerMaker | None, scheduler: SchedulerMaker | None, epochs: int
+) -> dict[str, str | int]:
+    """Names of the optimiser and the scheduler that were given in Python; a scheduler is told how many epochs."""
+    given = {"optimizer": optimizer, "scheduler": scheduler}
+    named: dict[str, str | int] = {what: _name(maker) for what, maker in given.items() if maker is not None}
+    return named if scheduler is None else named | {"epochs": epochs}
+
+
+def _name(maker: Any) -> str:
+    """The same in every process, which an object's own text is not."""
+    if isinstance(maker, functools.partial):
+        return f"{_name(maker.func)}, {maker.keywords}"
+    return f"{maker.__module__}.{getattr(maker, '__qualname__', type(maker).__qualname__)}"
+
+
+def _hyper_parameters(config: RecommenderConfig) -> dict[str, Any]:
+    inherited = {f.name for f in dataclasses.fields(PreTrainedConfig)} | set(config.filled)
+    return {f.name: getattr(config, f.name) for f in dataclasses.fields(type(config)) if f.name not in inherited}

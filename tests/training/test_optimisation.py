@@ -1,0 +1,100 @@
+"""Optimisers and learning rates: what is asked for is used, and goes on exactly after an interruption."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
+
+from seqmm.arguments import TrainArguments
+from seqmm.training.callbacks import Callback
+from seqmm.training.optimisation import rate_factor
+from seqmm.training.trainer import Trainer
+from tests.cases import CASES
+
+ARGS = TrainArguments(epochs=3, batch_size=64, learning_rate=0.01)
+
+
+class Rates(Callback):
+    """Learning rates after each step; asks to stop after one of them."""
+
+    def __init__(self, stop_at=None):
+        self.stop_at, self.rates = stop_at, []
+
+    def on_step_end(self, trainer, losses):
+        self.rates.append([group["lr"] for o in trainer.optimizers.values() for group in o.param_groups])
+        if trainer.state.step == self.stop_at:
+            trainer.interrupt()
+
+
+def make(name, folder=None, callbacks=(), optimizer=None, scheduler=None, **more):
+    corpus = CASES[name].corpus()
+    given = {"callbacks": callbacks, "optimizer": optimizer, "scheduler": scheduler}
+    return Trainer(CASES[name].model(corpus), corpus, replace(ARGS, **more), output_dir=folder, **given)
+
+
+def same(one, two):
+    for (key, ours), theirs in zip(one.model.state_dict().items(), two.model.state_dict().values(), strict=True):
+        assert torch.equal(ours, theirs), key
+
+
+def test_schedules():
+    cosine = replace(ARGS, epochs=10, schedule="cosine", warmup_ratio=0.1)
+    factors = [rate_factor(cosine, epoch, 0, 5) for epoch in range(10)]
+    assert factors[0] < factors[1] == pytest.approx(1.0) and factors[-1] < 0.05
+    assert sorted(factors[1:], reverse=True) == factors[1:]
+    assert rate_factor(replace(ARGS, schedule="decay"), 100, 0, 5) == pytest.approx(0.96**2)
+    assert rate_factor(ARGS, 7, 3, 5) == 1.0
+
+
+def cycle(optimizer, steps):
+    return OneCycleLR(optimizer, 0.1, steps)
+
+
+@pytest.mark.parametrize("name", ["bpr", "mmssl"])
+def test_a_torch_scheduler_steps_with_its_optimiser_and_resumes_exactly(tmp_path, name):
+    seen = Rates()
+    straight = make(name, tmp_path / "a", [seen], scheduler=cycle)
+    state = straight.train()
+    plain = torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.1)
+    reference = cycle(plain, state.step)
+    for rates in seen.rates:
+        plain.step()
+        reference.step()
+        assert rates == [plain.param_groups[0]["lr"]] * len(rates)
+    assert len(seen.rates) == state.step and seen.rates[-1][0] < 0.001 < 0.09 < max(seen.rates)[0]
+    stopped = Rates(stop_at=state.step // 2 + 1)
+    with pytest.raises(KeyboardInterrupt):
+        make(name, tmp_path / "b", [stopped], scheduler=cycle).train()
+    rest = Rates()
+    resumed = make(name, tmp_path / "b", [rest], scheduler=cycle, resume=True)
+    resumed.train()
+    assert stopped.rates + rest.rates == seen.rates
+    same(straight, resumed)
+
+
+def test_schedulers_that_cannot_be(tmp_path):
+    with pytest.raises(ValueError, match="choose one of them"):
+        make("bpr", scheduler=cycle, schedule="cosine")
+    with pytest.raises(ValueError, match="ReduceLROnPlateau needs a metric"):
+        make("bpr", scheduler=lambda optimizer, steps: ReduceLROnPlateau(optimizer)).train()
+    make("bpr", tmp_path).train()
+    with pytest.raises(ValueError, match=r"train.optimizer.* None.*, this run has torch.optim.*SGD"):
+        make("bpr", tmp_path, optimizer=torch.optim.SGD, resume=True).train()
+
+
+def test_any_optimiser(tmp_path):
+    """Adagrad with options, through a function; its states are saved like Adam's."""
+    adagrad = partial(torch.optim.Adagrad, initial_accumulator_value=0.5)
+    straight = make("bpr", tmp_path / "a", optimizer=adagrad)
+    state = straight.train()
+    (optimizer,) = straight.optimizers.values()
+    assert isinstance(optimizer.optimizer, torch.optim.Adagrad)
+    with pytest.raises(KeyboardInterrupt):
+        make("bpr", tmp_path / "b", [Rates(stop_at=state.step - 1)], optimizer=adagrad).train()
+    resumed = make("bpr", tmp_path / "b", optimizer=adagrad, resume=True)
+    resumed.train()
+    same(straight, resumed)
