@@ -21,7 +21,6 @@ import multiprocessing
 import random
 import resource
 import sys
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -35,6 +34,7 @@ import numpy as np
 from seqmm.cli import run_recipe
 from seqmm.files import installed_folder
 from seqmm.run.settings import load_run
+from seqmm.training.callbacks import Callback
 
 if TYPE_CHECKING:
     import torch
@@ -86,17 +86,42 @@ class Clock:
         self.seconds: dict[str, float] = defaultdict(float)
 
     @contextmanager
-    def part(self, name: str) -> Iterator[None]:
+    def timed(self, part: str) -> Iterator[None]:
         started = self.now()
         yield
-        self.seconds[name] += self.now() - started
+        self.seconds[part] += self.now() - started
 
-    def timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            with self.part(name):
-                return function(*args, **kwargs)
 
-        return call
+class Watch(Clock, Callback):
+    """Times the parts of a training from the end of its first epoch, the warm-up in which caches fill."""
+
+    started = stopped = 0.0
+
+    def on_epoch_end(self, trainer: Trainer) -> None:
+        if trainer.evaluator is None:
+            self.mark(trainer.state.epoch)
+
+    def on_evaluate(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+        self.mark(trainer.state.epoch)
+
+    def mark(self, epoch: int) -> None:
+        self.stopped = self.now()
+        if epoch == 1:
+            self.seconds.clear()
+            self.started = self.now()
+
+
+class First:
+    """The first batches of each epoch of a collator: one in the warm-up, then ``count``."""
+
+    def __init__(self, collator: Any, count: int):
+        self.collator, self.count, self.num_targets = collator, count, collator.num_targets
+
+    def batches(self, epoch: int, size: int) -> list[np.ndarray]:
+        return list(self.collator.batches(epoch, size)[: self.count if epoch else 1])
+
+    def __call__(self, epoch: int, rows: np.ndarray) -> dict[str, Any]:
+        return dict(self.collator(epoch, rows))
 
 
 def now() -> float:
@@ -134,63 +159,35 @@ def measure_training(run: RunConfig, pretraining: bool, threads: int, epochs: in
     before = peak_gigabytes()
     seed_weights(run.train.seed)
     model = model_class(run.model.model_type, pretraining=pretraining).for_corpus(run.model, corpus)
-    train = replace(run.train, epochs=epochs + 1, patience=0, save_every=0, num_workers=0, overwrite=True, report_to=())
+    train = replace(run.train, epochs=epochs + 1, patience=0, save_every=0, num_workers=0, output_dir="", report_to=())
     run = replace(run, train=replace(train, eval_every=1))  # the clock starts at the evaluation that ends the warm-up
-    clock = Clock(now)
-
-    class TimedTrainer(Trainer):
-        rows = 0
-
-        def _prepare(self) -> None:
-            super()._prepare()
-            watch(self, clock)
-
-        def _evaluate(self) -> None:
-            with clock.part("evaluate"):
-                super()._evaluate()
-            if self.state.epoch == 1:  # the warm-up: caches are filled, kernels chosen
-                clock.seconds.clear()
-                self.started = now()
-
-    with tempfile.TemporaryDirectory() as directory:
-        validation = evaluator(run, corpus, "validation")
-        trainer = TimedTrainer(
-            model, corpus, run.train, evaluator=validation, monitor=run.eval.monitor, output_dir=directory
-        )
-        rows = sum(len(batch) for c in trainer.collators for batch in c.batches(0, run.train.batch_size))
-        steps = sum(len(c.batches(0, run.train.batch_size)) for c in trainer.collators)
-        if not trainer.collators:
-            with clock.part("evaluate"):
-                validation(trainer.accelerator, model)
-            print(f"{run.model.model_type} is not trained; evaluation of validation {clock.seconds['evaluate']:.2f} s")
-            return
+    watch = Watch(now)
+    validation = evaluator(run, corpus, "validation")
+    chosen = {"evaluator": validation, "monitor": run.eval.monitor, "callbacks": [watch]}
+    trainer = Trainer(model, corpus, run.train, **chosen)
+    if not trainer.collators:
         trainer.train()
-        total = now() - trainer.started - clock.seconds["evaluate"]
+        print(f"{run.model.model_type} is not trained; evaluation of validation {watch.seconds['evaluate']:.2f} s")
+        return
+    rows = sum(len(batch) for c in trainer.collators for batch in c.batches(0, run.train.batch_size))
+    steps = sum(len(c.batches(0, run.train.batch_size)) for c in trainer.collators)
+    trainer.train()
+    total = watch.stopped - watch.started - watch.seconds["evaluate"]
     device, weights = trainer.accelerator.device.type, sum(p.numel() for p in model.parameters())
     print(
         f"\n{run.model.model_type} on {corpus.name} ({corpus.protocol}), {device}, {threads} torch thread(s): "
         f"{steps} steps of {run.train.batch_size} rows an epoch, {weights:,} parameters"
     )
     print(f"{'part':<10}{'s / epoch':>12}{'share':>8}")
-    known = {part: clock.seconds[part] for part in PARTS}
+    known = {part: watch.seconds[part] for part in PARTS}
     for part, seconds in [*known.items(), ("other", total - sum(known.values())), ("epoch", total)]:
         print(f"{part:<10}{seconds / epochs:>12.3f}{seconds / total:>8.1%}")
-    print(f"{'evaluate':<10}{clock.seconds['evaluate'] / epochs:>12.3f}   (validation, once)")
+    print(f"{'evaluate':<10}{watch.seconds['evaluate'] / epochs:>12.3f}   (validation, once)")
     print(
         f"{rows * epochs / total:,.0f} samples/s; peak memory {peak_gigabytes():.2f} GB ({before:.2f} before the model)"
     )
     if device == "cuda":
         print(f"peak GPU memory {torch.cuda.max_memory_allocated() / 1e9:.2f} GB")
-
-
-class _TimedCollator:
-    def __init__(self, collator: Any, clock: Clock):
-        self.batches = clock.timed("sample", collator.batches)
-        self.collate = clock.timed("sample", collator)
-        self.num_targets = clock.timed("sample", collator.num_targets)
-
-    def __call__(self, epoch: int, rows: np.ndarray) -> dict[str, Any]:
-        return self.collate(epoch, rows)
 
 
 def peak_gigabytes() -> float:
@@ -269,62 +266,28 @@ def step_cost(
     corpus = replace(corpus, features=content)
     file = installed_folder("recipes") / "configs" / name / f"{Path(path).name}.yaml"
     run = load_run(["--config", str(file)] if file.is_file() else ["--model.model-type", name])
-    clock = Clock(now_of_primitives)
+    watch = Watch(now_of_primitives)
     seed_weights(0)
-    with clock.part("bind"):
+    with watch.timed("bind"):
         model = model_class(name).for_corpus(run.model, corpus)
-    losses.log_sum_exp = kernel.log_sum_exp = clock.timed("softmax", losses.log_sum_exp)
-    for cls in (kernel._FlashLogSumExp, kernel._BlockLogSumExp):
-        cls.backward = staticmethod(clock.timed("softmax", cls.backward))  # type: ignore[method-assign]
-    run = replace(run, train=replace(run.train, report_to=(), num_workers=0))
-    with tempfile.TemporaryDirectory() as directory:
-        trainer = Trainer(model, corpus, run.train, output_dir=directory)
-        trainer.open_output()
-        trainer._prepare()
-        watch(trainer, clock)
-        bind = clock.seconds["bind"]
-        run_steps(trainer, 1)
-        clock.seconds.clear()
-        started = now_of_primitives()
-        run_steps(trainer, steps)
-        total = now_of_primitives() - started - clock.seconds["hooks"]
-    known = {part: clock.seconds[part] / steps for part in (*PARTS, "softmax")}
+    bind = watch.seconds["bind"]
+    losses.log_sum_exp = kernel.log_sum_exp = watch.timed("softmax")(losses.log_sum_exp)
+    for cls in (kernel.FlashLogSumExp, kernel.BlockLogSumExp):
+        cls.backward = staticmethod(watch.timed("softmax")(cls.backward))  # type: ignore[method-assign]
+    train = replace(run.train, report_to=(), num_workers=0, epochs=2, gradient_accumulation_steps=1, output_dir="")
+    trainer = Trainer(model, corpus, train, callbacks=[watch])
+    trainer.collators = [First(collator, steps) for collator in trainer.collators]
+    trainer.train()
+    total = watch.stopped - watch.started - watch.seconds["hooks"]
+    known = {part: watch.seconds[part] / steps for part in (*PARTS, "softmax")}
     return known | {
-        "hooks": clock.seconds["hooks"],
+        "hooks": watch.seconds["hooks"],
         "bind": bind,
         "step": total / steps,
         "rows": len(trainer.collators[0].batches(0, run.train.batch_size)[0]),
         "parameters": sum(p.numel() for p in model.parameters()),
         "peak": torch.cuda.max_memory_allocated() / 1e9 if torch.cuda.is_available() else peak_gigabytes(),
     }
-
-
-def run_steps(trainer: Trainer, count: int) -> None:
-    """The first ``count`` steps of an epoch, each stage's, its hooks before them."""
-    from tqdm import tqdm
-
-    trainer._bar = tqdm(disable=True)
-    for number, stage in enumerate(trainer.model.stages):
-        trainer.model.on_stage_start(number, 0, trainer._generator("hook", 0, number))
-        batches = trainer.collators[number].batches(0, trainer.args.batch_size)[:count]
-        trainer.state.batch = 0
-        for group in trainer._groups(number, 0, batches):
-            for phase in stage.phases:
-                trainer._optimise(phase, group, 0, len(batches))
-            trainer.state.step += 1
-            trainer.model.on_step_end(trainer.state.step)
-
-
-def watch(trainer: Trainer, clock: Clock) -> None:
-    """Times the parts of a prepared trainer."""
-    for optimizer in trainer.optimizers.values():
-        optimizer.step = clock.timed("optimise", optimizer.step)
-    trainer.collators = [_TimedCollator(c, clock) for c in trainer.collators]  # type: ignore[misc]
-    trainer.accelerator.backward = clock.timed("backward", trainer.accelerator.backward)  # type: ignore[method-assign]
-    model = trainer.model
-    model.forward = clock.timed("forward", model.forward)  # type: ignore[method-assign]
-    model.on_stage_start = clock.timed("hooks", model.on_stage_start)  # type: ignore[method-assign]
-    model.on_step_end = clock.timed("hooks", model.on_step_end)  # type: ignore[method-assign]
 
 
 # -- primitives against the plain formulation --------------------------------------------------------------------------

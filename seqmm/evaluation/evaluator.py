@@ -128,9 +128,10 @@ class Evaluator:
         """
         plain: Recommender = model if accelerator is None else accelerator.unwrap_model(model)  # type: ignore[assignment]
         training = plain.training
+        device = plain.device if accelerator is None else accelerator.device
         plain.eval()
         try:
-            with torch.no_grad(), placed(plain, accelerator.device):
+            with torch.no_grad(), placed(plain, device):
                 tables = plain.tables()
                 scorer = model_scorer(plain, tables)
                 return self.evaluate(scorer, plain.history_length, accelerator, device=plain.device)

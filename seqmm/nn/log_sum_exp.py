@@ -39,19 +39,19 @@ def log_sum_exp(
     with torch.autocast(query.device.type, enabled=False):
         query, table = full_precision(query), full_precision(table)
         if bias is not None:
-            return _BlockLogSumExp.apply(query, table, scale, bias)
+            return BlockLogSumExp.apply(query, table, scale, bias)
         if query.shape[0] * table.shape[0] <= PLAIN_ELEMENTS:
             return (scale * query @ table.T).logsumexp(-1)
         if query.device.type == "cpu" and _flash_is_right(query.dtype, query.shape[1]):
-            return _FlashLogSumExp.apply(query, table, scale)
-        return _BlockLogSumExp.apply(query, table, scale, None)
+            return FlashLogSumExp.apply(query, table, scale)
+        return BlockLogSumExp.apply(query, table, scale, None)
 
 
 def full_precision(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-class _BlockLogSumExp(torch.autograd.Function):
+class BlockLogSumExp(torch.autograd.Function):
     @staticmethod
     def forward(ctx, query: Tensor, table: Tensor, scale: float, bias: Callable[[slice], Tensor] | None) -> Tensor:
         ctx.scale, ctx.bias, ctx.step = scale, bias, max(1, BLOCK_ELEMENTS // table.shape[0])
@@ -80,7 +80,7 @@ def _logits(query: Tensor, table: Tensor, scale: float, bias: Callable[[slice], 
     return logits if bias is None else logits.add_(bias(part))
 
 
-class _FlashLogSumExp(torch.autograd.Function):
+class FlashLogSumExp(torch.autograd.Function):
     @staticmethod
     def forward(ctx, query: Tensor, table: Tensor, scale: float) -> Tensor:
         mean, result = _flash(query, table, table, scale)
