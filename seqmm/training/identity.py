@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import zlib
 from typing import Any
 
-from transformers import PreTrainedConfig
-
 from seqmm.data.corpus import Corpus
-from seqmm.models.base import Recommender, RecommenderConfig
+from seqmm.models.base import Recommender
+from seqmm.options import result_values
 from seqmm.training.optimisation import OptimizerMaker, SchedulerMaker
 from seqmm.training.validation import Validation
 
@@ -36,7 +34,7 @@ def identity(
         "train": course,
         "started_from": config.pretrained_on.get("weights"),
         "eval": {} if evaluator is None else {"monitor": monitor, **evaluator.rules},
-        "hyper_parameters": _hyper_parameters(config),
+        "hyper_parameters": result_values(config),
     }
 
 
@@ -54,8 +52,3 @@ def _name(maker: Any) -> str:
     if isinstance(maker, functools.partial):
         return f"{_name(maker.func)}, {maker.keywords}"
     return f"{maker.__module__}.{getattr(maker, '__qualname__', type(maker).__qualname__)}"
-
-
-def _hyper_parameters(config: RecommenderConfig) -> dict[str, Any]:
-    inherited = {f.name for f in dataclasses.fields(PreTrainedConfig)} | set(config.filled)
-    return {f.name: getattr(config, f.name) for f in dataclasses.fields(type(config)) if f.name not in inherited}
