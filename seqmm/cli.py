@@ -68,13 +68,18 @@ def run_recipe(main: Callable[[], None]) -> None:
             sys.modules["torch.distributed"].destroy_process_group()
 
 
+class _Shown(logging.Handler):
+    """What the library says of its work, as lines on stdout."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), flush=True)
+
+
 def show_log() -> None:
-    """The library logs, recipes print: what it says of its work goes to stdout as it is."""
+    """The library logs, recipes print: its messages of level INFO and above are shown by every recipe."""
     log = logging.getLogger("seqmm")
     if not log.handlers:
-        handler = logging.StreamHandler(sys.stdout)
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        log.addHandler(handler)
+        log.addHandler(_Shown())
         log.setLevel(logging.INFO)
 
 

@@ -22,9 +22,11 @@ from seqmm.registry import register
 class FusedOptions(MultimodalModelOptions):
     """Options of fused."""
 
-    mllm_layer: int = option(-2, "Hidden states of the multimodal language model that become the vector.")
-    mllm_pooling: Literal["mean", "last"] = option("mean", "How they become one: the mean over tokens, or the last.")
-    fused_dim: int | None = option(768, "Width of fused after PCA; None = no PCA.", least=1)
+    mllm_layer: int = option(-2, "Hidden layer of the multimodal language model whose states become the vector.")
+    mllm_pooling: Literal["mean", "last"] = option(
+        "mean", "How a layer's states become one vector: their mean over tokens, or the last token's."
+    )
+    fused_dim: int | None = option(768, "Width of the fused vectors after PCA; None = no PCA.", least=1)
 
 
 @register

@@ -20,8 +20,10 @@ from seqmm.registry import register
 class ImageOptions(ImageEncoderOptions, ImageFileOptions):
     """Options of image."""
 
-    image_limit: int = option(1, "Images, or frames of a video, of which the mean is taken for image.", least=1)
-    image_dim: int | None = option(None, "Width of image after PCA over all items; no PCA if absent.", least=1)
+    image_limit: int = option(1, "Images of an item, or frames of its video, of which the mean is taken.", least=1)
+    image_dim: int | None = option(
+        None, "Width of the image vectors after PCA over all items; no PCA if absent.", least=1
+    )
 
 
 @register
