@@ -8,7 +8,7 @@ from typing import Any
 
 from seqmm.data.feature_store import feature_names, read_about
 from seqmm.data.store import read_record
-from seqmm.files import write_json, write_text
+from seqmm.files import file_digest, write_json, write_text
 from seqmm.names import SPLITS
 
 KEPT = "<!-- what you write below this line is kept -->"
@@ -50,27 +50,6 @@ def card_text(folder: Path, record: dict[str, Any], address: str = "THIS_FOLDER_
     """
     import yaml
 
-    configs: list[dict[str, Any]] = [
-        {"config_name": "items", "default": True, "data_files": "items/*.parquet"},
-        {"config_name": "users", "data_files": "users/*.parquet"},
-    ]
-    parts, sets = [], []
-    for name, protocol in record["protocols"].items():
-        rows = protocol["rows"]
-        # datasets cannot read a parquet file without rows, so an empty split is not listed
-        files = [{"split": split, "path": f"{name}/{split}.parquet"} for split in SPLITS if rows[split]]
-        configs.append({"config_name": name, "data_files": files})
-        parts.append(
-            f"| {name} | "
-            + " | ".join(f"{rows[split]:,}" for split in SPLITS)
-            + f" | `{protocol['fingerprint'][:16]}` |"
-        )
-    for name in feature_names(folder):
-        about = read_about(folder, name)
-        configs.append({"config_name": name, "data_files": f"{name}/*.parquet"})
-        cells = [about["provenance"], about.get("source") or "", about.get("notes") or ""]
-        sets.append(f"| {name} | {about['kind']} | {about['dim']} | {' | '.join(map(_cell, cells))} |")
-    settings, spread = (_by_protocol(record["protocols"], what) for what in ("info", "statistics"))
     protocol = next(iter(record["protocols"]))
     total = sum(record["protocols"][protocol]["rows"].values())
     front = {
@@ -78,7 +57,7 @@ def card_text(folder: Path, record: dict[str, Any], address: str = "THIS_FOLDER_
         **record.get("license", {}),
         "size_categories": [_size_category(total)],
         "tags": ["recommendation", "seqmm"],  # the Hub has no task category for recommendation
-        "configs": configs,
+        "configs": _configs(folder, record),
     }
     density = total / max(record["num_users"] * record["num_items"], 1)
     lines = [
@@ -93,10 +72,48 @@ def card_text(folder: Path, record: dict[str, Any], address: str = "THIS_FOLDER_
         f"{record['num_users']:,} users, {record['num_items']:,} items, {total:,} interactions ({protocol}), "
         f"sparsity {1 - density:.2%}.",
         "",
+        *_loading(feature_names(folder), protocol, address),
+        *_tables(folder, record),
+        "",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _configs(folder: Path, record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What ``datasets.load_dataset(folder, name)`` loads.
+
+    datasets keys its cache of a folder by the folder's name and these entries, so each says in its description what the
+    rows are: two folders of one name, or one prepared again, are not taken for each other.
+    """
+    configs: list[dict[str, Any]] = [
+        {
+            "config_name": name,
+            **({"default": True} if name == "items" else {}),
+            "description": f"sha256 {(file_digest(folder / name / f'{name}.parquet') or '')[:16]}",
+            "data_files": f"{name}/*.parquet",
+        }
+        for name in ("items", "users")
+    ]
+    for name, protocol in record["protocols"].items():
+        # datasets cannot read a parquet file without rows, so an empty split is not listed
+        files = [{"split": split, "path": f"{name}/{split}.parquet"} for split in SPLITS if protocol["rows"][split]]
+        said = f"fingerprint {protocol['fingerprint'][:16]}"
+        configs.append({"config_name": name, "description": said, "data_files": files})
+    for name in feature_names(folder):
+        said = f"sha256 {read_about(folder, name)['sha256'][:16]}"
+        configs.append({"config_name": name, "description": said, "data_files": f"{name}/*.parquet"})
+    return configs
+
+
+def _loading(sets: list[str], protocol: str, address: str) -> list[str]:
+    """The code that loads the corpus."""
+    streamed = [("items", "items"), ("interactions", protocol), *(("features", name) for name in sets[:1])]
+    return [
         "```python",
         "import seqmm",
         "",
-        f'corpus = seqmm.load_corpus("{address}", protocol="{protocol}", features={feature_names(folder)})',
+        f'corpus = seqmm.load_corpus("{address}", protocol="{protocol}", features={sets})',
         "```",
         "",
         "Only the protocol and the feature sets asked for are downloaded. Or row by row, fetched some 32 MB at a time:",
@@ -104,42 +121,37 @@ def card_text(folder: Path, record: dict[str, Any], address: str = "THIS_FOLDER_
         "```python",
         "from datasets import load_dataset",
         "",
-        *(
-            f'{what} = load_dataset("{address}", "{config}", split="train", streaming=True)'
-            for what, config in (
-                ("items", "items"),
-                ("interactions", protocol),
-                *(("features", name) for name in feature_names(folder)[:1]),
-            )
-        ),
+        *(f'{what} = load_dataset("{address}", "{name}", split="train", streaming=True)' for what, name in streamed),
         "for row in items:",
         "    ...",
         "```",
         "",
-        "| protocol | train | validation | test | fingerprint |",
-        "|---|---|---|---|---|",
-        *parts,
-        "",
-        *(
-            [
-                "| features | kind | width | provenance | read from | items without |",
-                "|---|---|---|---|---|---|",
-                *sets,
-                "",
-            ]
-            if sets
-            else []
-        ),
-        *(["| protocol | statistic | value |", "|---|---|---|", *spread, ""] if spread else []),
-        "How it was prepared:",
-        "",
-        "| protocol | setting | value |",
-        "|---|---|---|",
-        *settings,
-        "",
-        "",
     ]
-    return "\n".join(lines)
+
+
+def _tables(folder: Path, record: Mapping[str, Any]) -> list[str]:
+    """Splits, feature sets, statistics and settings."""
+    protocols = record["protocols"]
+    lines = ["| protocol | train | validation | test | fingerprint |", "|---|---|---|---|---|"]
+    for name, protocol in protocols.items():
+        rows = " | ".join(f"{protocol['rows'][split]:,}" for split in SPLITS)
+        lines.append(f"| {name} | {rows} | `{protocol['fingerprint'][:16]}` |")
+    sets = []
+    for name in feature_names(folder):
+        about = read_about(folder, name)
+        cells = [about["provenance"], about.get("source") or "", about.get("notes") or ""]
+        sets.append(f"| {name} | {about['kind']} | {about['dim']} | {' | '.join(map(_cell, cells))} |")
+    if sets:
+        lines += [
+            "",
+            "| features | kind | width | provenance | read from | items without |",
+            "|---|---|---|---|---|---|",
+        ]
+        lines += sets
+    if spread := _by_protocol(protocols, "statistics"):
+        lines += ["", "| protocol | statistic | value |", "|---|---|---|", *spread]
+    lines += ["", "How it was prepared:", "", "| protocol | setting | value |", "|---|---|---|"]
+    return lines + _by_protocol(protocols, "info")
 
 
 def _by_protocol(protocols: Mapping[str, Mapping[str, Any]], what: str) -> list[str]:
