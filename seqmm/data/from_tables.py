@@ -39,25 +39,19 @@ def prepare_corpus(
         interactions: one row an interaction: a data frame of pandas or polars, a table of pyarrow, a split of a dataset
             of ``datasets``, a dict of columns, a list of dicts, or the path of a file.
         items: the same for the items; its column ``title`` becomes the corpus' titles.
-        user: column of the user ids.
-        item: column of the item ids, in both tables.
-        timestamp: column of the times; "timestamp" if there is one.
-        position: column of the place in the user's history; "position" if there is one.
-        split: column of split labels; "split" if there is one.
-        time_unit: of numeric times.
-        rename: new name -> items column.
-        lists: items column -> separator at which its text is cut into a list.
-        tags: items columns that become tag features.
-        features: name -> file of vectors, by item id or a row for each row of ``items``.
+        user: column of the user ids, and ``item`` of the item ids, in both tables.
+        timestamp: column of the times, numbers in ``time_unit``; "timestamp" if there is one. So are ``position``, the
+            place in the user's history, and ``split``, the split labels.
+        rename: new name -> items column; ``lists``: items column -> separator at which its text is cut into a list.
+        tags: items columns that become tag features; ``features``: name -> file of vectors, by item id or a row for
+            each row of ``items``.
         name: of the corpus; that of the output folder, or "corpus".
-        output: folder to write, with all columns of the items (which ``recipes/extract.py`` reads).
-        overwrite: replace a corpus that is there.
+        output: folder to write, with all columns of the items; ``overwrite`` replaces a corpus that is there.
         how: options of :class:`~seqmm.data.preparation.Preparation`. Unless given, the protocol is ``given`` with split
             labels, ``leave_one_out`` with an order and else ``ratio``, and ``k_core`` is 5, with ``given`` 0.
 
     Raises:
-        TypeError: something that is no table.
-        ValueError: a missing column, a value that is no time, nothing left after the k-core, an empty split.
+        TypeError, ValueError: no table; a missing column, a value that is no time, nothing left after the k-core.
 
     >>> import seqmm
     >>> plays = {"user_id": [1, 1, 1, 2, 2, 2], "item_id": list("abcbca"), "timestamp": [1, 2, 3, 1, 2, 3]}
@@ -66,8 +60,8 @@ def prepare_corpus(
     """
     names: ColumnNames = {"user": user, "item": item, "timestamp": timestamp, "position": position, "split": split}
     data = SourceData.of(interactions, items, time_unit=time_unit, rename=rename, lists=lists, **names)
-    usual: PreparationValues = {"protocol": sensible_protocols(data.log)[0]}
-    usual["k_core"] = 0 if how.get("protocol", usual["protocol"]) == "given" else 5
+    protocol = how.get("protocol", sensible_protocols(data.log)[0])
+    usual: PreparationValues = {"protocol": protocol, "k_core": 0 if protocol == "given" else 5}
     prepared = prepare(
         data.log,
         Preparation.from_values({**usual, **how}),
