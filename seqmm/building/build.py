@@ -91,6 +91,7 @@ def build(
         raise ValueError("no protocol to prepare: name one (protocols: leave_one_out)")
     how = {each.name: settings.pop(each.name) for each in option_fields(Preparation) if each.name in settings}
     settings = {"features": data.features, "info": data.info} | settings
+    settings |= {"items": data.items, "id_column": data.id_column}
     plan = list(_folders(folder, list(dict.fromkeys(protocols))))
     for target, names in plan:
         _check_room(target, names, overwrite)
@@ -99,18 +100,8 @@ def build(
             fresh = overwrite or not (target / "corpus.json").is_file()
             place = stack.enter_context(replacing(target)) if fresh else target
             called = target.name if name is None else name + target.name.removeprefix(folder.name)
-            made = [
-                prepare(
-                    data.log,
-                    Preparation(**how, protocol=protocol),
-                    name=called,
-                    items=data.items,
-                    id_column=data.id_column,
-                    **settings,
-                )
-                for protocol in names
-            ]
-            for prepared in made:
+            ways = [Preparation(**how, protocol=protocol) for protocol in names]
+            for prepared in [prepare(data.log, way, name=called, **settings) for way in ways]:
                 prepared.save(place)
                 say(f"{target}\n  " + "\n  ".join(statistics(prepared)))
             if fresh and about:

@@ -73,18 +73,12 @@ def prepare(
         ValueError: nothing left after the k-core, an empty split, a user without train rows, no order to go by,
             features unlike the items.
     """
-    how = how or Preparation()
-    _check_order(log, how)
-    for feature, (file, _) in (features or {}).items():
-        if not file.is_file():
-            raise FileNotFoundError(f"no file {file} for feature set {feature!r}")
+    how, features = how or Preparation(), features or {}
+    _check(log, how, features)
     record: Record = {"source": log.source, "rows_read": len(log), "rows_incomplete": log.incomplete, "seed": how.seed}
-    if items is not None:
-        log, matched = match(log, items, how.duplicate_items, how.unknown_items)
-        record |= matched
     with _progress() as step:
         step("order")
-        log = _ordered(log, how, record)
+        log = _ordered(_matched(log, items, how, record), how, record)
         step("k-core")
         log, passes = _cored(log, how, record)
         step("split")
@@ -92,7 +86,7 @@ def prepare(
         step("number")
         rows, labels, user_code, item_code = _numbered(log, labels, how)
         step("items and features")
-        columns, sets = _described(log, item_code, items, tags, features or {}, id_column, record)
+        columns, sets = _described(log, item_code, items, tags, features, id_column, record)
         titles = tuple(columns.pop("title", ()))
     corpus = Corpus(
         name=name,
@@ -112,7 +106,10 @@ def prepare(
 # -- steps, in their order ---------------------------------------------------------------------------------------------
 
 
-def _check_order(log: Log, how: Preparation) -> None:
+def _check(log: Log, how: Preparation, features: Mapping[str, tuple[Path, str]]) -> None:
+    for feature, (file, _) in features.items():
+        if not file.is_file():
+            raise FileNotFoundError(f"no file {file} for feature set {feature!r}")
     if how.protocol == "given" and log.label is None:
         raise ValueError(f"{log.source}: protocol 'given' needs the source's split labels: name their column (split)")
     if how.protocol == "leave_one_out" and log.timestamp is None and log.position is None:
@@ -123,6 +120,14 @@ def _check_order(log: Log, how: Preparation) -> None:
     if how.protocol == "temporal" and (log.timestamp is None or (log.timestamp == -1).any()):
         missing = "no row has one" if log.timestamp is None else f"{int((log.timestamp == -1).sum())} rows have none"
         raise ValueError(f"{log.source}: protocol 'temporal' needs a timestamp on every row; {missing}")
+
+
+def _matched(log: Log, items: pl.DataFrame | None, how: Preparation, record: Record) -> Log:
+    """Without what the items table makes us drop."""
+    if items is not None:
+        log, matched = match(log, items, how.duplicate_items, how.unknown_items)
+        record |= matched
+    return log
 
 
 def _ordered(log: Log, how: Preparation, record: Record) -> Log:

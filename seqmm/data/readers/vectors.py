@@ -108,20 +108,9 @@ def read_vectors(
     file = Path(file)
     if not file.is_file():
         raise FileNotFoundError(f"no file {file}")
-    suffix = Path(file.name.removesuffix(".gz")).suffix.lower()
-    ids: list[str] | None = None
+    ids, table = _rows(file, id_columns, vector_column)
     unknown: tuple[str, ...] = ()
     duplicates: tuple[str, ...] = ()
-    if suffix in _TABLES:
-        ids, table = _from_table(file, id_columns, vector_column)
-    elif suffix in (".npy", ".npz"):
-        table = _from_numpy(file)
-    elif suffix == ".safetensors":
-        ids, table = _from_safetensors(file)
-    elif suffix in (".pt", ".pth"):
-        ids, table = _from_torch(file)
-    else:
-        raise ValueError(f"{file}: unknown kind of vectors {suffix!r}; known: {KNOWN}")
     if ids is None:
         row_of = _by_row(file, len(table), len(item_ids), source_index, source_rows, in_order)
     else:
@@ -243,6 +232,20 @@ def _check_finite(
 
 
 # -- kinds of files ---------------------------------------------------------------------------------------------------
+
+
+def _rows(file: Path, id_columns: Sequence[str], vector_column: str | None) -> tuple[list[str] | None, np.ndarray]:
+    """Ids, if the file has any, and vectors."""
+    suffix = Path(file.name.removesuffix(".gz")).suffix.lower()
+    if suffix in _TABLES:
+        return _from_table(file, id_columns, vector_column)
+    if suffix in (".npy", ".npz"):
+        return None, _from_numpy(file)
+    if suffix == ".safetensors":
+        return _from_safetensors(file)
+    if suffix in (".pt", ".pth"):
+        return _from_torch(file)
+    raise ValueError(f"{file}: unknown kind of vectors {suffix!r}; known: {KNOWN}")
 
 
 def _from_numpy(file: Path) -> np.ndarray:
