@@ -24,7 +24,16 @@ class DataArguments(Options):
         changes_result=False,
     )
     protocol: Protocol = option("leave_one_out", "Split protocol; a corpus may hold several.")
-    features: tuple[str, ...] = option((), "Feature sets to load, in this order; the model uses them all.")
+    features: tuple[str, ...] = option(
+        (),
+        "Feature sets to load, in this order; the model uses them all. In finetuning without any: those of the corpus "
+        "that are the checkpoint's, whatever they are called.",
+    )
+    rename: tuple[str, ...] = option(
+        (),
+        "In finetuning, OURS=THEIRS: the corpus' feature set OURS is the checkpoint's THEIRS, which their provenance "
+        "does not tell.",
+    )
     revision: str | None = option(
         None,
         "Hub revision of the corpus: branch, tag or commit. run.yaml gets the commit it was.",

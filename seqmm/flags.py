@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-from seqmm.options import OptionError, about, hints, option_fields
+from seqmm.options import OptionError, about, default_of, hints, option_fields
 
 
 def parse_flags(
@@ -130,7 +130,16 @@ def flag(name: str, prefix: str = "") -> str:
 
 
 def _values(found: Any) -> dict[str, Any]:
-    return {each.name: getattr(found, each.name) for each in dataclasses.fields(found)}
+    values = {each.name: getattr(found, each.name) for each in dataclasses.fields(found)}
+    return {name: value.value if isinstance(value, _Default) else value for name, value in values.items()}
+
+
+class _Default(dict[Any, Any]):
+    """Stands for a dict where no flag is given: of one with entries the parser would make a flag for each entry."""
+
+    def __init__(self, value: dict[Any, Any]):
+        super().__init__()
+        self.value = value
 
 
 def _as_plain(cls: type, values: Mapping[str, Any]) -> type:
@@ -143,14 +152,12 @@ def _as_plain(cls: type, values: Mapping[str, Any]) -> type:
         typed: Any = Annotated[kind, tyro.conf.arg(help=text)] if text else kind
         if about(each).positional:
             typed = Annotated[typed, tyro.conf.Positional]
-        if each.name in values:
-            fields.append((each.name, typed, field(default_factory=partial(copy.deepcopy, values[each.name]))))
-        elif each.default is not dataclasses.MISSING:
-            fields.append((each.name, typed, field(default=each.default)))
-        elif each.default_factory is not dataclasses.MISSING:
-            fields.append((each.name, typed, field(default_factory=each.default_factory)))
-        else:
+        value = values[each.name] if each.name in values else default_of(each)
+        if value is dataclasses.MISSING:
             fields.append((each.name, typed))
+            continue
+        value = _Default(value) if isinstance(value, dict) else value
+        fields.append((each.name, typed, field(default_factory=partial(copy.deepcopy, value))))
     made = dataclasses.make_dataclass(cls.__name__, fields, kw_only=True)
     made.__doc__ = (cls.__doc__ or "Options.").split("\n")[0]
     return made

@@ -27,7 +27,8 @@ _KEY = "option"
 class OptionError(ValueError):
     """A value that an option cannot have. ``owner.name is value; remedy``, where the owner is a class or a section.
 
-    :func:`located` says where the value came from instead: a file, or a flag.
+    Who knows where the value came from says so instead: the file (:mod:`seqmm.run.settings`), the flag
+    (:func:`seqmm.flags.made_by_flags`).
     """
 
     def __init__(self, owner: str, name: str, problem: str):
@@ -148,16 +149,31 @@ def check_options(made: Any, owner: str | None = None) -> None:
     cls: Any = type(made)
     for each in option_fields(cls):
         value = getattr(made, each.name)
-        kind = hints(cls)[each.name]
-        try:
-            right = coerced(value, kind)
-        except ValueError as error:
-            raise OptionError(owner or cls.__name__, each.name, f" is {value!r}; {error}") from None
-        for number in _numbers(right):
-            if (outside := about(each).outside(number)) is not None:
-                raise OptionError(owner or cls.__name__, each.name, f" is {value!r}; {outside}")
+        right = _checked(cls, each, value, owner or cls.__name__)
         if right is not value:
             object.__setattr__(made, each.name, right)
+
+
+def checked_values(cls: Any, values: Mapping[str, Any], owner: str) -> dict[str, Any]:
+    """Some of a class' options, as plain values, each checked alone and of its type.
+
+    Raises:
+        OptionError: an unknown key, or a value that cannot be.
+    """
+    known = {each.name: each for each in option_fields(cls)}
+    check_keys(values, known, owner)
+    return {key: _checked(cls, known[key], value, owner) for key, value in values.items()}
+
+
+def _checked(cls: Any, field: dataclasses.Field[Any], value: Any, owner: str) -> Any:
+    try:
+        right = coerced(value, hints(cls)[field.name])
+    except ValueError as error:
+        raise OptionError(owner, field.name, f" is {value!r}; {error}") from None
+    for number in _numbers(right):
+        if (outside := about(field).outside(number)) is not None:
+            raise OptionError(owner, field.name, f" is {value!r}; {outside}")
+    return right
 
 
 def _numbers(value: Any) -> list[float]:
@@ -221,8 +237,7 @@ class Options:
         Raises:
             OptionError: an unknown key, or a value that cannot be.
         """
-        check_keys(values, (each.name for each in option_fields(cls)), cls.section or cls.__name__)
-        return cls(**values)
+        return cls(**checked_values(cls, values, cls.section or cls.__name__))
 
 
 def refuse_idle(chosen: Sequence[Options]) -> None:

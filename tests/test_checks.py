@@ -141,7 +141,7 @@ def test_a_model_that_mixes_nothing_has_no_weights_to_mix_by(model_type, tmp_pat
     run = tmp_path / "run.yaml"
     text = "model: {model_type: %s, modality_weights: {image: 0.1, text: 0.9}}\ndata: {path: corpora/baby}\n"
     run.write_text(text % model_type)
-    with pytest.raises(ValueError, match="unknown key model.modality_weights"):
+    with pytest.raises(ValueError, match="model.modality_weights: there is no such option"):
         load_run(["--config", str(run)])
     run.write_text(text % "freedom")
     assert load_run(["--config", str(run)]).model.modality_weights == {"image": 0.1, "text": 0.9}

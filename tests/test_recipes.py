@@ -10,6 +10,7 @@ import sys
 from dataclasses import replace
 
 import pytest
+import yaml
 
 from seqmm.data.corpus import Corpus
 from seqmm.data.synthetic import synthetic_corpus
@@ -129,6 +130,53 @@ def test_finetune_on_another_corpus_and_run_again_from_run_yaml(recipe, home, pr
     recipe("finetune", "--config", "runs/other/run.yaml", "--train.output-dir", "runs/again")
     a, b = ((home / "runs" / run / "model.safetensors").read_bytes() for run in ("other", "again"))
     assert a == b, "run.yaml repeats a run"
+
+
+@pytest.mark.slow
+def test_finetune_on_a_corpus_whose_sets_have_other_names(together, home, pretrained):
+    """By identity all sets of the checkpoint, or one of them; then a copy of the corpus that calls them otherwise."""
+    shop = synthetic_corpus(70, 45, mean_length=10, seed=6)
+
+    def write(folder, **names):
+        features = {name: shop.features[old] for name, old in names.items()} | {"genre": shop.features["genre"]}
+        replace(shop, name="shop", features=features).save(home / folder)
+
+    write("shop", words="text", cover="image")
+    write("shop_again", picture="image", letters="text")
+    write("twins", words="text", more_words="text", cover="image")
+    none = home / "none.yaml"
+    write_yaml(none, {"model": MSM4SR, "train": {"batch_size": 32, "learning_rate": 0.01}})
+    start = ["--train.init-from", pretrained, "--train.epochs", "1"]
+    rename = ["--data.rename", "more_words=text"]
+    user = ["--user", shop.user_ids[3], "--k", "4"]
+    runs = [
+        ["finetune", "--config", "msm4sr.yaml", *start, "--data.path", "shop", "--train.output-dir", "runs/both"],
+        ["finetune", "--config", none, *start, "--data.path", "shop", "--train.output-dir", "runs/none"],
+        ["finetune", "--config", none, *start, "--data.path", "shop", "--data.features", "words"]
+        + ["--train.output-dir", "runs/words"],
+        ["recommend", "--checkpoint", "runs/words", *user],
+        ["recommend", "--checkpoint", "runs/words", *user, "--corpus", "shop_again"],
+        ["benchmark", "--runs", "runs/both", "--corpus", "shop_again", "--probes", "False", "--output", "runs/table"],
+        ["finetune", "--config", none, *start, "--data.path", "twins", *rename, "--train.output-dir", "runs/twins"],
+        ["finetune", "--config", none, *start, "--data.path", "twins"],
+        ["pretrain", "--config", "msm4sr.yaml", *rename],
+    ]
+    both, without, words, shown, again, table, twins, ambiguous, idle = together(runs)
+    for code, _, said in (both, without, words, shown, again, table, twins):
+        assert code == 0, said[-2000:]
+    settings = {
+        name: yaml.safe_load((home / "runs" / name / "run.yaml").read_text())
+        for name in ("both", "none", "words", "twins")
+    }
+    sets = {name: run["data"]["features"] for name, run in settings.items()}
+    assert sets["both"] == ["words", "cover"], "the YAML's names are the checkpoint's"
+    assert (sets["none"], sets["words"], sets["twins"]) == (["cover", "words"], ["words"], ["cover", "more_words"])
+    weights = [(home / "runs" / name / "model.safetensors").read_bytes() for name in ("both", "none")]
+    assert weights[0] == weights[1]
+    assert shown[1].splitlines()[2:] == again[1].splitlines()[2:], "other names, the same titles"
+    for (code, _, said), words_of_it in ((ambiguous, "which is which"), (idle, "data.rename more_words=text")):
+        line = said.strip().splitlines()[-1]
+        assert code == 2 and line.startswith("error: ") and words_of_it in line, said
 
 
 @pytest.mark.slow

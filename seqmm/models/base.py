@@ -37,9 +37,11 @@ class RecommenderConfig(PreTrainedConfig):
 
     model_type = "recommender"
 
+    hidden_size: int = option(64, "Width of the representations.", least=1)
+
+    # from the corpus: no options, so no flag and no YAML key
     num_users: int = 0
     num_items: int = 0
-    hidden_size: int = option(64, "Width of the representations.", least=1)
     features: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Feature sets the model was built on: name -> {"kind", "dim", "provenance"} (of tags "vocabulary"; of a set that a
     checkpoint knew by another name, that name as "pretrained_as"); those it reads are checked at bind."""
@@ -50,16 +52,6 @@ class RecommenderConfig(PreTrainedConfig):
 
     pretrained_on: dict[str, Any] = field(default_factory=dict)
     """The corpus and checkpoint the encoder was pretrained on, when it was."""
-
-    filled: ClassVar[tuple[str, ...]] = (
-        "num_users",
-        "num_items",
-        "features",
-        "feature_order",
-        "corpus",
-        "pretrained_on",
-    )
-    """Fields that come from the corpus: no flag, no YAML key."""
 
     def reads(self) -> list[str]:
         """Names of the feature sets a model of this config reads, in its order; of the others nothing is asked."""

@@ -289,10 +289,9 @@ def open_checkpoint(folder: str, corpus_path: str | None = None) -> tuple[Recomm
     place = local_folder(folder)
     data = DataArguments.from_values(read_yaml(place / "run.yaml").get("data", {}))
     model = from_pretrained(str(place))
-    features = tuple(model.config.features)
     if corpus_path is not None:
         data = replace(data, path=corpus_path, revision=None)
-    corpus, _ = open_corpus(replace(data, features=features))
+    corpus, _ = open_corpus(replace(data, features=(), rename=()), model.config)
     check_trained_on(model, corpus, folder)
     return model.bind(corpus).eval(), corpus
 
