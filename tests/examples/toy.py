@@ -10,8 +10,7 @@ class ToyConfig(seqmm.RecommenderConfig):
 
     model_type = "toy"
 
-    regularization: float = 1e-4
-    """Weight of the embedding norm."""
+    regularization: float = seqmm.option(1e-4, "Weight of the embedding norm.", least=0)
 
 
 @seqmm.register
