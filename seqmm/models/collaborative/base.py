@@ -23,7 +23,7 @@ from seqmm.graphs.build import (
 )
 from seqmm.graphs.matrix import Graph, propagate_layers
 from seqmm.models.base import Recommender, RecommenderConfig, Stage
-from seqmm.nn.features import FeatureTable
+from seqmm.models.content import check_modalities, feature_tables
 from seqmm.options import check_idle, option
 from seqmm.random import step_generator
 
@@ -175,11 +175,7 @@ class ContentConfig(RecommenderConfig):
 
 
 class ContentRecommender(PairRecommender):
-    """Adds item content by modality; ragged sets are read as their means.
-
-    Raises:
-        ValueError: for fewer feature sets than :attr:`min_modalities`, and for tags.
-    """
+    """Adds item content by modality, of vectors (no tags); ragged sets are read as their means."""
 
     config_class = ContentConfig
     config: ContentConfig
@@ -188,17 +184,7 @@ class ContentRecommender(PairRecommender):
 
     def __init__(self, config: ContentConfig):
         super().__init__(config)
-        if len(config.features) < self.min_modalities:
-            raise ValueError(
-                f"{config.model_type} needs at least {self.min_modalities} feature set(s) of the items, the corpus was "
-                f"loaded with {len(config.features)}; name them with --data.features"
-            )
-        for name, made in config.features.items():
-            if made["kind"] == "tags":
-                raise ValueError(
-                    f"{config.model_type} reads vectors, but feature set {name!r} holds tags, which are ids; leave "
-                    "it out of --data.features, or name a set of vectors instead"
-                )
+        check_modalities(config, self.min_modalities)
         trained = config.features if config.train_features and self.reads_content else {}
         self.trained_features = nn.ParameterDict(
             {name: nn.Parameter(torch.empty(config.num_items, made["dim"])) for name, made in trained.items()}
@@ -224,13 +210,13 @@ class ContentRecommender(PairRecommender):
     def initialise(self, corpus: Corpus) -> None:
         super().initialise(corpus)
         with torch.no_grad():
-            sets = self.feature_sets(corpus)
+            read = feature_tables(self, corpus)
             for name, table in self.trained_features.items():
-                table.copy_(FeatureTable(sets[name]).means(table.device))
+                table.copy_(read[name].means(table.device))
 
     def bind(self, corpus: Corpus) -> Self:
         super().bind(corpus)
-        self.feature_tables = {name: FeatureTable(made) for name, made in self.feature_sets(corpus).items()}
+        self.feature_tables = feature_tables(self, corpus)
         return self
 
     def raw_features(self, name: str, device: torch.device | None = None) -> Tensor:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn import init
@@ -77,28 +77,3 @@ def trained(batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     """``(row, position, target)``, ``[T]`` each, of a batch's training targets."""
     row, position = batch["target_mask"].nonzero(as_tuple=True)
     return row, position, batch["target"][row, position]
-
-
-def choose_modalities(
-    wanted: Collection[str],
-    features: Mapping[str, Mapping[str, Any]],
-    kinds: Collection[str] = ("dense", "ragged", "tags"),
-) -> list[str]:
-    """Names of the feature sets a model reads, sorted: by the name in the checkpoint it started from, if it did.
-
-    Args:
-        wanted: names asked for; empty = all of the right kind.
-        features: what the corpus has, as ``config.features``.
-        kinds: kinds the model can read.
-
-    Raises:
-        ValueError: if a wanted set is not there or of another kind.
-    """
-    usable = [name for name in features if features[name]["kind"] in kinds]
-    for name in wanted:
-        if name not in usable:
-            raise ValueError(
-                f"model.modalities names {name!r}, which is not among the corpus's {' or '.join(kinds)} feature sets "
-                f"({', '.join(usable) or 'none loaded'}); load it with data.features or choose another"
-            )
-    return sorted(wanted or usable, key=lambda name: features[name].get("pretrained_as", name))

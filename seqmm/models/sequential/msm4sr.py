@@ -42,8 +42,9 @@ from torch.nn import init
 from seqmm.data.corpus import Corpus
 from seqmm.distributed import gather_rows, mean_over_ranks
 from seqmm.losses import softmax_loss
+from seqmm.models.content import VECTORS, check_modalities, choose_modalities, feature_tables
 from seqmm.models.paper import Paper
-from seqmm.models.sequential.base import SequenceConfig, SequenceRecommender, choose_modalities, trained, transformer
+from seqmm.models.sequential.base import SequenceConfig, SequenceRecommender, trained, transformer
 from seqmm.names import Objective
 from seqmm.nn.features import FeatureTable
 from seqmm.nn.log_sum_exp import log_sum_exp
@@ -104,7 +105,7 @@ class MSM4SRConfig(SequenceConfig):
     end_to_end: bool = option(False, "Whether finetuning adds the pretraining loss, in one stage (the ablation E2E).")
 
     def reads(self) -> list[str]:
-        return choose_modalities(self.modalities, self.features, kinds=("dense", "ragged"))
+        return choose_modalities(self, self.modalities, VECTORS)
 
 
 class MSM4SREncoder(nn.Module):
@@ -112,12 +113,8 @@ class MSM4SREncoder(nn.Module):
 
     def __init__(self, config: MSM4SRConfig):
         super().__init__()
+        check_modalities(config)
         self.modalities = config.reads()
-        if not self.modalities:
-            raise ValueError(
-                "msm4sr needs at least one dense or ragged feature set; name some in data.features "
-                f"(the corpus was loaded with: {', '.join(config.features) or 'none'})"
-            )
         self.pool, self.adapt = nn.ModuleDict(), nn.ModuleDict()
         for name in self.modalities:
             made = config.features[name]
@@ -357,7 +354,7 @@ class MSM4SR(SequenceRecommender):
 
     def bind(self, corpus: Corpus) -> Self:
         super().bind(corpus)
-        self.encoder.features = {name: FeatureTable(made) for name, made in self.feature_sets(corpus).items()}
+        self.encoder.features = feature_tables(self, corpus)
         return self
 
     @property

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqmm.data.corpus import Corpus
-from seqmm.models.sequential.base import choose_modalities
+from seqmm.models.content import ANY, check_modalities, choose_modalities, feature_tables
 from seqmm.models.sequential.sasrec import SASRec, SASRecConfig
 from seqmm.nn.features import FeatureTable, mean_rows
 from seqmm.nn.fusion import Fusion
@@ -39,7 +39,7 @@ class SASRecMConfig(SASRecConfig):
     modalities: tuple[str, ...] = option((), "Feature sets to use; none named = all the corpus was loaded with.")
 
     def reads(self) -> list[str]:
-        return choose_modalities(self.modalities, self.features)
+        return choose_modalities(self, self.modalities)
 
 
 @register
@@ -57,10 +57,8 @@ class SASRecM(SASRec):
         self.modalities = config.reads()
         if config.use_ids:
             self.item = nn.Embedding(config.num_items, config.hidden_size)
-        elif not self.modalities:
-            raise ValueError(
-                "sasrecm without ids needs a feature set: name some in data.features, or set model.use_ids True"
-            )
+        else:
+            check_modalities(config, 1, ANY, instead=", or set model.use_ids True")
         self.project = nn.ModuleDict()
         for name in self.modalities:
             made = config.features[name]
@@ -75,7 +73,7 @@ class SASRecM(SASRec):
 
     def bind(self, corpus: Corpus) -> Self:
         super().bind(corpus)
-        self.features = {name: FeatureTable(made) for name, made in self.feature_sets(corpus).items()}
+        self.features = feature_tables(self, corpus)
         return self
 
     def items(self) -> Tensor:
