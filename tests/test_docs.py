@@ -101,6 +101,29 @@ def run_block(text: str) -> tuple[str, str]:
     return shown.getvalue(), ""
 
 
+def twelve_lines() -> str:
+    marked = re.search(r"<!-- twelve lines: begin.*?twelve lines: end -->", PAGES[0].read_text(encoding="utf-8"), re.S)
+    assert marked is not None
+    (block,) = re.findall(r"^```python\n(.*?)^```$", marked[0], re.M | re.S)
+    return block
+
+
+def test_twelve_lines_from_a_data_frame_to_titles_twice(tmp_path, hub):
+    block, shown = twelve_lines(), []
+    assert len([line for line in block.splitlines() if line.strip()]) <= 12
+    for turn in ("once", "again"):
+        (tmp_path / turn).mkdir()
+        with Client(hub, tmp_path / "home", OMP_NUM_THREADS="1") as process:
+            process.call(os.chdir, tmp_path / turn)
+            out, error = process.call(run_block, block)
+        assert not error, error
+        shown.append(out.splitlines()[-2:])
+    assert shown[0] == shown[1], "two runs are equal"
+    assert len(re.findall(r"'Song no\. \d+'", shown[0][1])) == 3 and "'recall@5'" in shown[0][0]
+    weights = [(tmp_path / turn / "runs/songs/model.safetensors").read_bytes() for turn in ("once", "again")]
+    assert weights[0] == weights[1]
+
+
 @pytest.mark.slow
 def test_python_of_the_pages(client):
     client.call(publish_what_readme_names)
