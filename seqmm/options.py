@@ -311,7 +311,7 @@ def coerced(value: Any, kind: Any) -> Any:
         return _tuple(value, arguments)
     if origin is list:
         if not isinstance(value, list | tuple):
-            raise ValueError(f"choose a list of {described(arguments[0])}")
+            raise ValueError(f"choose a list of {described(arguments[0], several=True)}")
         return [coerced(entry, arguments[0]) for entry in value]
     if origin is dict:
         if not isinstance(value, Mapping):
@@ -346,7 +346,7 @@ def _choice(value: Any, choices: tuple[Any, ...]) -> Any:
 def _tuple(value: Any, kinds: tuple[Any, ...]) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple):
         entries = kinds[0] if kinds[-1:] == (...,) else kinds
-        raise ValueError(f"choose a list of {described(entries)}")
+        raise ValueError(f"choose a list of {described(entries, several=True)}")
     if kinds[-1:] == (...,):
         made = tuple(coerced(entry, kinds[0]) for entry in value)
     elif len(value) != len(kinds):
@@ -373,9 +373,11 @@ def _plain_type(value: Any, kind: Any) -> Any:
     raise ValueError(f"choose {described(kind)}")
 
 
-def described(kind: Any) -> str:
-    """A type in words."""
+def described(kind: Any, several: bool = False) -> str:
+    """A type in words, of one value or of several."""
     words = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", Path: "a path"}
+    if several and kind in words and kind is not bool:
+        return f"{words[kind].removeprefix('a ')}s"
     if isinstance(kind, tuple):
         return " and ".join(described(entry) for entry in kind)
     if get_origin(kind) is dict:

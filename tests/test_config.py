@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from seqmm.files import read_yaml, write_yaml
-from seqmm.run.settings import load_run, own_fields
+from seqmm.options import about, option_fields, plain_values
+from seqmm.run.settings import load_run
 from seqmm.run.variants import sweep_of, variants_of
 
 
@@ -44,18 +45,60 @@ def test_run_yaml_comes_back_as_config(tmp_path):
 @pytest.mark.parametrize(
     ("sections", "message"),
     [
-        ({"model": {"model_type": "lightgcn", "num_layer": 3}}, "model.num_layer; did you mean 'num_layers'"),
+        ({"model": {"model_type": "lightgcn", "num_layer": 3}}, "model.num_layer: .*; did you mean 'num_layers'"),
         ({"model": {"model_type": "lightgcn"}, "train": {"learning_rat": 3}}, "did you mean 'learning_rate'"),
         ({"model": {"model_type": "lightgcn"}, "trian": {}}, "section 'trian'; did you mean 'train'"),
         ({"model": {"model_type": "lightgnc"}}, "did you mean 'lightgcn'"),
-        ({"train": {"epochs": 3}}, "which model"),
-        ({"model": {"model_type": "lightgcn", "num_users": 3}}, "unknown key model.num_users"),
+        ({"model": {"model_type": "lightgcn", "num_users": 3}}, "model.num_users: there is no such option"),
         ({"model": {"model_type": "lightgcn"}, "train": 3}, "must be a mapping"),
+        (
+            {"model": {"model_type": "bpr"}, "train": {"epochs": "many"}},
+            "train.epochs is 'many'; choose a whole number",
+        ),
+        ({"model": {"model_type": "bpr"}, "train": {"epochs": -1}}, "train.epochs is -1; choose 0 or more"),
+        ({"model": {"model_type": "bpr"}, "train": {"resume": "yes"}}, "train.resume is 'yes'; choose true or false"),
+        (
+            {"model": {"model_type": "bpr"}, "train": {"schedule": "cosin"}},
+            r"schedule is 'cosin'.*did you mean 'cosine'",
+        ),
+        ({"model": {"model_type": "bpr"}, "eval": {"ks": 10}}, "eval.ks is 10; choose a list of whole numbers"),
+        ({"model": {"model_type": "sasrec", "loss": "sofmax"}}, r"model.loss is 'sofmax'.*did you mean 'softmax'"),
+        ({"model": {"model_type": "buir", "neighbors": False, "edge_keep": 0.5}}, "model.edge_keep is 0.5, but does"),
     ],
 )
-def test_wrong_keys_name_the_right_one(file, sections, message):
-    with pytest.raises(ValueError, match=message.replace("?", r"\?")):
-        load_run(["--config", file(**sections)])
+def test_what_is_wrong_in_a_file_is_said_of_the_file(file, sections, message):
+    path = file(**sections)
+    with pytest.raises(ValueError, match=message) as error:
+        load_run(["--config", path])
+    assert str(error.value).startswith(f"{path}: ") and "--" not in str(error.value).replace("--plugin", "")
+
+
+def test_no_model_is_an_error(file):
+    with pytest.raises(ValueError, match="which model"):
+        load_run(["--config", file(train={"epochs": 3})])
+
+
+def test_a_flag_mends_what_a_file_combines(file):
+    path = file(model={"model_type": "buir", "neighbors": False, "edge_keep": 0.5})
+    assert load_run(["--config", path, "--model.neighbors", "True"]).model.edge_keep == 0.5
+    with pytest.raises(ValueError, match="^--model.edge-keep is 0.4, but does nothing"):
+        load_run(["--config", path, "--model.edge-keep", "0.4"])
+    with pytest.raises(ValueError, match="^--train.epochs is -3; choose 0 or more"):
+        load_run(["--model.model-type", "bpr", "--train.epochs", "-3"])
+
+
+def test_yaml_words_mean_what_they_say(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text(
+        "model: {model_type: freedom, modality_weights: {image: 0.1, text: 1}}\n"
+        "train: {mixed_precision: no, learning_rate: 1e-3, init_from: null}\n"
+    )
+    run = load_run(["--config", str(path)])
+    assert (run.train.mixed_precision, run.train.learning_rate, run.train.init_from) == ("no", 1e-3, None)
+    assert run.model.modality_weights == {"image": 0.1, "text": 1.0}
+    assert load_run(["--config", str(path), "--model.modality-weights"]).model.modality_weights == {}
+    given = load_run(["--config", str(path), "--model.modality-weights", "text", "0.3", "image", "0.7"])
+    assert given.model.modality_weights == {"image": 0.7, "text": 0.3}
 
 
 @pytest.mark.parametrize("flags", [["--train.epochz", "3"], ["--train.epochs", "three"], ["--data.protocol", "loo"]])
@@ -64,12 +107,6 @@ def test_wrong_flags_exit_with_2(flags, capsys):
         load_run(["--model.model-type", "bpr", *flags])
     assert stop.value.code == 2
     assert flags[0].removeprefix("--") in capsys.readouterr().err
-
-
-def test_a_wrong_type_in_yaml_is_an_error(file, capsys):
-    with pytest.raises(SystemExit):
-        load_run(["--config", file(model={"model_type": "bpr"}, train={"epochs": "many"})])
-    assert "many" in capsys.readouterr().err
 
 
 def test_missing_file_names_its_siblings(file, tmp_path):
@@ -105,13 +142,29 @@ def test_every_shipped_yaml_is_a_run(path):
     assert second.startswith("#") and measured != not_run, "the number the file reproduces, or that it was not run"
 
 
-def test_every_hyper_parameter_says_what_it_is():
-    from seqmm.models.registry import model_class
+def _classes_of_options():
     from seqmm.registry import MODELS
+    from seqmm.run.settings import ARGUMENTS
 
-    for model_type in MODELS.names():
-        for name, _, _, text in own_fields(model_class(model_type).config_class):
-            assert text, f"{model_type}.{name} has no attribute docstring"
+    models = (cls.config_class for name in MODELS.names() for cls in MODELS.classes(name))
+    return sorted({*ARGUMENTS, *models}, key=lambda cls: cls.__name__)
+
+
+@pytest.mark.parametrize("cls", _classes_of_options(), ids=lambda cls: cls.__name__)
+def test_every_option_says_what_it_is_in_a_sentence_of_its_own(cls):
+    names = [each.name for each in option_fields(cls)]
+    assert names
+    for each in option_fields(cls):
+        text = about(each).help
+        assert text[0].isupper() and text.endswith("."), f"{cls.__name__}.{each.name}: {text!r} is no sentence"
+        assert not text.startswith(("Of ", "The same", "As ")), f"{cls.__name__}.{each.name}: {text!r} leans on another"
+        assert text.count("(") == text.count(")") and "``" not in text, f"{cls.__name__}.{each.name}: {text!r}"
+
+
+@pytest.mark.parametrize("cls", _classes_of_options(), ids=lambda cls: cls.__name__)
+def test_a_class_default_is_right_by_its_own_ranges(cls):
+    made = cls()
+    assert plain_values(cls(**plain_values(made))) == plain_values(made)
 
 
 def _seconds(code):

@@ -9,8 +9,8 @@ import pytest
 
 from seqmm.arguments import EvalArguments, TrainArguments
 from seqmm.data.synthetic import synthetic_corpus
-from seqmm.models.collaborative.freedom import FREEDOM, FREEDOMConfig
 from seqmm.models.collaborative.lightgcn import LightGCN, LightGCNConfig
+from seqmm.models.collaborative.ngcf import NGCF, NGCFConfig
 from seqmm.models.sequential.sasrec import SASRecConfig
 from seqmm.options import OptionError, Options, check_idle, option, plain_values, result_values
 
@@ -53,7 +53,7 @@ class Toy(Options):
         ({"kind": "finne"}, r"kind is 'finne'; choose one of no, fine, coarse \(did you mean 'fine'\?\)"),
         ({"flag": 1}, "flag is 1; choose true or false"),
         ({"flag": "no"}, "flag is 'no'; choose true or false"),
-        ({"sizes": 1}, "sizes is 1; choose a list"),
+        ({"sizes": 1}, "sizes is 1; choose a list of whole numbers"),
         ({"sizes": (1, 0)}, r"sizes is \(1, 0\); choose 1 or more"),
         ({"pair": (0.1,)}, "pair is .*; choose 2 values"),
         ({"weights": {"a": -1}}, "weights is {'a': -1}; choose 0 or more"),
@@ -118,13 +118,12 @@ def test_a_model_refuses_what_cannot_be_when_its_config_is_made(values, message)
 
 
 def test_a_checkpoint_gives_back_its_config(tmp_path):
-    config = FREEDOMConfig(hidden_size=8, modality_weights={"text": 1.0})
-    corpus = synthetic_corpus(30, 25, features={"text": 6})
-    FREEDOM.for_corpus(config, corpus).save_pretrained(tmp_path)
-    again = FREEDOMConfig.from_pretrained(tmp_path)
+    config = NGCFConfig(hidden_size=8, layer_sizes=(4, 6))
+    NGCF.for_corpus(config, synthetic_corpus(30, 25)).save_pretrained(tmp_path)
+    again = NGCFConfig.from_pretrained(tmp_path)
     assert plain_values(again) == plain_values(config)
-    assert (again.num_users, list(again.features)) == (30, ["text"])
-    assert FREEDOM.from_pretrained(tmp_path).config.hidden_size == 8
+    assert (again.num_users, again.layer_sizes) == (30, (4, 6))  # a tuple again, though JSON holds a list
+    assert NGCF.from_pretrained(tmp_path).config.layer_sizes == (4, 6)
 
 
 def test_two_models_of_one_config_share_nothing():

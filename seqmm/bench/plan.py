@@ -264,5 +264,5 @@ def popularity(like: Cell, output: Path) -> Cell:
 
 def settings_of(run: RunConfig) -> dict[str, Any]:
     """The options that a result depends on, as they say themselves (``changes_result``)."""
-    sections = {cls.section: result_values(getattr(run, cls.section)) for cls in ARGUMENTS if cls.section != "hub"}
-    return {"model": run.to_dict()["model"], **sections}
+    sections = {cls.section: result_values(getattr(run, cls.section)) for cls in ARGUMENTS}
+    return {"model": {"model_type": run.model.model_type, **result_values(run.model)}, **sections}

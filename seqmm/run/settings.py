@@ -1,25 +1,22 @@
 """One run, one configuration: class default < YAML file < its variant < flag.
 
-An unknown key is an error that names the nearest one. Every key has one home: the model's config class or one of the
-argument classes below. Their attribute docstrings are the help texts.
+Every key has one home, which says its help and its range and checks its value: the model's config class or one of the
+argument classes (:mod:`seqmm.arguments`).
 """
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from seqmm.arguments import DataArguments, EvalArguments, HubArguments, TrainArguments
 from seqmm.files import read_yaml
+from seqmm.flags import flag, parse_flags
 from seqmm.models.registry import model_class
 from seqmm.names import Objective, nearest
-from seqmm.options import about, default_of, hints, option_fields, plain, plain_values
+from seqmm.options import OptionError, checked_values, plain_values
 from seqmm.registry import MODELS
 from seqmm.run.variants import chosen, reference, sweep_of
 
@@ -43,10 +40,8 @@ class RunConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as run.yaml holds them."""
-        model = {"model_type": self.model.model_type}
-        model |= {name: getattr(self.model, name) for name, *_ in own_fields(type(self.model))}
-        sections = {name: plain_values(getattr(self, name)) for name in ("data", "train", "eval", "hub")}
-        return {"model": plain(model), **sections}
+        model = {"model_type": self.model.model_type, **plain_values(self.model)}
+        return {"model": model, **{cls.section: plain_values(getattr(self, cls.section)) for cls in ARGUMENTS}}
 
 
 def load_run(
@@ -66,7 +61,8 @@ def load_run(
         pretraining: whether the model's pretraining head is meant.
 
     Raises:
-        ValueError: for an unknown key, section or model; the text names the file, the key and the nearest valid one.
+        ValueError: for an unknown key, section or model, a wrong value or combination; the text names the file (or the
+            flag), the key, the value and what is valid.
         SystemExit: by the flag parser, for --help (0) or a bad flag (2).
 
     >>> import seqmm
@@ -74,24 +70,16 @@ def load_run(
     >>> run.model.num_layers, run.train.seed
     (3, 1)
     """
-    import tyro
-
     args = list(sys.argv[1:] if argv is None else argv)
-    description = "\n\n".join(line for line in description.splitlines() if line.strip())  # tyro joins lines otherwise
-
-    def parse(sections: type, args: list[str], note: str = "") -> Any:
-        whole_words = (tyro.conf.FlagConversionOff,)  # --x True, so that YAML values and flags have one form
-        return tyro.cli(sections, args=args, description=description + note, prog=_program(), config=whole_words)
-
-    config_path, args = _take(args, "--config")
+    file, args = _take(args, "--config")
     variant, args = _take(args, "--variant")
     flags = args
     model_type, args = _take(args, "--model.model-type", "--model.model_type")
     wants_help = "--help" in args or "-h" in args
-    if config_path is None and model_type is None and (variant or not wants_help):
-        config_path = default_config
-    values, config_path = _from_file(config_path, variant)
-    in_file = values.get("model", {}).pop("model_type", None) if isinstance(values.get("model"), dict) else None
+    if file is None and model_type is None and (variant or not wants_help):
+        file = default_config
+    values, file = _from_file(file, variant)
+    in_file = values["model"].pop("model_type", None) if isinstance(values.get("model"), dict) else None
     model_type = model_type or in_file
     if model_type is None:
         if not wants_help:
@@ -100,24 +88,24 @@ def load_run(
             )
         default = f" Without either, {default_config} is used." if default_config else ""
         note = f"\n\nModel options: add --config FILE or --model.model-type NAME to --help.{default}"
-        parse(_sections(None), args, note)
+        parse_flags({cls.section: cls for cls in ARGUMENTS}, args, description=description + note)
         raise SystemExit(0)
 
-    model_type = MODELS.imported(model_type)  # of one's own settings: module:Class
-    config_class = model_class(model_type, pretraining=pretraining).config_class
-    sections = _sections(config_class)
-    _check_keys(values, sections, str(config_path))
-    parsed = parse(sections, [*_as_flags(values), *args])
+    try:
+        name = MODELS.imported(str(model_type))  # of one's own settings: module:Class
+        config_class = model_class(name, pretraining=pretraining).config_class
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}" if model_type is in_file else str(error)) from error
+    run = _made({"model": config_class, **{cls.section: cls for cls in ARGUMENTS}}, values, file, args, description)
     objective: Objective = "pretraining" if pretraining else "recommendation"
-    if parsed.train.objective not in (None, objective):
+    if run.train.objective not in (None, objective):
         other = "recipes/train.py or recipes/finetune.py" if pretraining else "recipes/pretrain.py"
-        raise ValueError(f"{config_path or 'this configuration'} is for {parsed.train.objective}: use it with {other}")
-    model = config_class(**{f.name: getattr(parsed.model, f.name) for f in dataclasses.fields(parsed.model)})
-    made: dict[str, Any] = {cls.section: cls(**vars(getattr(parsed, cls.section))) for cls in ARGUMENTS}
-    made["train"] = dataclasses.replace(made["train"], objective=objective)
-    run = RunConfig(model, **made, variant=config_path if config_path and reference(config_path)[1] else None)
-    if run.variant is not None:
-        _check_differs(run, flags, pretraining)
+        raise ValueError(f"{file or 'this configuration'} is for {run.train.objective}: use it with {other}")
+    run = replace(run, train=replace(run.train, objective=objective))
+    if file is None or reference(file)[1] is None:
+        return run
+    run = replace(run, variant=file)
+    _check_differs(run, flags, pretraining)
     return run
 
 
@@ -147,61 +135,42 @@ def _check_differs(run: RunConfig, flags: Sequence[str], pretraining: bool) -> N
         )
 
 
-def own_fields(config_class: type[RecommenderConfig]) -> list[tuple[str, Any, Any, str]]:
-    """``(name, type, default, help)`` of a model's hyper-parameters, without transformers' and those a corpus fills."""
-    return [(f.name, hints(config_class)[f.name], default_of(f), about(f).help) for f in option_fields(config_class)]
+def _made(
+    sections: dict[str, Any], values: dict[str, Any], file: str | None, args: list[str], description: str
+) -> RunConfig:
+    """The options of all sections: a flag's value, else the file's, else the class' default.
+
+    Raises:
+        ValueError: a wrong key or value; of the file if it stands there, else of the flag.
+    """
+    _check_sections(values, sections, file)
+    written = {}
+    for name, entries in values.items():
+        try:
+            written[name] = checked_values(sections[name], entries, name)
+        except OptionError as error:
+            raise ValueError(f"{file}: {error}") from error
+    found = parse_flags(sections, args, description=description, values=written)
+    made: dict[str, Any] = {}
+    for name, cls in sections.items():
+        try:
+            made[name] = cls(**found[name])
+        except OptionError as error:
+            own = written.get(name, {})
+            in_file = error.name in own and own[error.name] == found[name][error.name]
+            place = f"{file}: {name}.{error.name}" if in_file else flag(error.name, name)
+            raise ValueError(f"{place}{error.problem}") from error
+    return RunConfig(**made)
 
 
-def _sections(config_class: type[RecommenderConfig] | None) -> type:
-    sections: list[Any] = []
-    for cls in ARGUMENTS:
-        fields = [(f.name, hints(cls)[f.name], f.default, about(f).help) for f in option_fields(cls)]
-        sections.append(_section(cls.section, fields, cls.__doc__))
-    if config_class is not None:
-        sections.insert(0, _section("model", own_fields(config_class), f"Options of {config_class.model_type}."))
-    run = dataclasses.make_dataclass("Run", sections)
-    run.__doc__ = "A run."
-    return run
-
-
-def _section(name: str, own: list[tuple[str, Any, Any, str]], text: str | None) -> tuple[str, Any, Any]:
-    import tyro
-
-    fields = []
-    for key, hint, default, text in own:
-        typed = Annotated[hint, tyro.conf.arg(help=text)] if text else hint
-        fields.append((key, typed, field(default_factory=partial(copy.deepcopy, default))))
-    made = dataclasses.make_dataclass(name, fields)
-    made.__doc__ = text
-    return name, made, field(default_factory=made)
-
-
-def _check_keys(values: dict[str, Any], sections: type, file: str) -> None:
-    known = {f.name: f.type for f in dataclasses.fields(sections)}
+def _check_sections(values: Mapping[str, Any], known: Iterable[str], file: object) -> None:
+    """Raises ValueError, naming the file, for a section that is not known, or is no mapping."""
+    known = list(known)
     for section, entries in values.items():
         if section not in known:
-            raise ValueError(f"{file}: unknown section {section!r}{nearest(section, list(known))}")
+            raise ValueError(f"{file}: unknown section {section!r}{nearest(section, known)}")
         if not isinstance(entries, dict):
             raise ValueError(f"{file}: section {section!r} must be a mapping of keys, it is {entries!r}")
-        keys = [f.name for f in dataclasses.fields(known[section])]  # type: ignore[arg-type]
-        for key in entries:
-            if key not in keys:
-                raise ValueError(f"{file}: unknown key {section}.{key}{nearest(str(key), keys)}")
-
-
-def _as_flags(values: dict[str, Any]) -> list[str]:
-    """YAML values as the flags that would set them, so that one parser checks both."""
-    flags: list[str] = []
-    for section, entries in values.items():
-        for key, value in entries.items():
-            flags.append(f"--{section}.{key}".replace("_", "-"))
-            if isinstance(value, dict):
-                flags += [str(part) for pair in value.items() for part in pair]
-            elif isinstance(value, list | tuple):
-                flags += [str(part) for part in value]
-            else:
-                flags.append(str(value))
-    return flags
 
 
 def _take(args: list[str], *names: str) -> tuple[str | None, list[str]]:
@@ -217,7 +186,3 @@ def _take(args: list[str], *names: str) -> tuple[str | None, list[str]]:
             rest.append(args[i])
             i += 1
     return value, rest
-
-
-def _program() -> str:
-    return Path(sys.argv[0]).name

@@ -15,8 +15,8 @@ from seqmm.data.corpus import Corpus
 from seqmm.files import read_yaml
 from seqmm.models.collaborative.composite import Composite, CompositeConfig
 from seqmm.nn.noise import uniform_rows
+from seqmm.options import hints
 from seqmm.random import step_generator
-from seqmm.run.settings import own_fields
 from seqmm.run.variants import sweep_of
 from tests.cases import Case
 from tests.conftest import REPOSITORY
@@ -483,8 +483,7 @@ def test_no_two_rows_of_the_grid_are_one_model(grid):
 
 
 def test_the_grid_covers_the_taxonomy(grid):
-    hints = {name: hint for name, hint, *_ in own_fields(CompositeConfig)}
-    axes = {name: get_args(hints[name]) or (False, True) for name in AXES}
+    axes = {name: get_args(hints(CompositeConfig)[name]) or (False, True) for name in AXES}
     fusion = ("encoder", "timing", "strategy", "attention")
     for names in (fusion, ("loss",), ("auxiliary",)):
         rows = {tuple(getattr(config, name) for name in names) for config in grid}
