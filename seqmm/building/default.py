@@ -28,7 +28,6 @@ from seqmm.features.pca import Pca
 from seqmm.features.readers.items import item_shards
 from seqmm.features.readers.sentences import MAX_SENTENCES, split_sentences
 from seqmm.features.vocabulary import build_vocabulary, read_vocabulary
-from seqmm.files import write_text
 from seqmm.flags import made_by_flags, parse_flags
 from seqmm.names import Protocol
 from seqmm.options import option
@@ -131,7 +130,6 @@ def add_features(corpus: Path, movies: pl.DataFrame, options: DefaultCorpusOptio
     }  # fmt: skip
     if options.posters:
         words = read_vocabulary(options.vocabulary) if options.vocabulary else corpus_vocabulary(movies)
-        write_text(corpus / "image_vocabulary.txt", "\n".join(words) + "\n")
         files = ImageFiles(options.posters, [row["id"] for _, rows in item_shards(corpus, ()) for row in rows])
         network = ImageBackbone(options.backbone)
         extractors["image"] = Images(network, files, transform=Pca(options.image_dim))

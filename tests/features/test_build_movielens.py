@@ -90,6 +90,7 @@ def test_corpus_with_posters(source: Path, bert: Path, clip: str, tmp_path: Path
         assert image.dim == 4 and np.allclose(image.values[~with_image], 0, atol=1e-4)  # PCA is centred: the mean is 0
         assert not np.allclose(image.values[with_image], 0, atol=1e-4)
         about = json.loads((folder / "image" / "features.json").read_text())
+        assert (folder / "image_vocabulary.txt").read_text() == words.read_text() + "\n"
         assert about["notes"] == {"broken image": 1, "no image": 2}
         assert about["examples"]["broken image"][0].startswith("10: 10.jpg: not ")
 
