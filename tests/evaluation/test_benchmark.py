@@ -407,3 +407,18 @@ def test_variants_of_several_files(tmp_path, corpus):
         write_yaml(Path(files[2]), read_yaml(files[2]) | {"variants": {"twin": point}})
         with pytest.raises(ValueError, match=r"twin.* same run"):
             labels(files[2:], "twin", corpus=place)
+
+
+def test_a_variant_trained_alone_has_a_folder_of_its_own(tmp_path, recipe, corpus, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    file = configuration(tmp_path / "small", "lightgcn", tmp_path / "corpus", epochs=1)
+    write_yaml(Path(file), read_yaml(file) | {"variants": {"deep": {"model.num_layers": 4}}})
+    assert recipe("train", "--config", file, "--variant", "deep", "--train.seed", 1) == 0
+    run = Path("runs/lightgcn-synthetic-train-deep/run.yaml")
+    settings = read_yaml(run)
+    assert (settings["model"]["num_layers"], settings["train"]["seed"], "variants" in settings) == (4, 1, False)
+    assert f"recipes/train.py --config {file} --variant deep" in run.read_text()
+    assert recipe("train", "--config", file, "--variant", "deeper") == 2
+    assert f"{file}: there is no variant 'deeper'; did you mean 'deep'?" in capsys.readouterr().err
+    assert recipe("finetune", "--config", file, "--train.init-from", f"{file}#deep") == 2
+    assert f"run recipes/pretrain.py --config {file} --variant deep first" in capsys.readouterr().err
