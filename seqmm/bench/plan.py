@@ -91,7 +91,7 @@ def plan(
         for place in _rows_of(source, variants):
             run = load_run(["--config", place])
             for seed in seeds if model_class(run.model.model_type).stages else seeds[:1]:
-                cells.append(_to_train(place, seed, output, corpus_path))
+                cells.append(_to_train(place, _seeded(run, seed), output, corpus_path))
     _check_variants(variants, sources)
     cells = [_trained_in_no_precision(cell) for cell in cells]
     _check_precision(cells)
@@ -177,18 +177,21 @@ def _check_variants(variants: Sequence[str], sources: Sequence[str]) -> None:
             raise ValueError(f"--variants {name}: none of the files has it{nearest(name, known)} ({which})")
 
 
-def _to_train(place: str, seed: int, output: Path, corpus_path: str | None) -> Cell:
-    run = load_run(["--config", place, "--train.seed", str(seed)])
-    before, own_path = None, run.data.path
+def _to_train(place: str, run: RunConfig, output: Path, corpus_path: str | None) -> Cell:
+    before, seed = None, run.train.seed
     if run.train.init_from is not None and is_configuration(run.train.init_from):
         file, variant = reference(run.train.init_from)
         first = "#".join(filter(None, (str(_find(file)), variant)))
-        pretrain = load_run(["--config", first, "--train.seed", str(seed)], pretraining=True)
-        if pretrain.data.path == own_path:
+        pretrain = _seeded(load_run(["--config", first], pretraining=True), seed)
+        if pretrain.data.path == run.data.path:
             pretrain = _use_corpus(pretrain, corpus_path)
         before = _written_to(Cell(f"{_label(first)}-pretraining", seed, first, pretrain), output)
         run = replace(run, train=replace(run.train, init_from=before.run.train.output_dir))
     return _written_to(Cell(_label(place), seed, place, _use_corpus(run, corpus_path), before), output)
+
+
+def _seeded(run: RunConfig, seed: int) -> RunConfig:
+    return replace(run, train=replace(run.train, seed=seed))
 
 
 def _label(place: str) -> str:
