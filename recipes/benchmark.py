@@ -81,7 +81,7 @@ def main() -> None:
     if all(cell.run.model.model_type != "popularity" for cell in cells):
         cells.append(popularity(cells[0], output))
     accelerator = Accelerator(cpu=on_cpu(), mixed_precision=mixed_precision(cells))
-    corpus, data = open_corpus(replace(cells[0].run.data, features=()))
+    corpus, data = open_corpus(replace(cells[0].run.data, features=(), rename=()))
     protocol = Protocol(arguments.ks, arguments.metrics, arguments.mask, arguments.ideal)
     evaluator = protocol.evaluator(corpus, "test")
     results = []

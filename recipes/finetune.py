@@ -3,6 +3,7 @@
     accelerate launch recipes/finetune.py --train.init-from runs/msm4sr-ml-100k-pretrain
     accelerate launch recipes/finetune.py --config recipes/configs/msm4sr/movielens_finetune.yaml \\
         --train.init-from org/pretrained-model --data.path org/corpus          (both from the Hub)
+    … --data.path corpora/mine --data.features text_sentences    (its sets may have other names, and may be fewer)
     accelerate launch recipes/finetune.py --variant without_ids --train.init-from runs/msm4sr-ml-100k-pretrain
                                                                  (a row of the file's variants; flags win over it)
     … --train.resume True                                        (go on after Ctrl-C or a crash)
@@ -36,14 +37,22 @@ def main() -> None:
     from seqmm.hub.access import local_folder
     from seqmm.models.checkpoint import check_start, load_config, start_from
     from seqmm.models.registry import model_class
+    from seqmm.names import pairs
     from seqmm.run.fit import fit, open_corpus, seed_weights
 
     recommender = model_class(run.model.model_type)
     before = load_config(local_folder(run.train.init_from, revision=run.train.init_revision))
     check_start(recommender, run.train.init_from, before, run.model)  # before the corpus is read
-    corpus, data = open_corpus(run.data)
+    corpus, data = open_corpus(run.data, before)
     seed_weights(run.train.seed)
-    model = start_from(recommender, run.train.init_from, run.model, corpus, revision=run.train.init_revision)
+    model = start_from(
+        recommender,
+        run.train.init_from,
+        run.model,
+        corpus,
+        revision=run.train.init_revision,
+        rename=pairs(data.rename, "data.rename"),
+    )
     fit(replace(run, data=data), model, corpus, recipe="finetune")
 
 

@@ -16,10 +16,10 @@ from seqmm.data.feature_store import hash_rows
 from seqmm.data.identity import describe
 from seqmm.files import file_digest, write_json, writing
 from seqmm.hub.access import local_folder
-from seqmm.models.base import Recommender
-from seqmm.models.checkpoint import check_trained_on, from_pretrained, start_from
+from seqmm.models.base import Recommender, RecommenderConfig, fill
+from seqmm.models.checkpoint import check_trained_on, from_pretrained, load_config, start_from
 from seqmm.models.registry import model_class
-from seqmm.names import first_difference
+from seqmm.names import first_difference, pairs
 from seqmm.run.fit import fit, open_corpus, seed_weights
 from seqmm.run.settings import RunConfig
 
@@ -36,7 +36,7 @@ def finish(cell: Cell, corpus: Corpus, protocol: Protocol, output: Path) -> dict
     """
     accelerator = Accelerator()
     file, values_file = output / "cells" / f"{cell.name}.json", output / "per_user" / f"{cell.name}.npz"
-    own, data = open_corpus(cell.run.data)
+    own, data = open_corpus(replace(cell.run.data, rename=()) if cell.is_run else cell.run.data, _start(cell))
     if own.fingerprint() != corpus.fingerprint():
         raise ValueError(
             f"{cell.source} reads corpus {own.name!r} ({own.protocol}), but the benchmark's is {corpus.name!r} "
@@ -95,9 +95,21 @@ def _train(run: RunConfig, corpus: Corpus, pretraining: bool = False) -> Recomme
     if run.train.init_from is None or pretraining:
         model = cls.for_corpus(run.model, corpus)
     else:
-        model = start_from(cls, run.train.init_from, run.model, corpus, revision=run.train.init_revision)
+        rename = pairs(run.data.rename, "data.rename")
+        model = start_from(cls, run.train.init_from, run.model, corpus, run.train.init_revision, rename=rename)
     fit(run, model, corpus, recipe="pretrain" if pretraining else "finetune" if run.train.init_from else "train")
     return model
+
+
+def _start(cell: Cell) -> RecommenderConfig | None:
+    """The config of what a cell's model is, or starts from: it says which of the corpus' feature sets are meant."""
+    start, revision = cell.run.train.init_from, cell.run.train.init_revision
+    if cell.pretraining is not None:
+        first = cell.pretraining.run
+        return fill(first.model, open_corpus(first.data)[0])
+    if cell.is_run:
+        start, revision = cell.source, None
+    return None if start is None else load_config(local_folder(start, revision=revision))
 
 
 def _made_from(cell: Cell, corpus: Corpus) -> dict[str, Any]:

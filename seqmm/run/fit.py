@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -15,14 +16,14 @@ from seqmm.arguments import DEFAULT_CORPUS, DataArguments, HubArguments
 from seqmm.building.default import build_default_corpus
 from seqmm.data.corpus import Corpus
 from seqmm.data.joining import concat_corpora
-from seqmm.data.loading import load_corpus
+from seqmm.data.loading import find_features, load_corpus
 from seqmm.distributed import on_cpu
 from seqmm.evaluation.evaluator import Evaluator
 from seqmm.files import write_json, write_yaml
 from seqmm.hub.access import corpus_files, local_folder, open_repository
 from seqmm.hub.licences import check_license
-from seqmm.models.base import Recommender
-from seqmm.names import EvaluatedSplit
+from seqmm.models.base import Recommender, RecommenderConfig
+from seqmm.names import EvaluatedSplit, pairs
 from seqmm.publishing.cards import write_model_card
 from seqmm.publishing.push import publish_model
 from seqmm.random import derive_seed
@@ -31,12 +32,19 @@ from seqmm.run.variants import reference, run_name
 from seqmm.training.trainer import Trainer
 
 
-def open_corpus(data: DataArguments) -> tuple[Corpus, DataArguments]:
+def open_corpus(data: DataArguments, start: RecommenderConfig | None = None) -> tuple[Corpus, DataArguments]:
     """Loads the corpus of a run; the default one is built first if it is not there (under two minutes).
 
+    Args:
+        data: what to read.
+        start: of a checkpoint, whose feature sets are found in the corpus whatever they are called there.
+
     Returns:
-        The corpus, and the arguments that name it exactly: of Hub repositories the revisions are commits, so that
-        run.yaml repeats the run on these very data.
+        The corpus, and the arguments that name it exactly: of Hub repositories the revisions are commits and of the
+        feature sets the names are the corpus' own, so that run.yaml repeats the run on these very data.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`~seqmm.data.loading.load_corpus`; ``data.rename`` without a checkpoint.
     """
     from accelerate import PartialState
 
@@ -45,6 +53,17 @@ def open_corpus(data: DataArguments) -> tuple[Corpus, DataArguments]:
             if not Path(data.path).exists():
                 print(f"building the default corpus {data.path} (once)")
                 build_default_corpus(data.path, say=print)
+    if start is not None:
+        known = {name: start.features[name] for name in start.reads()}
+        rename = pairs(data.rename, "data.rename")
+        with _one_downloads(data.path):
+            found = find_features(data.path, known, data.features, rename=rename, revision=data.revision)
+        data = replace(data, features=found)
+    elif data.rename:
+        raise ValueError(
+            f"data.rename {' '.join(data.rename)} says which sets of a checkpoint those of the corpus are; this run "
+            "starts from none: leave it out, or finetune (recipes/finetune.py --train.init-from)"
+        )
     corpus = _load(data, data.path, data.revision)
     more = []
     for place in data.joined:
@@ -59,13 +78,16 @@ def open_corpus(data: DataArguments) -> tuple[Corpus, DataArguments]:
 
 
 def _load(data: DataArguments, path: str, revision: str | None) -> Corpus:
+    with _one_downloads(path):
+        local_folder(path, revision=revision, kind="dataset", files=corpus_files(data.protocol, data.features))
+    return load_corpus(path, protocol=data.protocol, features=data.features, revision=revision)
+
+
+def _one_downloads(path: str) -> AbstractContextManager[None]:
     """Of the Hub, one process of a machine downloads and the others find it in the cache."""
     from accelerate import PartialState
 
-    if not Path(path).exists():
-        with PartialState(cpu=on_cpu()).local_main_process_first():
-            local_folder(path, revision=revision, kind="dataset", files=corpus_files(data.protocol, data.features))
-    return load_corpus(path, protocol=data.protocol, features=data.features, revision=revision)
+    return nullcontext() if Path(path).exists() else PartialState(cpu=on_cpu()).local_main_process_first()
 
 
 def seed_weights(seed: int) -> None:
