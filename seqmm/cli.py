@@ -43,7 +43,6 @@ def run_recipe(main: Callable[[], None]) -> None:
 
     Every recipe has the flag ``--plugin module:Class``: it is taken off the command line here.
     """
-    show_log()
     wants_help = "--help" in sys.argv or "-h" in sys.argv
     print_log()
     try:
@@ -66,21 +65,6 @@ def run_recipe(main: Callable[[], None]) -> None:
     finally:
         if "torch.distributed" in sys.modules and sys.modules["torch.distributed"].is_initialized():
             sys.modules["torch.distributed"].destroy_process_group()
-
-
-class _Shown(logging.Handler):
-    """What the library says of its work, as lines on stdout."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), flush=True)
-
-
-def show_log() -> None:
-    """The library logs, recipes print: its messages of level INFO and above are shown by every recipe."""
-    log = logging.getLogger("seqmm")
-    if not log.handlers:
-        log.addHandler(_Shown())
-        log.setLevel(logging.INFO)
 
 
 def without_plugins(arguments: list[str]) -> tuple[list[str], list[str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import pkgutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 
 import seqmm.models.collaborative
 import seqmm.models.sequential
-from seqmm.cli import without_plugins
+from seqmm.cli import run_recipe, without_plugins
 from seqmm.models.base import Recommender, RecommenderConfig
 from seqmm.models.checkpoint import from_pretrained, load_config
 from seqmm.models.registry import model_class
@@ -149,3 +150,13 @@ def test_plugins_are_taken_off_the_command_line():
     for wrong in (["--plugin"], ["--plugin", "toy"], ["--plugin="]):
         with pytest.raises(ValueError, match="--plugin.*expected module:Class"):
             without_plugins(wrong)
+
+
+def test_a_recipe_prints_each_line_of_the_log_once(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["recipe"])
+    log = logging.getLogger("seqmm")
+    monkeypatch.setattr(log, "handlers", [])
+    monkeypatch.setattr(log, "level", log.level)
+    for _ in range(2):  # a recipe that calls another
+        run_recipe(lambda: logging.getLogger("seqmm.somewhere").info("said"))
+    assert capsys.readouterr().out.splitlines() == ["said", "said"]

@@ -52,6 +52,8 @@ def full_precision(x: Tensor) -> Tensor:
 
 
 class BlockLogSumExp(torch.autograd.Function):
+    """Streams the log-sum-exp over blocks of rows and computes each block's logits again on the way back."""
+
     @staticmethod
     def forward(ctx, query: Tensor, table: Tensor, scale: float, bias: Callable[[slice], Tensor] | None) -> Tensor:
         ctx.scale, ctx.bias, ctx.step = scale, bias, max(1, BLOCK_ELEMENTS // table.shape[0])
@@ -81,6 +83,8 @@ def _logits(query: Tensor, table: Tensor, scale: float, bias: Callable[[slice], 
 
 
 class FlashLogSumExp(torch.autograd.Function):
+    """Reads the log-sum-exp off the processor's attention kernel, which forms it anyway."""
+
     @staticmethod
     def forward(ctx, query: Tensor, table: Tensor, scale: float) -> Tensor:
         mean, result = _flash(query, table, table, scale)
