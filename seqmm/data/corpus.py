@@ -32,7 +32,7 @@ from seqmm.data.store import (
     write_record,
     write_splits,
 )
-from seqmm.files import replacing
+from seqmm.files import check_free, replacing
 from seqmm.names import PROTOCOLS, SPLITS, Protocol
 
 
@@ -240,8 +240,7 @@ def _check(corpus: Corpus) -> None:
 
 
 def _save_new(corpus: Corpus, folder: Path, item_columns: Columns, user_columns: Columns) -> None:
-    if folder.exists() and any(folder.iterdir()) and not (folder / "corpus.json").is_file():
-        raise ValueError(f"{folder} exists and is not a prepared corpus; it is not overwritten, choose another folder")
+    check_free(folder, "corpus.json", "a prepared corpus", overwrite=True)
     with replacing(folder) as temporary:
         write_ids(corpus, temporary, item_columns, user_columns)
         write_splits(corpus, temporary / corpus.protocol)

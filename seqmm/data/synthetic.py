@@ -63,49 +63,67 @@ def synthetic_corpus(
     popularity = rng.pareto(1.5, num_items) + 0.2
     user, item = _sequences(rng, taste, kind, popularity, mean_length)
     if index_order == "source":
-        smallest = np.full(num_users, num_items)
-        np.minimum.at(smallest, user, item)
-        rank = np.empty(num_users, np.int64)
-        rank[np.argsort(smallest, kind="stable")] = np.arange(num_users)
-        order = np.argsort(rank[user], kind="stable")
-        user, item, taste = rank[user][order], item[order], taste[np.argsort(rank)]
-
-    count = np.bincount(user, minlength=num_users)
-    position = np.arange(len(user)) - np.repeat(np.cumsum(count) - count, count)
-    step = np.where(position == 0, rng.integers(200, size=len(user)), rng.integers(0, 60, len(user)) // 20 * 20)
-    elapsed = np.cumsum(step)
-    start = np.repeat(elapsed[np.cumsum(count) - count] - step[np.cumsum(count) - count], count)
-    timestamp = 1_400_000_000 + (elapsed - start) * DAY
-    rows = Interactions(user, item, position, timestamp)
-    labels = {
-        "leave_one_out": lambda: splits.leave_one_out(user, position),
-        "ratio": lambda: splits.ratio(user, seed),
-        "given": lambda: splits.ratio(user, seed + 1),
-        "temporal": lambda: splits.temporal(timestamp),
-        "cold": lambda: splits.cold(item, num_items, seed),
-    }[protocol]()
-    labels[~splits.has_train(user, labels)] = -1  # in no split
-
+        user, item = _leaking_order(user, item, num_users, num_items)
+    rows = _timed(rng, user, item, num_users)
     features: dict[str, Features] = {}
     for number, modality in enumerate(modalities):
         features |= _views(rng, modality, kind, 16 + 4 * number, missing)
-    genre = np.stack([kind, clusters + rng.integers(4, size=num_items)], axis=1)
-    vocabulary = tuple(f"genre {g}" for g in range(clusters)) + tuple(f"mood {m}" for m in range(4))
-    features["genre"] = Features(
-        "tags", genre.reshape(-1), 2 * np.arange(num_items + 1), vocabulary, {"source": "synthetic"}
-    )
+    features["genre"] = _genres(rng, kind, clusters)
     return Corpus(
         name="synthetic",
         protocol=protocol,
         num_users=num_users,
         num_items=num_items,
-        splits=splits.split(rows, labels),
+        splits=splits.split(rows, _labels(protocol, rows, num_items, seed)),
         features=features,
         user_ids=tuple(f"user-{u}" for u in range(num_users)),
         item_ids=tuple(f"item-{i}" for i in range(num_items)),
         titles=tuple(f"{_look(k)} number {i}" for i, k in enumerate(kind)),
         info={"source": "synthetic", "seed": seed, "index_order": index_order},
     )
+
+
+def _leaking_order(user: np.ndarray, item: np.ndarray, num_users: int, num_items: int) -> tuple[np.ndarray, np.ndarray]:
+    """The rows with users numbered by their smallest item over all splits."""
+    smallest = np.full(num_users, num_items)
+    np.minimum.at(smallest, user, item)
+    rank = np.empty(num_users, np.int64)
+    rank[np.argsort(smallest, kind="stable")] = np.arange(num_users)
+    order = np.argsort(rank[user], kind="stable")
+    return rank[user][order], item[order]
+
+
+def _timed(rng: np.random.Generator, user: np.ndarray, item: np.ndarray, num_users: int) -> Interactions:
+    """The rows with positions, and times of which a share of neighbours have the same."""
+    count = np.bincount(user, minlength=num_users)
+    position = np.arange(len(user)) - np.repeat(np.cumsum(count) - count, count)
+    step = np.where(position == 0, rng.integers(200, size=len(user)), rng.integers(0, 60, len(user)) // 20 * 20)
+    elapsed = np.cumsum(step)
+    start = np.repeat(elapsed[np.cumsum(count) - count] - step[np.cumsum(count) - count], count)
+    return Interactions(user, item, position, 1_400_000_000 + (elapsed - start) * DAY)
+
+
+def _labels(protocol: Protocol, rows: Interactions, num_items: int, seed: int) -> np.ndarray:
+    """The split of each row, -1 for those of users without a train row."""
+    timestamp = rows.timestamp
+    assert timestamp is not None
+    labels = {
+        "leave_one_out": lambda: splits.leave_one_out(rows.user, rows.position),
+        "ratio": lambda: splits.ratio(rows.user, seed),
+        "given": lambda: splits.ratio(rows.user, seed + 1),
+        "temporal": lambda: splits.temporal(timestamp),
+        "cold": lambda: splits.cold(rows.item, num_items, seed),
+    }[protocol]()
+    labels[~splits.has_train(rows.user, labels)] = -1
+    return labels
+
+
+def _genres(rng: np.random.Generator, kind: np.ndarray, clusters: int) -> Features:
+    """Two tags an item: its cluster, and a mood that says nothing."""
+    tags = np.stack([kind, clusters + rng.integers(4, size=len(kind))], axis=1)
+    vocabulary = tuple(f"genre {g}" for g in range(clusters)) + tuple(f"mood {m}" for m in range(4))
+    offsets = 2 * np.arange(len(kind) + 1)
+    return Features("tags", tags.reshape(-1), offsets, vocabulary, {"source": "synthetic"})
 
 
 def write_synthetic(folder: str | Path, corpus: Corpus) -> None:
