@@ -36,13 +36,7 @@ def finish(cell: Cell, corpus: Corpus, protocol: Protocol, output: Path) -> dict
     """
     accelerator = Accelerator()
     file, values_file = output / "cells" / f"{cell.name}.json", output / "per_user" / f"{cell.name}.npz"
-    own, data = open_corpus(replace(cell.run.data, rename=()) if cell.is_run else cell.run.data, _start(cell))
-    if own.fingerprint() != corpus.fingerprint():
-        raise ValueError(
-            f"{cell.source} reads corpus {own.name!r} ({own.protocol}), but the benchmark's is {corpus.name!r} "
-            f"({corpus.protocol}); one table holds one corpus: leave it out, or give --corpus and the same protocol"
-        )
-    cell = replace(cell, run=replace(cell.run, data=data))
+    cell, own = _open(cell, corpus)
     made_from = _made_from(cell, own)
     evaluation = {**vars(protocol), "ks": list(protocol.ks), "metrics": list(protocol.metrics)}
     started = _check_started(cell, made_from | {"evaluation": evaluation}, output)
@@ -88,17 +82,16 @@ def finish(cell: Cell, corpus: Corpus, protocol: Protocol, output: Path) -> dict
     return result
 
 
-def _train(run: RunConfig, corpus: Corpus, pretraining: bool = False) -> Recommender:
-    """Trains into the run's folder, on from its state; a finished run is only loaded."""
-    seed_weights(run.train.seed)
-    cls = model_class(run.model.model_type, pretraining=pretraining)
-    if run.train.init_from is None or pretraining:
-        model = cls.for_corpus(run.model, corpus)
-    else:
-        rename = pairs(run.data.rename, "data.rename")
-        model = start_from(cls, run.train.init_from, run.model, corpus, run.train.init_revision, rename=rename)
-    fit(run, model, corpus, recipe="pretrain" if pretraining else "finetune" if run.train.init_from else "train")
-    return model
+def _open(cell: Cell, corpus: Corpus) -> tuple[Cell, Corpus]:
+    """The cell with its corpus named exactly, and that corpus, which must be the benchmark's."""
+    rename = () if cell.is_run else cell.run.data.rename  # of a finished run they were for what it started from
+    own, data = open_corpus(replace(cell.run.data, rename=rename), _start(cell))
+    if own.fingerprint() != corpus.fingerprint():
+        raise ValueError(
+            f"{cell.source} reads corpus {own.name!r} ({own.protocol}), but the benchmark's is {corpus.name!r} "
+            f"({corpus.protocol}); one table holds one corpus: leave it out, or give --corpus and the same protocol"
+        )
+    return replace(cell, run=replace(cell.run, data=data)), own
 
 
 def _start(cell: Cell) -> RecommenderConfig | None:
@@ -110,6 +103,19 @@ def _start(cell: Cell) -> RecommenderConfig | None:
     if cell.is_run:
         start, revision = cell.source, None
     return None if start is None else load_config(local_folder(start, revision=revision))
+
+
+def _train(run: RunConfig, corpus: Corpus, pretraining: bool = False) -> Recommender:
+    """Trains into the run's folder, on from its state; a finished run is only loaded."""
+    seed_weights(run.train.seed)
+    cls = model_class(run.model.model_type, pretraining=pretraining)
+    if run.train.init_from is None or pretraining:
+        model = cls.for_corpus(run.model, corpus)
+    else:
+        rename = pairs(run.data.rename, "data.rename")
+        model = start_from(cls, run.train.init_from, run.model, corpus, run.train.init_revision, rename=rename)
+    fit(run, model, corpus, recipe="pretrain" if pretraining else "finetune" if run.train.init_from else "train")
+    return model
 
 
 def _made_from(cell: Cell, corpus: Corpus) -> dict[str, Any]:
