@@ -60,8 +60,7 @@ def synthetic_corpus(
     taste = rng.integers(clusters, size=num_users)
     kind = np.arange(num_items) % clusters
     rng.shuffle(kind)
-    popularity = rng.pareto(1.5, num_items) + 0.2
-    user, item = _sequences(rng, taste, kind, popularity, mean_length)
+    user, item = _sequences(rng, taste, kind, rng.pareto(1.5, num_items) + 0.2, mean_length)
     if index_order == "source":
         user, item = _leaking_order(user, item, num_users, num_items)
     rows = _timed(rng, user, item, num_users)
