@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from seqmm.checks import check_choice
 from seqmm.data.card import write_card
 from seqmm.data.feature_sets import Features, check_features
 from seqmm.data.feature_store import feature_folder, read_features, write_feature_files
@@ -33,7 +34,7 @@ from seqmm.data.store import (
     write_splits,
 )
 from seqmm.files import check_free, replacing
-from seqmm.names import PROTOCOLS, SPLITS, Protocol
+from seqmm.names import PROTOCOLS, SPLITS, Protocol, Split, nearest
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -97,6 +98,7 @@ class Corpus:
             FileNotFoundError: no corpus there, or a file of it is missing.
             ValueError: no such protocol or feature set; damaged or inconsistent files.
         """
+        check_choice("protocol", protocol, PROTOCOLS)
         folder = Path(folder)
         record = read_record(folder)
         about = protocol_record(folder, record, protocol)
@@ -167,7 +169,7 @@ class Corpus:
         digest.update(hash_ids(self.user_ids).encode() + hash_ids(self.item_ids).encode())
         return digest.hexdigest()
 
-    def histories(self, split: str) -> Ragged:
+    def histories(self, split: Split) -> Ragged:
         """What is known of each user BEFORE ``split``, in order: train for validation, train + validation for test.
 
         ``histories("train")`` is the train split itself: the sequences a model trains on.
@@ -175,7 +177,7 @@ class Corpus:
         names = {"train": ["train"], "validation": ["train"], "test": ["train", "validation"]}[split]
         return self._cached_rows(tuple(names))
 
-    def targets(self, split: str) -> Ragged:
+    def targets(self, split: Split) -> Ragged:
         """Items of ``split`` by user, in order."""
         return self._cached_rows((split,))
 
@@ -198,7 +200,7 @@ def _check(corpus: Corpus) -> None:
     """Raises ValueError unless the corpus is consistent; every consumer relies on it."""
     where = f"corpus {corpus.name!r}"
     if corpus.protocol not in PROTOCOLS:
-        raise ValueError(f"{where}: unknown protocol {corpus.protocol!r}; known: {', '.join(PROTOCOLS)}")
+        raise ValueError(f"{where}: unknown protocol {corpus.protocol!r}{nearest(corpus.protocol, PROTOCOLS)}")
     if set(corpus.splits) != set(SPLITS):
         raise ValueError(f"{where}: splits {sorted(corpus.splits)} must be {', '.join(SPLITS)} (may be empty)")
     for what, names, expected in (

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
+
+from seqmm.names import nearest
 
 # https://huggingface.co/docs/hub/repositories-licenses, without those of single language models
 _IDENTIFIERS = """
@@ -37,8 +38,8 @@ def check_license(license: str, name: str | None = None, link: str | None = None
         ValueError: an unknown identifier, or "other" without name and link.
     """
     if license not in LICENSES:
-        near = difflib.get_close_matches(license.lower(), LICENSES, n=1, cutoff=0.6)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+        near = nearest(license.lower(), LICENSES)
+        hint = f"{near.removeprefix('; ')} " if "did you mean" in near else ""
         raise ValueError(f"licence {license!r} is not one of the Hub's identifiers: {hint}{COMMON} …, or {OTHER}")
     if license != "other":
         if name or link:

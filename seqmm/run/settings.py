@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from seqmm.arguments import DataArguments, EvalArguments, HubArguments, TrainArguments
 from seqmm.files import read_yaml
@@ -86,13 +86,9 @@ def load_run(
             raise ValueError(
                 "which model? Pass --config recipes/configs/<model>/<corpus>.yaml or --model.model-type NAME"
             )
-        default = f" Without either, {default_config} is used." if default_config else ""
-        note = f"\n\nModel options: add --config FILE or --model.model-type NAME to --help.{default}"
-        parse_flags({cls.section: cls for cls in ARGUMENTS}, args, description=description + note)
-        raise SystemExit(0)
-
+        _help_without_a_model(args, description, default_config)
     try:
-        name = MODELS.imported(str(model_type))  # of one's own settings: module:Class
+        name = MODELS.imported(model_type)  # of one's own settings: module:Class
         config_class = model_class(name, pretraining=pretraining).config_class
     except ValueError as error:
         raise ValueError(f"{file}: {error}" if model_type is in_file else str(error)) from error
@@ -107,6 +103,14 @@ def load_run(
     run = replace(run, variant=file)
     _check_differs(run, flags, pretraining)
     return run
+
+
+def _help_without_a_model(args: list[str], description: str, default_config: str | None) -> NoReturn:
+    """Imports no model, and so no torch."""
+    default = f" Without either, {default_config} is used." if default_config else ""
+    note = f"\n\nModel options: add --config FILE or --model.model-type NAME to --help.{default}"
+    parse_flags({cls.section: cls for cls in ARGUMENTS}, args, description=description + note)
+    raise SystemExit(0)
 
 
 def _from_file(place: str | None, variant: str | None) -> tuple[dict[str, Any], str | None]:
