@@ -17,7 +17,7 @@ from seqmm.data.interactions import Ragged
 from seqmm.distributed import placed
 from seqmm.evaluation.metrics import LIST_METRICS, METRICS, TopK, count_ranks, listed, mean_popularity, place
 from seqmm.models.base import Recommender, bound
-from seqmm.names import EvaluatedSplit, Ideal, MaskChoice
+from seqmm.names import EvaluatedSplit, Ideal, Mask, MaskChoice, Split
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -78,10 +78,11 @@ class Evaluator:
         self.ks, self.metrics = tuple(sorted(set(ks))), tuple(metrics)
         if mask == "auto":
             mask = "history" if corpus.protocol == "leave_one_out" else "train"
-        self.mask = mask
+        self.mask: Mask = mask
         """The rule in force: train, history or none."""
         self._check()
-        seen = {"train": "train", "history": split, "none": None}[mask]
+        before: dict[Mask, Split | None] = {"train": "train", "history": split, "none": None}
+        seen = before[self.mask]
         self._seen = None if seen is None else corpus.histories(seen)
         targets = corpus.targets(split)
         key = np.unique(np.repeat(np.arange(corpus.num_users), targets.lengths) * corpus.num_items + targets.values)
