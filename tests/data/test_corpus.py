@@ -121,6 +121,11 @@ def test_fingerprint_is_interactions_ids_and_protocol(corpus):
     assert len({first, *(other.fingerprint() for other in others)}) == 1 + len(others)
 
 
+def test_an_unknown_protocol_names_the_nearest(tmp_path):
+    with pytest.raises(ValueError, match="unknown protocol 'leave_one_aut'; did you mean 'leave_one_out'"):
+        Corpus.load(tmp_path, protocol="leave_one_aut")
+
+
 def test_histories_and_targets(corpus):
     for user in (0, 11, 39):
         rows = [(p, i) for s in ("train", "validation") for u, i, p in triples(corpus.splits[s]) if u == user]

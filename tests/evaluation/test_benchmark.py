@@ -101,6 +101,12 @@ def test_table_resumes_and_agrees_with_the_evaluator(tmp_path, recipe, corpus, m
     assert (output / "results.md").read_text() == text
     assert (output / "runs" / "small-sasrec-seed1" / "model.safetensors").read_bytes() == weights
 
+    # what changes no result may be added to a finished benchmark
+    configuration(tmp_path / "small", "sasrec", tmp_path / "corpus", num_workers=1, log_every=7)
+    with monkeypatch.context() as patch:
+        patch.setattr(cells_module, "fit", forbidden)
+        assert recipe(*command) == 0
+
     # other settings in the same folder are refused
     configuration(tmp_path / "small", "sasrec", tmp_path / "corpus", learning_rate=0.01)
     capsys.readouterr()
