@@ -39,11 +39,13 @@ if TYPE_CHECKING:
     from seqmm.serving.index import open_checkpoint as open_checkpoint
     from seqmm.serving.recommendations import recommend as recommend
     from seqmm.serving.recommendations import similar_items as similar_items
+    from seqmm.training.callbacks import Callback as Callback
     from seqmm.training.trainer import Trainer as Trainer
 
 __version__ = "0.1.0"
 
 _NAMES = {
+    "Callback": "seqmm.training.callbacks",
     "Corpus": "seqmm.data.corpus",
     "EvalArguments": "seqmm.arguments",
     "Evaluator": "seqmm.evaluation.evaluator",

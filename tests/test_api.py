@@ -44,3 +44,58 @@ def test_import_is_light():
     code = f"import sys, seqmm; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+CORPUS = "corpus = seqmm.synthetic_corpus(num_users=60, num_items=40)\n"
+FAULTY = {
+    'seqmm.make_model("sasrec", corpus, hiden_size=8)': "did you mean 'hidden_size'",
+    'seqmm.make_model("lightgc", corpus)': "did you mean 'lightgcn'",
+    'seqmm.make_model("sasrec", corpus, loss="sofmax")': "sofmax",
+    'seqmm.make_model("bpr", corpus, hidden_size="wide")': "hidden_size",
+    'seqmm.make_model("bpr", corpus, hidden_size=0)': "hidden_size is 0",
+    'seqmm.TrainArguments(schedule="linear")': "schedule is 'linear'",
+    "seqmm.TrainArguments(epochs=2.5)": "epochs is 2.5",
+    "seqmm.TrainArguments(epoch=3)": "epoch",
+    "seqmm.TrainArguments(learning_rate=float('nan'))": "learning_rate is nan",
+    'seqmm.EvalArguments(mask="seen")': "mask is 'seen'",
+    'seqmm.synthetic_corpus(num_users=60, num_items=40, protocol="nosuch")': "nosuch",
+    'seqmm.evaluate(seqmm.make_model("bpr", corpus), corpus, metrics=["recal"])': "did you mean 'recall'",
+    'seqmm.evaluate(seqmm.make_model("bpr", corpus), corpus, ks=[41])': "K = 41",
+    'seqmm.evaluate(seqmm.make_model("bpr", corpus), corpus, "train")': "validation, test",
+    'seqmm.recommend(seqmm.make_model("bpr", corpus), corpus, "nobody")': "no user 'nobody'",
+    'seqmm.Index(seqmm.make_model("bpr", corpus), corpus, backend="fais")': "did you mean 'faiss'",
+    'seqmm.prepare_corpus({"user": [1], "item_id": [2]})': "user_id",
+    'seqmm.prepare_corpus({"user_id": [1], "item_id": [2]}, protocol="nosuch")': "nosuch",
+    'seqmm.prepare_corpus({"user_id": [1], "item_id": [2]}, k_cor=2)': "k_core",
+}
+
+
+@pytest.mark.parametrize("statement", FAULTY)
+def test_a_faulty_setting_is_an_error_in_the_words_of_python(statement):
+    names = {"seqmm": seqmm}
+    exec(CORPUS, names)
+    with pytest.raises((ValueError, TypeError)) as raised:
+        exec(statement, names)
+    said = str(raised.value)
+    assert FAULTY[statement] in said
+    assert "--" not in said, "a flag, which this reader never typed"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("statement", "refused"),
+    [
+        ('seqmm.load_corpus("corpora/mine", protocol="ratio")', False),
+        ('seqmm.load_corpus("corpora/mine", protocol="nosuch")', True),
+        ('seqmm.Evaluator(seqmm.synthetic_corpus(), "test", mask="seen")', True),
+        ('seqmm.synthetic_corpus(protocol="nosuch")', True),
+    ],
+)
+def test_type_checkers_refuse_a_wrong_choice(tmp_path, repository, statement, refused):
+    file = tmp_path / "script.py"
+    file.write_text(f"import seqmm\n\n{statement}\n")
+    options = ["--strict", "--ignore-missing-imports", "--follow-imports=silent", "--no-error-summary"]
+    command = [sys.executable, "-m", "mypy", *options, str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=repository, timeout=600)
+    assert ("arg-type" in done.stdout) == refused, done.stdout + done.stderr
+    assert (done.returncode != 0) == refused, done.stdout + done.stderr

@@ -8,11 +8,12 @@ from typing import Literal
 
 import numpy as np
 
+from seqmm.checks import check_choice
 from seqmm.data import splits
 from seqmm.data.corpus import Corpus
 from seqmm.data.feature_sets import Features
 from seqmm.data.interactions import Interactions
-from seqmm.names import Protocol
+from seqmm.names import PROTOCOLS, Protocol
 
 DAY = 86_400
 IMAGE_SIZE = 64  # pixels
@@ -56,6 +57,7 @@ def synthetic_corpus(
     >>> corpus.titles[:2]
     ('blue square number 0', 'grey bar number 1')
     """
+    check_choice("protocol", protocol, PROTOCOLS)
     rng = np.random.default_rng(seed)
     taste = rng.integers(clusters, size=num_users)
     kind = np.arange(num_items) % clusters
