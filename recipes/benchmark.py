@@ -75,7 +75,7 @@ def main() -> None:
     from seqmm.bench.table import read_rows, report
     from seqmm.distributed import on_cpu
     from seqmm.files import write_json, write_text
-    from seqmm.run.fit import open_corpus
+    from seqmm.run.opening import open_corpus
 
     cells = plan(arguments.runs, arguments.seeds, output, arguments.corpus, arguments.variants)
     if all(cell.run.model.model_type != "popularity" for cell in cells):

@@ -9,8 +9,6 @@
     … --train.resume True                                        (go on after Ctrl-C or a crash)
 """
 
-from dataclasses import replace
-
 from seqmm.cli import run_recipe
 from seqmm.files import installed_folder
 from seqmm.run.settings import load_run
@@ -35,25 +33,15 @@ def main() -> None:
         )
 
     from seqmm.hub.access import local_folder
-    from seqmm.models.checkpoint import check_start, load_config, start_from
+    from seqmm.models.checkpoint import check_start, load_config
     from seqmm.models.registry import model_class
-    from seqmm.names import pairs
-    from seqmm.run.fit import fit, open_corpus, seed_weights
+    from seqmm.run.fit import fit_and_publish
+    from seqmm.run.run import Run
 
     recommender = model_class(run.model.model_type)
     before = load_config(local_folder(run.train.init_from, revision=run.train.init_revision))
     check_start(recommender, run.train.init_from, before, run.model)  # before the corpus is read
-    corpus, data = open_corpus(run.data, before)
-    seed_weights(run.train.seed)
-    model = start_from(
-        recommender,
-        run.train.init_from,
-        run.model,
-        corpus,
-        revision=run.train.init_revision,
-        rename=pairs(data.rename, "data.rename"),
-    )
-    fit(replace(run, data=data), model, corpus, recipe="finetune")
+    fit_and_publish(Run(run))
 
 
 if __name__ == "__main__":

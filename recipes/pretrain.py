@@ -7,8 +7,6 @@ accelerate launch recipes/pretrain.py --config recipes/configs/msm4sr/movielens.
 … --train.resume True                                        (go on after Ctrl-C or a crash)
 """
 
-from dataclasses import replace
-
 from seqmm.cli import run_recipe
 from seqmm.files import installed_folder
 from seqmm.run.settings import load_run
@@ -18,13 +16,10 @@ def main() -> None:
     default = installed_folder("recipes") / "configs" / "msm4sr" / "movielens.yaml"
     run = load_run(description=__doc__, default_config=str(default), pretraining=True)
 
-    from seqmm.models.registry import model_class
-    from seqmm.run.fit import fit, open_corpus, seed_weights
+    from seqmm.run.fit import fit_and_publish
+    from seqmm.run.run import Run
 
-    corpus, data = open_corpus(run.data)
-    seed_weights(run.train.seed)
-    model = model_class(run.model.model_type, pretraining=True).for_corpus(run.model, corpus)
-    fit(replace(run, data=data), model, corpus, recipe="pretrain")
+    fit_and_publish(Run(run))
 
 
 if __name__ == "__main__":

@@ -150,19 +150,18 @@ def measure_training(run: RunConfig, pretraining: bool, threads: int, epochs: in
     """Trains for one epoch of warm-up and ``epochs`` more with the real trainer, its parts timed from outside."""
     import torch
 
-    from seqmm.models.registry import model_class
-    from seqmm.run.fit import evaluator, open_corpus, seed_weights
+    from seqmm.run.run import Run
     from seqmm.training.trainer import Trainer
 
     torch.set_num_threads(threads)
-    corpus, _ = open_corpus(run.data)
     before = peak_gigabytes()
-    seed_weights(run.train.seed)
-    model = model_class(run.model.model_type, pretraining=pretraining).for_corpus(run.model, corpus)
     train = replace(run.train, epochs=epochs + 1, patience=0, save_every=0, num_workers=0, output_dir="", report_to=())
-    run = replace(run, train=replace(train, eval_every=1))  # the clock starts at the evaluation that ends the warm-up
+    train = replace(train, eval_every=1)  # the clock starts at the evaluation that ends the warm-up
+    opened = Run(replace(run, train=replace(train, objective="pretraining" if pretraining else "recommendation")))
+    model, corpus = opened.model, opened.corpus
+    run = replace(run, train=train)
     watch = Watch(now)
-    validation = evaluator(run, corpus, "validation")
+    validation = opened.evaluator("validation")
     chosen = {"evaluator": validation, "monitor": run.eval.monitor, "callbacks": [watch]}
     trainer = Trainer(model, corpus, run.train, **chosen)
     if not trainer.collators:
@@ -249,9 +248,8 @@ def step_cost(
     from seqmm import losses
     from seqmm.data.corpus import Corpus
     from seqmm.data.feature_sets import Features
-    from seqmm.models.registry import model_class
+    from seqmm.models.making import make_model
     from seqmm.nn import log_sum_exp as kernel
-    from seqmm.run.fit import seed_weights
     from seqmm.training.trainer import Trainer
 
     torch.set_num_threads(threads)
@@ -267,9 +265,8 @@ def step_cost(
     file = installed_folder("recipes") / "configs" / name / f"{Path(path).name}.yaml"
     run = load_run(["--config", str(file)] if file.is_file() else ["--model.model-type", name])
     watch = Watch(now_of_primitives)
-    seed_weights(0)
     with watch.timed("bind"):
-        model = model_class(name).for_corpus(run.model, corpus)
+        model = make_model(run.model, corpus, seed=0)
     bind = watch.seconds["bind"]
     losses.log_sum_exp = kernel.log_sum_exp = watch.timed("softmax")(losses.log_sum_exp)
     for cls in (kernel.FlashLogSumExp, kernel.BlockLogSumExp):

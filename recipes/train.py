@@ -7,8 +7,6 @@ accelerate launch --config_file recipes/accelerate/cpu_2.yaml recipes/train.py -
 … --train.resume True                                        (go on after Ctrl-C or a crash)
 """
 
-from dataclasses import replace
-
 from seqmm.cli import run_recipe
 from seqmm.run.settings import load_run
 
@@ -18,13 +16,10 @@ def main() -> None:
     if run.train.init_from is not None:
         raise ValueError("train.init_from is set: a run that starts from a checkpoint is recipes/finetune.py's")
 
-    from seqmm.models.registry import model_class
-    from seqmm.run.fit import fit, open_corpus, seed_weights
+    from seqmm.run.fit import fit_and_publish
+    from seqmm.run.run import Run
 
-    corpus, data = open_corpus(run.data)
-    seed_weights(run.train.seed)
-    model = model_class(run.model.model_type).for_corpus(run.model, corpus)
-    fit(replace(run, data=data), model, corpus, recipe="train")
+    fit_and_publish(Run(run))
 
 
 if __name__ == "__main__":

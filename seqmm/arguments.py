@@ -18,9 +18,10 @@ class DataArguments(Options):
     section: ClassVar[str] = "data"
 
     # a corpus is compared by its fingerprint, not by the place it was read from
-    path: str = option(
+    path: str | None = option(
         DEFAULT_CORPUS,
-        "Prepared corpus: a folder, or a dataset repository on the Hub. The default one is built at first use.",
+        "Prepared corpus: a folder, or a dataset repository on the Hub. The default one is built at first use. None in "
+        "a run.yaml: the corpus was made in memory.",
         changes_result=False,
     )
     protocol: Protocol = option("leave_one_out", "Split protocol; a corpus may hold several.")

@@ -18,7 +18,7 @@ from seqmm.hub.licences import LICENSES, check_license
 from seqmm.models.checkpoint import from_pretrained
 from seqmm.publishing.cards import write_model_card
 from seqmm.publishing.plans import plan_corpus, plan_model
-from seqmm.run.fit import fit
+from seqmm.run.run import Run
 from seqmm.run.settings import RunConfig
 from tests.cases import CASES
 
@@ -27,15 +27,14 @@ ORIGIN = {"repository": "org/somewhere", "revision": "0" * 40}
 
 def trained(folder, corpus: Corpus) -> None:
     """A BPR run of an epoch."""
-    model = CASES["bpr"].model(corpus)
     run = RunConfig(
-        model.config,
+        CASES["bpr"].model(corpus).config,
         DataArguments(str(folder.parent / "somewhere")),
         TrainArguments(str(folder), epochs=1, batch_size=64),
         EvalArguments(test=True),
         HubArguments(push_to=None),
     )
-    fit(run, model, corpus, recipe="train")
+    Run(run, replace(corpus, places=(str(folder.parent / "somewhere"),))).fit()
 
 
 @pytest.fixture(scope="module")

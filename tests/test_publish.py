@@ -45,7 +45,7 @@ def weights(repo: str, revision: str | None = None) -> dict[str, np.ndarray]:
 
 def joined(path: str, *more: str) -> tuple[str, dict]:
     from seqmm.arguments import DataArguments
-    from seqmm.run.fit import open_corpus
+    from seqmm.run.opening import open_corpus
 
     corpus, exact = open_corpus(DataArguments(path=path, joined=more))
     return corpus.name, {"revision": exact.revision, "joined": exact.joined}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,12 @@ from seqmm.data.identity import describe
 from seqmm.files import file_digest, write_json, writing
 from seqmm.hub.access import local_folder
 from seqmm.models.base import Recommender, RecommenderConfig, fill
-from seqmm.models.checkpoint import check_trained_on, from_pretrained, load_config, start_from
-from seqmm.models.registry import model_class
-from seqmm.names import first_difference, pairs
-from seqmm.run.fit import fit, open_corpus, seed_weights
-from seqmm.run.settings import RunConfig
+from seqmm.models.checkpoint import check_trained_on, from_pretrained, load_config
+from seqmm.names import first_difference
+from seqmm.run.opening import open_corpus
+from seqmm.run.run import Run
+
+logger = logging.getLogger(__name__)
 
 
 def finish(cell: Cell, corpus: Corpus, protocol: Protocol, output: Path) -> dict[str, Any]:
@@ -36,7 +38,13 @@ def finish(cell: Cell, corpus: Corpus, protocol: Protocol, output: Path) -> dict
     """
     accelerator = Accelerator()
     file, values_file = output / "cells" / f"{cell.name}.json", output / "per_user" / f"{cell.name}.npz"
-    cell, own = _open(cell, corpus)
+    own, data = open_corpus(replace(cell.run.data, rename=()) if cell.is_run else cell.run.data, _start(cell))
+    if own.fingerprint() != corpus.fingerprint():
+        raise ValueError(
+            f"{cell.source} reads corpus {own.name!r} ({own.protocol}), but the benchmark's is {corpus.name!r} "
+            f"({corpus.protocol}); one table holds one corpus: leave it out, or give --corpus and the same protocol"
+        )
+    cell = replace(cell, run=replace(cell.run, data=data))
     made_from = _made_from(cell, own)
     evaluation = {**vars(protocol), "ks": list(protocol.ks), "metrics": list(protocol.metrics)}
     started = _check_started(cell, made_from | {"evaluation": evaluation}, output)
@@ -53,17 +61,34 @@ def finish(cell: Cell, corpus: Corpus, protocol: Protocol, output: Path) -> dict
     accelerator.wait_for_everyone()
     if before is not None:
         if accelerator.is_main_process:
-            print(f"pretraining first: {before.source}, seed {before.seed}", flush=True)
-        first, data = open_corpus(before.run.data)
-        _train(replace(before.run, data=data), first, pretraining=True)
-    if cell.is_run:
-        model = from_pretrained(cell.source)
-        check_trained_on(model, own, cell.source)
-        model = model.bind(own).to(accelerator.device)
-    else:
-        model = _train(cell.run, own)
+            logger.info("pretraining first: %s, seed %d", before.source, before.seed)
+        Run(before.run).fit()
+    result, values = _evaluated(cell, _model(cell, own), corpus, protocol, accelerator)
+    if accelerator.is_main_process:
+        with writing(values_file) as temporary, temporary.open("wb") as stream:
+            np.savez_compressed(stream, **values)
+        write_json(file, result)
+    accelerator.wait_for_everyone()
+    return result
+
+
+def _model(cell: Cell, corpus: Corpus) -> Recommender:
+    """A finished run's model; or trained into the cell's folder, on from its state, if it is not finished there."""
+    if not cell.is_run:
+        run = Run(cell.run, corpus)
+        run.fit()
+        return run.model
+    model = from_pretrained(cell.source)
+    check_trained_on(model, corpus, cell.source)
+    return model.bind(corpus)
+
+
+def _evaluated(
+    cell: Cell, model: Recommender, corpus: Corpus, protocol: Protocol, accelerator: Accelerator
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A cell's results, and its per-user values of the test split."""
     validation, test = protocol.evaluator(corpus, "validation"), protocol.evaluator(corpus, "test")
-    result: dict[str, Any] = {
+    result = {
         "label": cell.label,
         "seed": cell.seed,
         "source": cell.source,
@@ -73,25 +98,7 @@ def finish(cell: Cell, corpus: Corpus, protocol: Protocol, output: Path) -> dict
         "test": test(accelerator, model),
         "breakdown": test.breakdown(),
     }
-    if accelerator.is_main_process:
-        columns: dict[str, Any] = {"users": test.users, **test.per_user}
-        with writing(values_file) as temporary, temporary.open("wb") as stream:
-            np.savez_compressed(stream, **columns)
-        write_json(file, result)
-    accelerator.wait_for_everyone()
-    return result
-
-
-def _open(cell: Cell, corpus: Corpus) -> tuple[Cell, Corpus]:
-    """The cell with its corpus named exactly, and that corpus, which must be the benchmark's."""
-    rename = () if cell.is_run else cell.run.data.rename  # of a finished run they were for what it started from
-    own, data = open_corpus(replace(cell.run.data, rename=rename), _start(cell))
-    if own.fingerprint() != corpus.fingerprint():
-        raise ValueError(
-            f"{cell.source} reads corpus {own.name!r} ({own.protocol}), but the benchmark's is {corpus.name!r} "
-            f"({corpus.protocol}); one table holds one corpus: leave it out, or give --corpus and the same protocol"
-        )
-    return replace(cell, run=replace(cell.run, data=data)), own
+    return result, {"users": test.users, **test.per_user}
 
 
 def _start(cell: Cell) -> RecommenderConfig | None:
@@ -103,19 +110,6 @@ def _start(cell: Cell) -> RecommenderConfig | None:
     if cell.is_run:
         start, revision = cell.source, None
     return None if start is None else load_config(local_folder(start, revision=revision))
-
-
-def _train(run: RunConfig, corpus: Corpus, pretraining: bool = False) -> Recommender:
-    """Trains into the run's folder, on from its state; a finished run is only loaded."""
-    seed_weights(run.train.seed)
-    cls = model_class(run.model.model_type, pretraining=pretraining)
-    if run.train.init_from is None or pretraining:
-        model = cls.for_corpus(run.model, corpus)
-    else:
-        rename = pairs(run.data.rename, "data.rename")
-        model = start_from(cls, run.train.init_from, run.model, corpus, run.train.init_revision, rename=rename)
-    fit(run, model, corpus, recipe="pretrain" if pretraining else "finetune" if run.train.init_from else "train")
-    return model
 
 
 def _made_from(cell: Cell, corpus: Corpus) -> dict[str, Any]:

@@ -82,17 +82,7 @@ def report(
         elif baseline is not None:
             cells += ["best baseline", ""]
         lines.append(f"| {' | '.join(cells)} |")
-        plain.append(
-            {
-                "label": row.label,
-                "seeds": [result["seed"] for result in row.results],
-                "validation": {k: {"mean": m, "std": s} for k, (m, s) in row.over_seeds("validation").items()},
-                "test": {k: {"mean": m, "std": s} for k, (m, s) in test.items()},
-                "standard_error_over_users": error,
-                "against_baseline": None if against is None else vars(against),
-                "cells": row.results,
-            }
-        )
+        plain.append(_plain(row, error, against))
     empty = " |" * (len(heads) - 2 - len(names))
     for probe in probes:
         for name, probed in ((probe.name, probe.values), (f"{probe.name}, users renumbered", probe.renumbered)):
@@ -117,6 +107,22 @@ def report(
         "notes": list(notes),
     }
     return "\n\n".join(part for part in text if part) + "\n", values
+
+
+def _plain(row: Row, error: float, against: Comparison | None) -> dict[str, Any]:
+    """A row as plain values, each seed's result in it."""
+    spread = {
+        split: {name: {"mean": mean, "std": std} for name, (mean, std) in row.over_seeds(split).items()}
+        for split in ("validation", "test")
+    }
+    return {
+        "label": row.label,
+        "seeds": [result["seed"] for result in row.results],
+        **spread,
+        "standard_error_over_users": error,
+        "against_baseline": None if against is None else vars(against),
+        "cells": row.results,
+    }
 
 
 def _explain(baseline: Row | None, monitor: str) -> str:

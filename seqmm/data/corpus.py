@@ -65,6 +65,8 @@ class Corpus:
     """How it was prepared (source, permutation seed, tie order and share, k-core); for the card, no model reads it."""
     origin: dict[str, str] = field(default_factory=dict)
     """Where on the Hub it was loaded from: ``repository`` and ``revision``, the commit; empty for a folder."""
+    places: tuple[str, ...] = ()
+    """What opens it again: a folder, or ``org/name@commit``; several of a joined one, none of one made in memory."""
 
     def __post_init__(self) -> None:
         _check(self)
@@ -116,6 +118,7 @@ class Corpus:
             titles=tuple(title or "" for title in items["title"].to_pylist()) if "title" in items.column_names else (),
             info=about["info"],
             origin=dict(origin),
+            places=(f"{origin['repository']}@{origin['revision']}" if origin else str(folder),),
         )
         _check_record(corpus, folder, about)
         return corpus

@@ -70,6 +70,9 @@ def concat_corpora(corpora: Sequence[Corpus]) -> Corpus:
         ),
         titles=tuple(title for corpus in corpora for title in corpus.titles or ("",) * corpus.num_items),
         info={corpus.name: corpus.info for corpus in corpora},
+        places=tuple(place for corpus in corpora for place in corpus.places)
+        if all(corpus.places for corpus in corpora)
+        else (),
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -21,6 +23,8 @@ def make_model(
     seed: int = 0,
     objective: Objective = "recommendation",
     init_from: str | None = None,
+    init_revision: str | None = None,
+    rename: Mapping[str, str] = MappingProxyType({}),
     **options: Any,
 ) -> Recommender:
     """Makes a model for a corpus, which it is bound to; ``seed`` alone decides its first weights.
@@ -31,6 +35,8 @@ def make_model(
         seed: of the weights; that of the recipes' ``--train.seed`` gives the same ones.
         objective: "pretraining" gives the pretraining head of a model that has one.
         init_from: checkpoint that the encoder starts from: a run's folder, or ``org/name`` on the Hub.
+        init_revision: of a checkpoint on the Hub: branch, tag or commit; None = main.
+        rename: feature sets of the corpus -> the checkpoint's that they are, where their provenance does not tell.
         options: of the model's config, where ``model`` is none.
 
     Raises:
@@ -52,5 +58,5 @@ def make_model(
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed("weights", seed))
         if init_from is not None:
-            return start_from(cls, init_from, config, corpus)
+            return start_from(cls, init_from, config, corpus, revision=init_revision, rename=rename)
         return cls.for_corpus(config, corpus)

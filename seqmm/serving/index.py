@@ -20,7 +20,7 @@ from seqmm.hub.access import local_folder
 from seqmm.models.base import bound
 from seqmm.models.checkpoint import check_trained_on, from_pretrained
 from seqmm.names import SPLITS, Backend
-from seqmm.run.fit import open_corpus
+from seqmm.run.opening import open_corpus
 
 if TYPE_CHECKING:
     from seqmm.models.base import Recommender

@@ -92,7 +92,7 @@ def test_table_resumes_and_agrees_with_the_evaluator(tmp_path, recipe, corpus, m
         raise AssertionError("trained again")
 
     with monkeypatch.context() as patch:
-        patch.setattr(cells_module, "fit", forbidden)
+        patch.setattr(cells_module.Run, "fit", forbidden)
         assert recipe(*command) == 0
     assert (output / "results.md").read_text() == text
     (output / "cells" / "small-sasrec-seed1.json").unlink()

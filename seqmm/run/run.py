@@ -1,0 +1,189 @@
+"""One run: settings, corpus and folder. It trains and evaluates; its caller checks licences before and pushes after."""
+
+from __future__ import annotations
+
+import logging
+import platform
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from shlex import quote
+from typing import Any, Literal
+
+from seqmm.arguments import EvalArguments, TrainArguments
+from seqmm.data.corpus import Corpus
+from seqmm.evaluation.evaluator import Evaluator
+from seqmm.files import write_json, write_yaml
+from seqmm.hub.access import local_folder
+from seqmm.models.base import Recommender, RecommenderConfig
+from seqmm.models.checkpoint import load_config
+from seqmm.models.making import make_model
+from seqmm.models.registry import model_class
+from seqmm.names import EvaluatedSplit, pairs
+from seqmm.publishing.cards import write_model_card
+from seqmm.run.opening import named, open_corpus
+from seqmm.run.settings import RunConfig
+from seqmm.run.variants import reference, run_name
+from seqmm.training.callbacks import Callback
+from seqmm.training.trainer import Trainer
+
+logger = logging.getLogger(__name__)
+
+
+class Run:
+    """Trains one model on one corpus into one folder, and can be repeated from the ``run.yaml`` it leaves there.
+
+    Args:
+        settings: everything the run depends on; its ``data`` opens the corpus.
+        corpus: one that is there already. ``run.yaml`` then names this one, not what ``settings.data`` says: the folder
+            or repository it was loaded from, its protocol and features; ``path: null`` if it was made in memory.
+    """
+
+    def __init__(self, settings: RunConfig, corpus: Corpus | None = None):
+        if corpus is None:
+            corpus, data = open_corpus(settings.data, _checkpoint(settings))
+        else:
+            data = named(corpus, settings.data)
+        name = run_name(
+            settings.model.model_type, corpus.name, recipe_of(settings), reference(settings.variant or "")[1]
+        )
+        train = replace(settings.train, output_dir=settings.train.output_dir or f"runs/{name}")
+        self.corpus = corpus
+        self.settings = replace(settings, data=data, train=train)
+        """As they are written: the corpus named exactly, the output folder filled in."""
+
+    @classmethod
+    def of(
+        cls,
+        model: str | RecommenderConfig,
+        corpus: Corpus,
+        *,
+        train: TrainArguments | None = None,
+        eval: EvalArguments | None = None,
+        **options: Any,
+    ) -> Run:
+        """A run from Python, without a file.
+
+        Args:
+            model: its ``model_type``, or its config.
+            corpus: to train on.
+            train: how to train; None = the defaults.
+            eval: how to evaluate; None = the defaults.
+            options: of the model, where ``model`` is a name.
+        """
+        config = model_class(model).config_class(**options) if isinstance(model, str) else model
+        settings = RunConfig(config, train=train or TrainArguments(), eval=eval or EvalArguments())
+        return cls(settings, corpus)
+
+    @property
+    def output(self) -> Path:
+        """The run's folder."""
+        return Path(self.settings.train.output_dir)
+
+    @cached_property
+    def model(self) -> Recommender:
+        """Made when first asked for; ``train.seed`` decides its weights, or the checkpoint it starts from does."""
+        train, pretraining = self.settings.train, self.settings.train.objective == "pretraining"
+        start: dict[str, Any] = {}
+        if train.init_from is not None and not pretraining:
+            rename = pairs(self.settings.data.rename, "data.rename")
+            start = {"init_from": train.init_from, "init_revision": train.init_revision, "rename": rename}
+        objective: Literal["pretraining", "recommendation"] = "pretraining" if pretraining else "recommendation"
+        return make_model(self.settings.model, self.corpus, seed=train.seed, objective=objective, **start)
+
+    def evaluator(self, split: EvaluatedSplit) -> Evaluator:
+        """What the settings' ``eval`` asks for."""
+        asked = self.settings.eval
+        chosen = {"mask": asked.mask, "ideal": asked.ideal, "batch_size": asked.batch_size}
+        return Evaluator(self.corpus, split, ks=asked.ks, metrics=asked.metrics, **chosen)
+
+    def fit(self, callbacks: Sequence[Callback] = ()) -> dict[str, Any]:
+        """Trains, evaluates, and writes everything that is needed to repeat or use the result into the run's folder.
+
+        ``config.json`` + ``model.safetensors`` (best weights), ``run.yaml``, ``metrics.json``, ``log.jsonl``,
+        ``README.md`` (model card), ``checkpoints/`` (training state).
+
+        Returns:
+            What metrics.json holds: ``{"validation": {…}, "test": {…} | None, …}``.
+        """
+        validation, train = self.evaluator("validation"), self.settings.train
+        commit = self.model.config.pretrained_on.get("checkpoint_revision", train.init_revision)
+        self.settings = replace(self.settings, train=replace(train, init_revision=commit))
+        chosen = {"monitor": self.settings.eval.monitor, "callbacks": callbacks}
+        trainer = Trainer(self.model, self.corpus, self.settings.train, evaluator=validation, **chosen)
+        accelerator = trainer.accelerator
+        if accelerator.is_main_process:
+            weights = sum(p.numel() for p in self.model.parameters())
+            processes = f"{accelerator.num_processes} x {accelerator.device.type}"
+            logger.info(
+                "%s on %s, %s parameters, %s", self.settings.model.model_type, self.corpus, f"{weights:,}", processes
+            )
+        trainer.open_output()
+        if accelerator.is_main_process:
+            self.write_settings()  # before training: an interrupted run keeps them
+        state = trainer.train()
+        metrics: dict[str, Any] = {
+            "validation": state.validation,
+            "test": self.evaluator("test")(accelerator, self.model) if self.settings.eval.test else None,
+            "mask": validation.mask,
+            "best_epoch": state.best_epoch,
+            "epochs": state.epoch,
+            "seconds": round(state.seconds, 1),
+        }
+        if accelerator.is_main_process:
+            write_json(self.output / "metrics.json", metrics | {"environment": environment()})
+            hub = self.settings.hub
+            license = {"license": hub.license, "license_name": hub.license_name, "license_link": hub.license_link}
+            write_model_card(self.output, {key: value for key, value in license.items() if value is not None})
+            logger.info(
+                "best epoch %d of %d; validation %s", state.best_epoch, state.epoch, _shown(metrics, "validation")
+            )
+            if metrics["test"]:
+                logger.info("test %s", _shown(metrics, "test"))
+            logger.info("written to %s", self.output)
+        accelerator.wait_for_everyone()
+        return metrics
+
+    def write_settings(self) -> None:
+        """Writes run.yaml; a comment at its head says how to repeat the run."""
+        values = self.settings.to_dict()
+        values["train"] |= {"resume": False, "overwrite": False}
+        recipe, (file, variant) = recipe_of(self.settings), reference(self.settings.variant or "")
+        again = f"accelerate launch recipes/{recipe}.py --config {self.output}/run.yaml"
+        comment = f"{again} --train.overwrite True\nor, to go on: {again} --train.resume True"
+        if variant is not None:
+            comment += f"\nmade of: accelerate launch recipes/{recipe}.py --config {file} --variant {quote(variant)}"
+        if self.settings.data.path is None:
+            comment += (
+                f"\nthe corpus {self.corpus.name!r} was made in memory and lies in no folder (fingerprint "
+                f"{self.corpus.fingerprint()}): save it, and give its folder with --data.path"
+            )
+        write_yaml(self.output / "run.yaml", values, comment)
+
+
+def _checkpoint(settings: RunConfig) -> RecommenderConfig | None:
+    """The config of the checkpoint that the run's model starts from."""
+    train = settings.train
+    if train.init_from is None or train.objective == "pretraining":
+        return None
+    return load_config(local_folder(train.init_from, revision=train.init_revision))
+
+
+def recipe_of(settings: RunConfig) -> str:
+    """Name of the recipe that does such a run."""
+    if settings.train.objective == "pretraining":
+        return "pretrain"
+    return "finetune" if settings.train.init_from else "train"
+
+
+def environment() -> dict[str, str]:
+    """Versions that a result depends on."""
+    names = ("seqmm", "torch", "transformers", "accelerate", "datasets", "numpy")
+    return {"python": platform.python_version()} | {name: version(name) for name in names}
+
+
+def _shown(metrics: dict[str, Any], split: str) -> str:
+    values = "  ".join(f"{name} {value:.4f}" for name, value in metrics[split].items())
+    return f"({metrics['mask']} masked): {values}"
