@@ -104,7 +104,7 @@ def test_table_resumes_and_agrees_with_the_evaluator(tmp_path, recipe, corpus, m
     # what changes no result may be added to a finished benchmark
     configuration(tmp_path / "small", "sasrec", tmp_path / "corpus", num_workers=1, log_every=7)
     with monkeypatch.context() as patch:
-        patch.setattr(cells_module, "fit", forbidden)
+        patch.setattr(cells_module.Run, "fit", forbidden)
         assert recipe(*command) == 0
 
     # other settings in the same folder are refused
