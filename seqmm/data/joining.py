@@ -28,21 +28,8 @@ def concat_corpora(corpora: Sequence[Corpus]) -> Corpus:
     >>> both.num_items, both.item_ids[-1]
     (60, 'books/item-19')
     """
+    _check_joinable(corpora)
     first = corpora[0]
-    names = [corpus.name for corpus in corpora]
-    if len(set(names)) < len(names):
-        raise ValueError(f"cannot concatenate corpora of equal name ({', '.join(names)}): their ids would collide")
-    for corpus in corpora[1:]:
-        if corpus.protocol != first.protocol:
-            raise ValueError(
-                f"cannot concatenate {first.name!r} ({first.protocol}) and {corpus.name!r} ({corpus.protocol}); "
-                "load both with one protocol"
-            )
-        if set(corpus.features) != set(first.features):
-            raise ValueError(
-                f"{first.name!r} was loaded with features {sorted(first.features)}, {corpus.name!r} with "
-                f"{sorted(corpus.features)}; load both with the same features=(…)"
-            )
     first_user = np.cumsum([0] + [corpus.num_users for corpus in corpora])
     first_item = np.cumsum([0] + [corpus.num_items for corpus in corpora])
     splits = {}
@@ -56,7 +43,7 @@ def concat_corpora(corpora: Sequence[Corpus]) -> Corpus:
             None if all(part.timestamp is None for part in parts) else np.concatenate(times),
         )
     return Corpus(
-        name="+".join(names),
+        name="+".join(corpus.name for corpus in corpora),
         protocol=first.protocol,
         num_users=int(first_user[-1]),
         num_items=int(first_item[-1]),
@@ -74,6 +61,24 @@ def concat_corpora(corpora: Sequence[Corpus]) -> Corpus:
         if all(corpus.places for corpus in corpora)
         else (),
     )
+
+
+def _check_joinable(corpora: Sequence[Corpus]) -> None:
+    first = corpora[0]
+    names = [corpus.name for corpus in corpora]
+    if len(set(names)) < len(names):
+        raise ValueError(f"cannot concatenate corpora of equal name ({', '.join(names)}): their ids would collide")
+    for corpus in corpora[1:]:
+        if corpus.protocol != first.protocol:
+            raise ValueError(
+                f"cannot concatenate {first.name!r} ({first.protocol}) and {corpus.name!r} ({corpus.protocol}); "
+                "load both with one protocol"
+            )
+        if set(corpus.features) != set(first.features):
+            raise ValueError(
+                f"{first.name!r} was loaded with features {sorted(first.features)}, {corpus.name!r} with "
+                f"{sorted(corpus.features)}; load both with the same features=(…)"
+            )
 
 
 def _concat_features(name: str, corpora: Sequence[Corpus]) -> Features:

@@ -67,16 +67,15 @@ def synthetic_corpus(
         user, item = _leaking_order(user, item, num_users, num_items)
     rows = _timed(rng, user, item, num_users)
     features: dict[str, Features] = {}
-    for number, modality in enumerate(modalities):
-        features |= _views(rng, modality, kind, 16 + 4 * number, missing)
-    features["genre"] = _genres(rng, kind, clusters)
+    for number, name in enumerate(modalities):
+        features |= _views(rng, name, kind, 16 + 4 * number, missing)
     return Corpus(
         name="synthetic",
         protocol=protocol,
         num_users=num_users,
         num_items=num_items,
         splits=splits.split(rows, _labels(protocol, rows, num_items, seed)),
-        features=features,
+        features=features | {"genre": _genres(rng, kind, clusters)},
         user_ids=tuple(f"user-{u}" for u in range(num_users)),
         item_ids=tuple(f"item-{i}" for i in range(num_items)),
         titles=tuple(f"{_look(k)} number {i}" for i, k in enumerate(kind)),
