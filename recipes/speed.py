@@ -162,8 +162,8 @@ def measure_training(run: RunConfig, pretraining: bool, threads: int, epochs: in
     run = replace(run, train=train)
     watch = Watch(now)
     validation = opened.evaluator("validation")
-    chosen = {"evaluator": validation, "monitor": run.eval.monitor, "callbacks": [watch]}
-    trainer = Trainer(model, corpus, run.train, **chosen)
+    monitor = run.eval.monitor
+    trainer = Trainer(model, corpus, run.train, evaluator=validation, monitor=monitor, callbacks=[watch])
     if not trainer.collators:
         trainer.train()
         print(f"{run.model.model_type} is not trained; evaluation of validation {watch.seconds['evaluate']:.2f} s")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from seqmm.names import Ideal, MaskChoice, MixedPrecision, Objective, Protocol, Schedule
-from seqmm.options import Options, option, result_values
+from seqmm.options import Options, check_idle, option, result_values
 
 DEFAULT_CORPUS = "tokenized/movielens/ml-100k"
 
@@ -70,7 +70,14 @@ class TrainArguments(Options):
     )
     gradient_accumulation_steps: int = option(1, "Batches of an optimiser step, weighted by their rows.", least=1)
     learning_rate: float = option(1e-3, "Learning rate, after the warm-up.", above=0)
+    optimizer: str = option("Adam", "Optimiser: a class of torch.optim, such as Adam, AdamW, SGD, Adagrad or NAdam.")
+    optimizer_options: dict[str, float] = option(
+        {}, "Options of an optimiser other than Adam, name value pairs such as momentum 0.9."
+    )
     weight_decay: float = option(0.0, "Weight decay; Adam's L2 form unless decoupled_weight_decay.", least=0)
+    no_decay: tuple[str, ...] = option(
+        (), "Parameters whose name contains one of these words have no weight decay: bias norm embedding, say."
+    )
     adam_betas: tuple[float, float] = option((0.9, 0.999), "Decays of Adam's two averages.", least=0, below=1)
     decoupled_weight_decay: bool = option(False, "Whether weight decay has AdamW's form instead of Adam's L2.")
     max_grad_norm: float = option(0.0, "Largest norm of the gradient, which is clipped to it; 0 = off.", least=0)
@@ -140,6 +147,12 @@ class TrainArguments(Options):
         "Head of a two-stage model that a YAML file is meant for; another recipe refuses it. None = any.",
         changes_result=False,
     )
+
+    def check(self) -> None:
+        if self.optimizer != "Adam":
+            check_idle(self, f"optimizer {self.optimizer} is not Adam", "adam_betas", "decoupled_weight_decay")
+        else:
+            check_idle(self, "optimizer Adam has options of its own", "optimizer_options")
 
     def course(self) -> dict[str, Any]:
         """What a run that goes on from a saved state must share with the one that saved it.

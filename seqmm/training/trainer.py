@@ -43,7 +43,14 @@ from seqmm.training.identity import identity, makers_given
 from seqmm.training.interrupts import Interrupts
 from seqmm.training.loading import Loader, Share
 from seqmm.training.memory import reuse_freed_memory
-from seqmm.training.optimisation import OptimizerMaker, SchedulerMaker, make_optimizer, make_scheduler, rate_factor
+from seqmm.training.optimisation import (
+    OptimizerMaker,
+    SchedulerMaker,
+    make_optimizer,
+    make_scheduler,
+    rate_factor,
+    without_decay,
+)
 from seqmm.training.state import TrainState
 from seqmm.training.tracking import JsonlTracker, LossSums
 from seqmm.training.validation import Validation
@@ -339,6 +346,8 @@ class Trainer:
             self._parameters[phase] = [p for group in groups for p in group["params"] if p.requires_grad]
             if not self._parameters[phase]:
                 raise ValueError(f"{type(self.model).__name__} has no parameters for phase {phase!r}")
+            if self.args.no_decay:
+                groups = without_decay(groups, self.model, self.args.no_decay)
             optimizers.append(make_optimizer(self.args, groups, self._make_optimizer))
         with warnings.catch_warnings():  # accelerate 1.15 passes broadcast_buffers on under its old name
             warnings.simplefilter("ignore", FutureWarning)

@@ -82,7 +82,7 @@ def test_schedulers_that_cannot_be(tmp_path):
     with pytest.raises(ValueError, match="ReduceLROnPlateau needs a metric"):
         make("bpr", scheduler=lambda optimizer, steps: ReduceLROnPlateau(optimizer)).train()
     make("bpr", tmp_path).train()
-    with pytest.raises(ValueError, match=r"train.optimizer.* None.*, this run has torch.optim.*SGD"):
+    with pytest.raises(ValueError, match=r"train.optimizer Adam, this run has torch.optim.*SGD"):
         make("bpr", tmp_path, optimizer=torch.optim.SGD, resume=True).train()
 
 
@@ -98,3 +98,44 @@ def test_any_optimiser(tmp_path):
     resumed = make("bpr", tmp_path / "b", optimizer=adagrad, resume=True)
     resumed.train()
     same(straight, resumed)
+
+
+def test_settings_name_any_optimiser_of_torch_and_its_options(tmp_path):
+    made = make("bpr", tmp_path / "a", optimizer=torch.optim.SGD, learning_rate=0.05)
+    made.train()
+    by_name = replace(ARGS, learning_rate=0.05, optimizer="SGD")
+    named = Trainer(CASES["bpr"].model(made.corpus), made.corpus, by_name, output_dir=tmp_path / "b")
+    named.train()
+    same(made, named)
+    momentum = replace(by_name, optimizer_options={"momentum": 0.9})
+    heavy = Trainer(CASES["bpr"].model(made.corpus), made.corpus, momentum, output_dir=tmp_path / "c")
+    heavy.train()
+    assert heavy.optimizers["main"].param_groups[0]["momentum"] == 0.9
+    assert any(not torch.equal(a, b) for a, b in zip(heavy.model.parameters(), made.model.parameters(), strict=True))
+
+
+def test_wrong_optimisers_are_refused(tmp_path):
+    def train(**more):
+        args = replace(ARGS, **more)
+        Trainer(CASES["bpr"].model(corpus), corpus, args, output_dir=tmp_path).train()
+
+    corpus = CASES["bpr"].corpus()
+    with pytest.raises(ValueError, match="'AdamV' is no optimiser of torch.optim; did you mean 'Adam"):
+        train(optimizer="AdamV")
+    with pytest.raises(ValueError, match="train.optimizer SGD: .*momentom"):
+        train(optimizer="SGD", optimizer_options={"momentom": 0.9})
+    with pytest.raises(ValueError, match="decoupled_weight_decay"):
+        replace(ARGS, optimizer="SGD", decoupled_weight_decay=True)
+    with pytest.raises(ValueError, match="optimizer_options"):
+        replace(ARGS, optimizer_options={"momentum": 0.9})
+
+
+def test_parameters_spared_from_decay_keep_it_off_and_the_others_on(tmp_path):
+    trainer = make("sasrec", tmp_path, weight_decay=0.1, no_decay=("bias", "norm"), epochs=1)
+    trainer.train()
+    groups = trainer.optimizers["main"].param_groups
+    assert [group["weight_decay"] for group in groups] == [0.1, 0.0]
+    names = {id(each): name for name, each in trainer.model.named_parameters()}
+    spared = {names[id(each)] for each in groups[1]["params"]}
+    assert spared == {name for name in names.values() if "bias" in name or "norm" in name} and spared
+    assert len(groups[0]["params"]) + len(spared) == len(names)
