@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from seqmm.publishing.push import publish_corpus as publish_corpus
     from seqmm.publishing.push import publish_model as publish_model
     from seqmm.registry import register as register
-    from seqmm.run.settings import load_run as load_run
+    from seqmm.run.run import Run as Run
     from seqmm.serving.index import Index as Index
     from seqmm.serving.index import open_checkpoint as open_checkpoint
     from seqmm.serving.recommendations import recommend as recommend
@@ -56,6 +56,7 @@ _NAMES = {
     "Recommender": "seqmm.models.base",
     "RecommenderConfig": "seqmm.models.base",
     "Source": "seqmm.data.sources.base",
+    "Run": "seqmm.run.run",
     "SourceData": "seqmm.data.sources.base",
     "TrainArguments": "seqmm.arguments",
     "Trainer": "seqmm.training.trainer",
@@ -63,7 +64,6 @@ _NAMES = {
     "evaluate": "seqmm.evaluation.evaluator",
     "from_pretrained": "seqmm.models.checkpoint",
     "load_corpus": "seqmm.data.loading",
-    "load_run": "seqmm.run.settings",
     "make_model": "seqmm.models.making",
     "open_checkpoint": "seqmm.serving.index",
     "option": "seqmm.options",

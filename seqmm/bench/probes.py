@@ -44,7 +44,7 @@ def run_probes(corpus: Corpus, protocol: Protocol, monitor: str) -> list[Probe]:
 def tie_report(corpus: Corpus, data: DataArguments) -> str | None:
     """One line on ties in time; None where the corpus has no times or its source order is not known."""
     timed = all(part.timestamp is not None for part in corpus.splits.values())
-    if data.joined or corpus.protocol != "leave_one_out" or not timed:
+    if data.path is None or data.joined or corpus.protocol != "leave_one_out" or not timed:
         return None
     items = read_items(local_folder(data.path, revision=data.revision, kind="dataset", files=corpus_files()))
     if "source_index" not in items.column_names:

@@ -34,8 +34,9 @@ def fit_and_publish(run: Run) -> None:
     run.fit([access])
     if hub.push_to and access_is_ours():
         try:
-            chosen = {"corpus_repo": hub.corpus_repo, "private": hub.private, "revision": hub.revision}
-            pushed = publish_model(run.output, hub.push_to, **chosen)
+            pushed = publish_model(
+                run.output, hub.push_to, corpus_repo=hub.corpus_repo, private=hub.private, revision=hub.revision
+            )
         except OSError as error:
             later = f"python recipes/publish.py --model {run.output} --repo {hub.push_to}"
             raise OSError(f"{error}; the run is whole in {run.output}, push it later: {later}") from error

@@ -39,6 +39,15 @@ class Run:
         settings: everything the run depends on; its ``data`` opens the corpus.
         corpus: one that is there already. ``run.yaml`` then names this one, not what ``settings.data`` says: the folder
             or repository it was loaded from, its protocol and features; ``path: null`` if it was made in memory.
+
+    >>> import seqmm, tempfile
+    >>> corpus = seqmm.synthetic_corpus(num_users=60, num_items=40)
+    >>> args = seqmm.TrainArguments(epochs=2, output_dir=tempfile.mkdtemp())
+    >>> run = seqmm.Run.of("lightgcn", corpus, train=args, hidden_size=8)
+    >>> sorted(run.fit())
+    ['best_epoch', 'epochs', 'mask', 'seconds', 'test', 'validation']
+    >>> seqmm.from_pretrained(run.output).config.hidden_size
+    8
     """
 
     def __init__(self, settings: RunConfig, corpus: Corpus | None = None):
@@ -96,8 +105,15 @@ class Run:
     def evaluator(self, split: EvaluatedSplit) -> Evaluator:
         """What the settings' ``eval`` asks for."""
         asked = self.settings.eval
-        chosen = {"mask": asked.mask, "ideal": asked.ideal, "batch_size": asked.batch_size}
-        return Evaluator(self.corpus, split, ks=asked.ks, metrics=asked.metrics, **chosen)
+        return Evaluator(
+            self.corpus,
+            split,
+            ks=asked.ks,
+            metrics=asked.metrics,
+            mask=asked.mask,
+            ideal=asked.ideal,
+            batch_size=asked.batch_size,
+        )
 
     def fit(self, callbacks: Sequence[Callback] = ()) -> dict[str, Any]:
         """Trains, evaluates, and writes everything that is needed to repeat or use the result into the run's folder.
@@ -111,8 +127,8 @@ class Run:
         validation, train = self.evaluator("validation"), self.settings.train
         commit = self.model.config.pretrained_on.get("checkpoint_revision", train.init_revision)
         self.settings = replace(self.settings, train=replace(train, init_revision=commit))
-        chosen = {"monitor": self.settings.eval.monitor, "callbacks": callbacks}
-        trainer = Trainer(self.model, self.corpus, self.settings.train, evaluator=validation, **chosen)
+        train, monitor = self.settings.train, self.settings.eval.monitor
+        trainer = Trainer(self.model, self.corpus, train, evaluator=validation, monitor=monitor, callbacks=callbacks)
         accelerator = trainer.accelerator
         if accelerator.is_main_process:
             weights = sum(p.numel() for p in self.model.parameters())

@@ -65,8 +65,8 @@ def load_run(
             flag), the key, the value and what is valid.
         SystemExit: by the flag parser, for --help (0) or a bad flag (2).
 
-    >>> import seqmm
-    >>> run = seqmm.load_run(["--model.model-type", "lightgcn", "--model.num-layers", "3", "--train.seed", "1"])
+    >>> from seqmm.run.settings import load_run
+    >>> run = load_run(["--model.model-type", "lightgcn", "--model.num-layers", "3", "--train.seed", "1"])
     >>> run.model.num_layers, run.train.seed
     (3, 1)
     """

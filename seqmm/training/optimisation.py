@@ -40,7 +40,8 @@ def make_optimizer(
         optimizer: Optimizer = torch.optim.Adam(groups, fused=True, **defaults, **adam)
     else:
         try:
-            optimizer = (maker or optimizer_class(args.optimizer))(groups, **defaults, **args.optimizer_options)
+            options = defaults | args.optimizer_options
+            optimizer = (maker or optimizer_class(args.optimizer))(groups, **options)
         except TypeError as error:
             raise ValueError(f"train.optimizer {args.optimizer}: {error}; see torch.optim for its options") from error
     for group in optimizer.param_groups:
