@@ -123,11 +123,11 @@ def read_flags(argv: Sequence[str]) -> tuple[ExtractArguments, list[tuple[type[E
     places = first.parse_known_args(argv)[0].features
     names = dict.fromkeys(EXTRACTORS.imported(place) for place in places)
     extractors: list[type[Extractor]] = [EXTRACTORS.classes(name)[0] for name in names]
-    flags = joined("Flags", [ExtractArguments, *(each.Options for each in extractors)])
+    flags = joined("Flags", [ExtractArguments, *(each.options_class for each in extractors)])
     refuse_others(argv, flags, list(names))
     values = parse_flags({"": flags}, argv, description=f"{__doc__}\n{described(list(names))}")[""]
     arguments = made_by_flags(ExtractArguments, part(ExtractArguments, values))
-    chosen = [(each, made_by_flags(each.Options, part(each.Options, values))) for each in extractors]
+    chosen = [(each, made_by_flags(each.options_class, part(each.options_class, values))) for each in extractors]
     with flagged():
         refuse_idle([options for _, options in chosen])
     return arguments, chosen
@@ -157,7 +157,7 @@ def refuse_others(argv: Sequence[str], flags: type, names: Sequence[str]) -> Non
 
 def options_of(name: str) -> Mapping[str, Any]:
     """An extractor's options by name."""
-    return {each.name: each for each in option_fields(EXTRACTORS.classes(name)[0].Options)}
+    return {each.name: each for each in option_fields(EXTRACTORS.classes(name)[0].options_class)}
 
 
 def add_vectors(arguments: ExtractArguments) -> None:

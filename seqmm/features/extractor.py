@@ -69,7 +69,7 @@ class Extractor(ABC):
     """Turns rows of the items table into vectors; what it gives for an item depends on its shard's rows alone.
 
     A subclass says ``name``, ``columns``, ``dim`` and ``provenance`` and is called with rows. Its flags are the fields
-    of its ``Options``; without a :meth:`make` of its own, they are its constructor's arguments.
+    of its ``options_class``; without a :meth:`make` of its own, they are its constructor's arguments.
 
     >>> import numpy as np
     >>> import seqmm
@@ -85,7 +85,7 @@ class Extractor(ABC):
     registry: ClassVar[Registry] = EXTRACTORS
     name: ClassVar[str]
     """Of the extractor, and of the feature set it makes."""
-    Options: ClassVar[type[Any]] = NoOptions
+    options_class: ClassVar[type[Any]] = NoOptions
     """A frozen dataclass of :func:`seqmm.options.option` fields: its flags."""
 
     kind: Literal["dense", "ragged"] = "dense"
@@ -107,10 +107,10 @@ class Extractor(ABC):
         """An extractor by its options, for a corpus.
 
         Args:
-            options: an object of the class' ``Options``.
+            options: an object of ``options_class``.
             tools: the corpus, the device, and encoders that are loaded already.
         """
-        return cls(**{each.name: getattr(options, each.name) for each in option_fields(cls.Options)})
+        return cls(**{each.name: getattr(options, each.name) for each in option_fields(cls.options_class)})
 
     @abstractmethod
     def __call__(self, rows: list[dict[str, Any]], advance: Callable[[int], object]) -> list[Found]:

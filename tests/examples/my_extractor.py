@@ -24,7 +24,7 @@ class Letters(seqmm.Extractor):
     """A vector of how often each letter occurs in the item's title."""
 
     name = "letters"  # of the feature set, too
-    Options = LettersOptions
+    options_class = LettersOptions
     columns = ("title",)  # of the items table
 
     def __init__(self, letters: str):

@@ -233,43 +233,43 @@ def test_vectors_that_are_there_already(corpus: Path, capsys: pytest.CaptureFixt
 def test_one_clip_for_all_it_is_asked_for(corpus: Path, clip: str) -> None:
     tools, name = Tools(corpus, "cpu"), f"clip:{clip}"
     photos = (corpus.parent / "photos",)
-    image = Images.make(Images.Options(images=photos, image_encoder=name), tools)
-    text = Text.make(Text.Options(text_encoder=name), tools)
+    image = Images.make(Images.options_class(images=photos, image_encoder=name), tools)
+    text = Text.make(Text.options_class(text_encoder=name), tools)
     choices = {"images": photos, "text_encoder": name, "tagger": name, "min_count": 1, "keywords": 1}
-    words = ImageKeywords.make(ImageKeywords.Options(**choices), tools)
+    words = ImageKeywords.make(ImageKeywords.options_class(**choices), tools)
     assert image.encoder.clip is words.tagger.clip is words.encoder.clip is text.encoder.clip
     assert image.files is words.files and text.encoder is words.encoder
-    assert Text.make(Text.Options(text_encoder=name), Tools(corpus, "cpu")).encoder is not text.encoder
+    assert Text.make(Text.options_class(text_encoder=name), Tools(corpus, "cpu")).encoder is not text.encoder
 
 
 def test_what_an_encoder_does_not_have(corpus: Path) -> None:
     with pytest.raises(OptionError, match="max_tokens 9 is not an option of the text encoder tfidf; leave it out"):
-        Text.make(Text.Options(text_encoder="tfidf", max_tokens=9), Tools(corpus, "cpu"))
+        Text.make(Text.options_class(text_encoder="tfidf", max_tokens=9), Tools(corpus, "cpu"))
     with pytest.raises(OptionError, match=r"TextOptions\.pooling is 'max'; choose one of mean, cls"):
-        Text.Options(pooling="max")
+        Text.options_class(pooling="max")
     with pytest.raises(OptionError, match=r"AudioOptions\.audio is needed: folders or tar files of <item id>\.wav"):
-        Audio.Options()
+        Audio.options_class()
     with pytest.raises(OptionError, match=r"tagger is 'blip'; choose clip:MODEL/WEIGHTS"):
-        ImageKeywords.Options(images=(corpus,), tagger="blip")
+        ImageKeywords.options_class(images=(corpus,), tagger="blip")
 
 
 def test_an_option_that_nothing_reads_is_refused() -> None:
     """What one extractor leaves unread another may read: together they are right."""
-    text, sentences = Text.Options(text_recipe="mmrec"), TextSentences.Options(text_recipe="mmrec")
+    text, sentences = Text.options_class(text_recipe="mmrec"), TextSentences.options_class(text_recipe="mmrec")
     with pytest.raises(OptionError, match=r"text_recipe is 'mmrec'; nothing but tfidf would read it"):
         refuse_idle([sentences])
     refuse_idle([sentences, text])
-    refuse_idle([TextSentences.Options(text_recipe="mmrec", text_encoder="tfidf")])
-    refuse_idle([TextWordDrop.Options(seed=3)])
+    refuse_idle([TextSentences.options_class(text_recipe="mmrec", text_encoder="tfidf")])
+    refuse_idle([TextWordDrop.options_class(seed=3)])
     with pytest.raises(OptionError, match=r"seed is 3"):
-        refuse_idle([Text.Options(seed=3)])
+        refuse_idle([Text.options_class(seed=3)])
     photos = (Path("photos"),)
-    words = ImageKeywords.Options(images=photos, image_encoder="efficientnet-lite0")
+    words = ImageKeywords.options_class(images=photos, image_encoder="efficientnet-lite0")
     with pytest.raises(OptionError, match="only the tagger imagenet, or the extractor image, reads it"):
         refuse_idle([words])
-    refuse_idle([words, Images.Options(images=photos, image_encoder="efficientnet-lite0")])
+    refuse_idle([words, Images.options_class(images=photos, image_encoder="efficientnet-lite0")])
     with pytest.raises(OptionError, match=r"min_count is 2; the words come from --vocabulary"):
-        refuse_idle([ImageKeywords.Options(images=photos, vocabulary=Path("words.txt"), min_count=2)])
+        refuse_idle([ImageKeywords.options_class(images=photos, vocabulary=Path("words.txt"), min_count=2)])
 
 
 def test_tags_as_one_string_of_words() -> None:
@@ -298,7 +298,7 @@ def test_the_table_of_extractors_is_that_of_the_files() -> None:
     for name in files:
         (cls,) = EXTRACTORS.classes(name)
         assert cls.name == name and cls.__doc__.splitlines()[0].endswith(".")
-        assert all(about(each).help for each in option_fields(cls.Options))
+        assert all(about(each).help for each in option_fields(cls.options_class))
 
 
 def test_broken_bytes_never_stop_a_shard(photos: ImageFiles, tmp_path: Path) -> None:

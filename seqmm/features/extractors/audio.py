@@ -50,7 +50,7 @@ class Audio(Extractor):
     """
 
     name: ClassVar[str] = "audio"
-    Options: ClassVar[type[Any]] = AudioOptions
+    options_class: ClassVar[type[Any]] = AudioOptions
 
     def __init__(self, encoder: AudioEncoder, files: AudioFiles):
         self.encoder, self.files, self.dim = encoder, files, encoder.dim

@@ -41,7 +41,7 @@ class Captions(Extractor):
     """
 
     name: ClassVar[str] = "captions"
-    Options: ClassVar[type[Any]] = CaptionsOptions
+    options_class: ClassVar[type[Any]] = CaptionsOptions
 
     def __init__(self, writer: FusedCaption, encoder: Encoder, reader: ProductReader):
         self.writer, self.encoder, self.reader, self.dim = writer, encoder, reader, encoder.dim

@@ -40,7 +40,7 @@ class Fused(Extractor):
     """
 
     name: ClassVar[str] = "fused"
-    Options: ClassVar[type[Any]] = FusedOptions
+    options_class: ClassVar[type[Any]] = FusedOptions
 
     def __init__(self, encoder: FusedEncoder, reader: ProductReader, dim: int | None = 768):
         self.encoder, self.reader, self.dim = encoder, reader, encoder.dim

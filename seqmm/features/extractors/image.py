@@ -38,7 +38,7 @@ class Images(Extractor):
     """
 
     name: ClassVar[str] = "image"
-    Options: ClassVar[type[Any]] = ImageOptions
+    options_class: ClassVar[type[Any]] = ImageOptions
 
     def __init__(self, encoder: ImageEncoder, files: ImageFiles, limit: int = 1, transform: Transform | None = None):
         self.encoder, self.files, self.limit, self.transform, self.dim = encoder, files, limit, transform, encoder.dim

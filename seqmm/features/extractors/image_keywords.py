@@ -80,7 +80,7 @@ class ImageKeywords(Extractor):
     """
 
     name: ClassVar[str] = "image_keywords"
-    Options: ClassVar[type[Any]] = ImageKeywordsOptions
+    options_class: ClassVar[type[Any]] = ImageKeywordsOptions
     kind = "ragged"
 
     def __init__(

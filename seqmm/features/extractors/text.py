@@ -78,7 +78,7 @@ class Text(Texts):
     """
 
     name: ClassVar[str] = "text"
-    Options: ClassVar[type[Any]] = TextOptions
+    options_class: ClassVar[type[Any]] = TextOptions
 
     def __init__(
         self, encoder: Encoder, have: Sequence[str], recipe: Recipe = "plain", fields: Sequence[str] | None = None

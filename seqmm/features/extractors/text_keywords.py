@@ -40,7 +40,7 @@ class TextKeywords(Texts):
     """
 
     name: ClassVar[str] = "text_keywords"
-    Options: ClassVar[type[Any]] = TextKeywordsOptions
+    options_class: ClassVar[type[Any]] = TextKeywordsOptions
 
     def __init__(
         self, encoder: Encoder, have: Sequence[str], fields: Sequence[str] = KEYWORD_FIELDS, limit: int = MAX_KEYWORDS

@@ -36,7 +36,7 @@ class TextSentences(Texts):
     """
 
     name: ClassVar[str] = "text_sentences"
-    Options: ClassVar[type[Any]] = TextSentencesOptions
+    options_class: ClassVar[type[Any]] = TextSentencesOptions
 
     def __init__(
         self,

@@ -41,7 +41,7 @@ class TextWordDrop(Texts):
     """
 
     name: ClassVar[str] = "text_word_drop"
-    Options: ClassVar[type[Any]] = TextWordDropOptions
+    options_class: ClassVar[type[Any]] = TextWordDropOptions
 
     def __init__(
         self,
