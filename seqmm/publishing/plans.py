@@ -155,7 +155,8 @@ def _finished(folder: Path) -> dict[str, Any]:
     config = read_run_file(folder / "config.json")
     if not (folder / "metrics.json").is_file():
         raise FileNotFoundError(
-            f"{folder} holds no metrics.json: the run is not finished; go on with it (--train.resume True) first"
+            f"{folder} holds no metrics.json: the run is not finished (go on with it: --train.resume True), or a Trainer "
+            "alone made it, which leaves weights without settings and results; seqmm.Run.of(…).fit() leaves them all"
         )
     with explain_damage(folder), safe_open(folder / "model.safetensors", framework="numpy") as weights:
         if not weights.keys():
@@ -170,6 +171,11 @@ def _without_paths(config: dict[str, Any], run: dict[str, Any], corpus: Mapping[
     if "checkpoint" in started:
         started["checkpoint"] = _portable(started["checkpoint"])
     data, train = run["data"], run["train"]
+    if not corpus.get("repository") and data["path"] is None:
+        raise ValueError(
+            "the run's corpus was made in memory, so nobody could load it: publish it first (corpus.save, then "
+            "publish_corpus), and say where it is (corpus_repo; --corpus-repo org/name)"
+        )
     data["path"] = corpus.get("repository") or _portable(data["path"])
     data["revision"] = corpus.get("revision")
     data["joined"] = [_portable(path) for path in data.get("joined", ())]
