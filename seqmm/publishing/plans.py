@@ -155,7 +155,7 @@ def _finished(folder: Path) -> dict[str, Any]:
     config = read_run_file(folder / "config.json")
     if not (folder / "metrics.json").is_file():
         raise FileNotFoundError(
-            f"{folder} holds no metrics.json: the run is not finished (go on with it: --train.resume True), or a Trainer "
+            f"{folder} holds no metrics.json: the run is not finished (go on with it, resume True), or a Trainer "
             "alone made it, which leaves weights without settings and results; seqmm.Run.of(…).fit() leaves them all"
         )
     with explain_damage(folder), safe_open(folder / "model.safetensors", framework="numpy") as weights:
