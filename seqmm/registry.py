@@ -95,7 +95,7 @@ class Registry:
         elif name not in self._classes and name in self._entry_points:
             self.add(name, self._entry_points[name].load())
         if name not in self._classes:
-            dotted = " (a class of one's own: module:Class in one's own settings, or seqmm.register)"
+            dotted = " (a class of one's own: --plugin module:Class, or seqmm.register in Python)"
             raise ValueError(f"unknown {self.what} {name!r}{nearest(name, self.names())}{dotted}")
         return self._classes[name]
 

@@ -41,7 +41,10 @@ def test_names_are_told_without_importing_torch():
 
 
 def test_an_unknown_name_is_answered_by_the_nearest():
-    with pytest.raises(ValueError, match=r"unknown model_type 'lightgnc'; did you mean 'lightgcn'\? .*seqmm\.register"):
+    with pytest.raises(
+        ValueError,
+        match=r"unknown model_type 'lightgnc'; did you mean 'lightgcn'\? .*--plugin module:Class, or seqmm\.register",
+    ):
         model_class("lightgnc")
 
 

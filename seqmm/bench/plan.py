@@ -259,7 +259,7 @@ def mixed_precision(cells: Sequence[Cell]) -> str | None:
 
 def popularity(like: Cell, output: Path) -> Cell:
     """The popularity row of the corpus ``like`` uses; it needs no YAML."""
-    data = replace(like.run.data, features=())
+    data = replace(like.run.data, features=(), rename=())
     train = TrainArguments(output_dir=str(output / "runs" / "popularity"), resume=True)
     run = RunConfig(PopularityConfig(), data, train, replace(like.run.eval, test=False))
     return Cell("popularity", 0, "popularity", run)

@@ -48,15 +48,30 @@ def make_model(
     >>> model.tables()["items"].shape
     torch.Size([40, 8])
     """
-    if isinstance(model, RecommenderConfig):
-        if options:
-            raise ValueError(f"{', '.join(options)}: a config was given, which holds the options already")
-        cls, config = model_class(model.model_type, pretraining=objective == "pretraining"), model
-    else:
-        cls = model_class(model, pretraining=objective == "pretraining") if isinstance(model, str) else model
-        config = cls.config_class(**options)
+    cls, config = class_and_config(model, options, objective=objective)
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed("weights", seed))
         if init_from is not None:
             return start_from(cls, init_from, config, corpus, revision=init_revision, rename=rename)
         return cls.for_corpus(config, corpus)
+
+
+def class_and_config(
+    model: str | type[Recommender] | RecommenderConfig, options: Mapping[str, Any], *, objective: Objective
+) -> tuple[type[Recommender], RecommenderConfig]:
+    """The class and the config of a model given in one of three ways.
+
+    Args:
+        model: its ``model_type``, its class, or its config.
+        options: of its config, where ``model`` is none.
+        objective: of the head that is meant, where ``model`` is no class.
+
+    Raises:
+        ValueError: an unknown model, option or value; options beside a config.
+    """
+    if isinstance(model, RecommenderConfig):
+        if options:
+            raise ValueError(f"{', '.join(options)}: a config was given, which holds the options already")
+        return model_class(model.model_type, pretraining=objective == "pretraining"), model
+    cls = model_class(model, pretraining=objective == "pretraining") if isinstance(model, str) else model
+    return cls, cls.config_class(**options)

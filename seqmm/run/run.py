@@ -10,7 +10,7 @@ from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from shlex import quote
-from typing import Any, Literal
+from typing import Any
 
 from seqmm.arguments import EvalArguments, TrainArguments
 from seqmm.data.corpus import Corpus
@@ -19,10 +19,10 @@ from seqmm.files import write_json, write_yaml
 from seqmm.hub.access import local_folder
 from seqmm.models.base import Recommender, RecommenderConfig
 from seqmm.models.checkpoint import load_config
-from seqmm.models.making import make_model
-from seqmm.models.registry import model_class
-from seqmm.names import EvaluatedSplit, pairs
+from seqmm.models.making import class_and_config, make_model
+from seqmm.names import EvaluatedSplit, Objective, pairs
 from seqmm.publishing.cards import write_model_card
+from seqmm.registry import register
 from seqmm.run.opening import named, open_corpus
 from seqmm.run.settings import RunConfig
 from seqmm.run.variants import reference, run_name
@@ -66,7 +66,7 @@ class Run:
     @classmethod
     def of(
         cls,
-        model: str | RecommenderConfig,
+        model: str | type[Recommender] | RecommenderConfig,
         corpus: Corpus,
         *,
         train: TrainArguments | None = None,
@@ -76,15 +76,24 @@ class Run:
         """A run from Python, without a file.
 
         Args:
-            model: its ``model_type``, or its config.
+            model: its ``model_type``, its class (which is registered, since ``run.yaml`` names it), or its config.
             corpus: to train on.
             train: how to train; None = the defaults.
             eval: how to evaluate; None = the defaults.
-            options: of the model, where ``model`` is a name.
+            options: of the model, where ``model`` is a name or a class.
+
+        Raises:
+            ValueError: an unknown model, option or value; options beside a config; a class that cannot be registered,
+                or whose head is not that of ``train.objective``.
         """
-        config = model_class(model).config_class(**options) if isinstance(model, str) else model
-        settings = RunConfig(config, train=train or TrainArguments(), eval=eval or EvalArguments())
-        return cls(settings, corpus)
+        train = train or TrainArguments()
+        objective: Objective = train.objective or "recommendation"
+        found, config = class_and_config(model, options, objective=objective)
+        if isinstance(model, type):
+            register(found)
+            if found.objective != objective:
+                raise ValueError(f"{found.__name__} is for {found.objective}: give train.objective {found.objective!r}")
+        return cls(RunConfig(config, train=train, eval=eval or EvalArguments()), corpus)
 
     @property
     def output(self) -> Path:
@@ -99,7 +108,7 @@ class Run:
         if train.init_from is not None and not pretraining:
             rename = pairs(self.settings.data.rename, "data.rename")
             start = {"init_from": train.init_from, "init_revision": train.init_revision, "rename": rename}
-        objective: Literal["pretraining", "recommendation"] = "pretraining" if pretraining else "recommendation"
+        objective: Objective = "pretraining" if pretraining else "recommendation"
         return make_model(self.settings.model, self.corpus, seed=train.seed, objective=objective, **start)
 
     def evaluator(self, split: EvaluatedSplit) -> Evaluator:
@@ -167,10 +176,17 @@ class Run:
         values = self.settings.to_dict()
         values["train"] |= {"resume": False, "overwrite": False}
         recipe, (file, variant) = recipe_of(self.settings), reference(self.settings.variant or "")
-        again = f"accelerate launch recipes/{recipe}.py --config {self.output}/run.yaml"
+        found = type(self.model)
+        ours, place = found.__module__.startswith("seqmm."), f"{found.__module__}:{found.__qualname__}"
+        plugin = "" if ours else f" --plugin {quote(place)}"
+        again = f"accelerate launch recipes/{recipe}.py --config {self.output}/run.yaml{plugin}"
         comment = f"{again} --train.overwrite True\nor, to go on: {again} --train.resume True"
         if variant is not None:
-            comment += f"\nmade of: accelerate launch recipes/{recipe}.py --config {file} --variant {quote(variant)}"
+            comment += (
+                f"\nmade of: accelerate launch recipes/{recipe}.py --config {file} --variant {quote(variant)}{plugin}"
+            )
+        if found.__module__ == "__main__":
+            comment += f"\n{place} is of a script or notebook: put it into a module, and give that with --plugin"
         if self.settings.data.path is None:
             comment += (
                 f"\nthe corpus {self.corpus.name!r} was made in memory and lies in no folder (fingerprint "

@@ -20,6 +20,7 @@ from seqmm.data.synthetic import synthetic_corpus
 from seqmm.evaluation.evaluator import Evaluator
 from seqmm.files import read_yaml, write_yaml
 from seqmm.models.checkpoint import from_pretrained, load_config
+from seqmm.run.opening import open_corpus
 from seqmm.run.variants import reference
 from tests.evaluation.test_leakage import item_sorted
 
@@ -284,6 +285,16 @@ def test_only_a_seed_is_left_out_of_a_label(tmp_path, name, label):
     assert cell.label == label
     for data in (cell.run.data, planning.popularity(cell, tmp_path).run.data):
         assert (data.path, data.revision) == ("here", None)
+
+
+def test_the_popularity_row_opens_the_corpus_of_a_row_that_renames_sets(tmp_path, corpus):
+    corpus.save(tmp_path / "here")
+    file = configuration(tmp_path / "a", "lightgcn", tmp_path / "here")
+    values = read_yaml(file)
+    write_yaml(Path(file), values | {"data": values["data"] | {"rename": ["text=words"]}})
+    (cell,) = planning.plan([file], [0], tmp_path / "out", str(tmp_path / "here"))
+    assert cell.run.data.rename == ("text=words",)
+    assert open_corpus(planning.popularity(cell, tmp_path).run.data)[0].num_items > 0
 
 
 def test_one_precision(tmp_path, recipe, corpus, capsys):

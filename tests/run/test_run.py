@@ -13,7 +13,10 @@ from seqmm.arguments import EvalArguments, TrainArguments
 from seqmm.data.corpus import Corpus
 from seqmm.data.joining import concat_corpora
 from seqmm.data.synthetic import synthetic_corpus
+from seqmm.models.collaborative.bpr import BPR, BPRConfig
 from seqmm.models.making import make_model
+from seqmm.models.sequential.msm4sr import MSM4SRForPretraining
+from seqmm.registry import MODELS
 from seqmm.run.opening import open_corpus
 from seqmm.run.run import Run
 from seqmm.run.settings import load_run
@@ -75,3 +78,33 @@ def test_joined_corpora_are_named_each(tmp_path):
     assert (data.path, data.joined) == (str(tmp_path / "one"), (str(tmp_path / "two"),))
     assert open_corpus(data)[0].fingerprint() == run.corpus.fingerprint()
     assert run.output.parts[0] == "runs", "no folder was given"
+
+
+def test_a_run_is_of_a_name_a_class_or_a_config(tmp_path):
+    corpus = synthetic_corpus(80, 50)
+    train = replace(TRAIN, output_dir=str(tmp_path))
+    runs = [Run.of("bpr", corpus, train=train, hidden_size=8), Run.of(BPR, corpus, train=train, hidden_size=8)]
+    runs.append(Run.of(BPRConfig(hidden_size=8), corpus, train=train))
+    assert len({str(run.settings.to_dict()) for run in runs}) == 1 and runs[1].model.config.hidden_size == 8
+    for make in (Run.of, make_model):
+        with pytest.raises(ValueError, match="hidden_size: a config was given, which holds the options already"):
+            make(BPRConfig(), corpus, hidden_size=8)
+    with pytest.raises(ValueError, match="MSM4SRForPretraining is for pretraining: give train.objective 'pretraining'"):
+        Run.of(MSM4SRForPretraining, corpus, train=train)
+    pretraining = Run.of(MSM4SRForPretraining, corpus, train=replace(train, objective="pretraining"))
+    assert isinstance(pretraining.model, MSM4SRForPretraining)
+
+
+def test_run_yaml_of_a_class_of_ones_own_says_the_plugin(tmp_path, monkeypatch):
+    monkeypatch.setattr(MODELS, "_classes", {name: [*classes] for name, classes in MODELS._classes.items()})
+    config = type("OwnConfig", (BPRConfig,), {"model_type": "own", "__module__": "own"})
+    own = type("Own", (BPR,), {"config_class": config, "__module__": "own"})
+    train = replace(TRAIN, output_dir=str(tmp_path), epochs=1)
+    Run.of(own, synthetic_corpus(80, 50), train=train).fit()
+    text = (tmp_path / "run.yaml").read_text()
+    assert text.startswith(
+        f"# accelerate launch recipes/train.py --config {tmp_path}/run.yaml --plugin own:Own --train.overwrite True\n"
+    )
+    assert text.count("--plugin own:Own") == 2 and "model_type: own\n" in text
+    fitted(synthetic_corpus(80, 50), tmp_path / "bpr")
+    assert "--plugin" not in (tmp_path / "bpr/run.yaml").read_text()
