@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from seqmm.names import Ideal, MaskChoice, MixedPrecision, Objective, Protocol, Schedule
+from seqmm.names import Ideal, MaskChoice, MixedPrecision, Objective, OptimizerName, Protocol, Schedule
 from seqmm.options import Options, check_idle, option, result_values
 
 DEFAULT_CORPUS = "tokenized/movielens/ml-100k"
@@ -70,9 +70,11 @@ class TrainArguments(Options):
     )
     gradient_accumulation_steps: int = option(1, "Batches of an optimiser step, weighted by their rows.", least=1)
     learning_rate: float = option(1e-3, "Learning rate, after the warm-up.", above=0)
-    optimizer: str = option("Adam", "Optimiser: a class of torch.optim, such as Adam, AdamW, SGD, Adagrad or NAdam.")
-    optimizer_options: dict[str, float] = option(
-        {}, "Options of an optimiser other than Adam, name value pairs such as momentum 0.9."
+    optimizer: OptimizerName = option("Adam", "Optimiser: a class of torch.optim.")
+    optimizer_options: dict[str, bool | float | tuple[float, ...]] = option(
+        {},
+        "Options of an optimiser other than Adam, name value pairs such as momentum 0.9 nesterov True. In Python and "
+        "YAML a value may be several numbers, such as betas.",
     )
     weight_decay: float = option(0.0, "Weight decay; Adam's L2 form unless decoupled_weight_decay.", least=0)
     no_decay: tuple[str, ...] = option(

@@ -26,6 +26,11 @@ TimeUnit = Literal["s", "ms"]
 Objective = Literal["pretraining", "recommendation"]
 """Which head of a two-stage model is trained."""
 MixedPrecision = Literal["no", "bf16", "fp16"]
+OptimizerName = Literal[
+    "Adam", "AdamW", "SGD", "Adadelta", "Adafactor", "Adagrad", "Adamax", "ASGD", "Muon", "NAdam", "RAdam", "RMSprop",
+    "Rprop", "SparseAdam",
+]  # fmt: skip
+"""Classes of torch.optim that make a step without a closure."""
 Schedule = Literal["constant", "cosine", "decay"]
 Storage = Literal["float32", "float16"]
 """How vectors are stored; they are read as float32."""
@@ -35,6 +40,7 @@ Backend = Literal["exact", "faiss"]
 
 SPLITS: tuple[str, ...] = get_args(Split)
 PROTOCOLS: tuple[str, ...] = get_args(Protocol)
+OPTIMIZERS: tuple[str, ...] = get_args(OptimizerName)
 
 SHOWN = 5
 """Ids named of those that are counted."""

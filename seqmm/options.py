@@ -382,6 +382,10 @@ def described(kind: Any, several: bool = False) -> str:
         return " and ".join(described(entry) for entry in kind)
     if get_origin(kind) is dict:
         return f"names, each with {described(get_args(kind)[1])}"
+    if get_origin(kind) in (typing.Union, types.UnionType):
+        return " or ".join(described(entry) for entry in get_args(kind))
+    if get_origin(kind) is tuple and get_args(kind)[-1:] == (...,):
+        return f"a list of {described(get_args(kind)[0], several=True)}"
     if get_origin(kind) is Literal:
         return f"one of {', '.join(map(str, get_args(kind)))}"
     return words.get(kind, str(kind))

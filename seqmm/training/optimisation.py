@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,12 +13,38 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from seqmm.arguments import TrainArguments
-from seqmm.names import nearest
+from seqmm.models.base import Recommender
 
 OptimizerMaker = Callable[..., Optimizer]
-"""Called with parameter groups and the keywords ``lr``, ``weight_decay``: a class of torch.optim, or a function."""
+"""Called with parameter groups and the keywords ``lr``, ``weight_decay``: a class of torch.optim, or a function.
+
+One that has no ``weight_decay`` is called without it, if it is 0."""
 SchedulerMaker = Callable[[Optimizer, int], LRScheduler]
 """Called with an optimiser and how many steps it will make in all; its scheduler makes a step after each of them."""
+
+
+def make_optimizers(
+    args: TrainArguments, model: Recommender, maker: OptimizerMaker | None = None
+) -> dict[str, Optimizer]:
+    """The optimiser of each of a model's phases.
+
+    Raises:
+        ValueError: a phase without parameters, or what :func:`make_optimizer` refuses.
+    """
+    made: dict[str, Optimizer] = {}
+    for phase in dict.fromkeys(phase for stage in model.stages for phase in stage.phases):
+        if not trained(model, phase):
+            raise ValueError(f"{type(model).__name__} has no parameters for phase {phase!r}")
+        groups = model.parameter_groups(phase)
+        if args.no_decay:
+            groups = without_decay(groups, model, args.no_decay)
+        made[phase] = make_optimizer(args, groups, maker)
+    return made
+
+
+def trained(model: Recommender, phase: str) -> list[nn.Parameter]:
+    """The parameters that a phase trains."""
+    return [each for group in model.parameter_groups(phase) for each in group["params"] if each.requires_grad]
 
 
 def make_optimizer(
@@ -31,7 +58,7 @@ def make_optimizer(
         maker: see :data:`OptimizerMaker`.
 
     Raises:
-        ValueError: torch.optim has no such class, or the class no such option.
+        ValueError: the class or the maker has no such option, or refuses its value.
     """
     defaults: dict[str, Any] = {"lr": args.learning_rate, "weight_decay": args.weight_decay}
     if maker is None and args.optimizer == "Adam":
@@ -39,27 +66,25 @@ def make_optimizer(
         adam: dict[str, Any] = {"betas": args.adam_betas, "decoupled_weight_decay": args.decoupled_weight_decay}
         optimizer: Optimizer = torch.optim.Adam(groups, fused=True, **defaults, **adam)
     else:
+        make: OptimizerMaker = maker or getattr(torch.optim, args.optimizer)
+        if not args.weight_decay and not takes_weight_decay(make):
+            del defaults["weight_decay"]
         try:
-            options = defaults | args.optimizer_options
-            optimizer = (maker or optimizer_class(args.optimizer))(groups, **options)
-        except TypeError as error:
+            optimizer = make(groups, **defaults | (args.optimizer_options if maker is None else {}))
+        except (TypeError, ValueError) as error:
+            if maker is not None:
+                name = getattr(maker, "__qualname__", repr(maker))
+                raise ValueError(f"Trainer's optimizer {name}, called with {', '.join(defaults)}: {error}") from error
             raise ValueError(f"train.optimizer {args.optimizer}: {error}; see torch.optim for its options") from error
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]
     return optimizer
 
 
-def optimizer_class(name: str) -> type[Optimizer]:
-    """A class of torch.optim by name.
-
-    Raises:
-        ValueError: there is none; the text says the nearest.
-    """
-    classes = {key: kind for key, kind in vars(torch.optim).items() if isinstance(kind, type)}
-    known = {key: kind for key, kind in classes.items() if issubclass(kind, Optimizer) and kind is not Optimizer}
-    if name not in known:
-        raise ValueError(f"train.optimizer {name!r} is no optimiser of torch.optim{nearest(name, known)}")
-    return known[name]
+def takes_weight_decay(maker: OptimizerMaker) -> bool:
+    """Whether it has the keyword; AdamW's own default is not 0, so that 0 must be said where it can be."""
+    parameters = inspect.signature(maker).parameters.values()
+    return any(each.name == "weight_decay" or each.kind is each.VAR_KEYWORD for each in parameters)
 
 
 def without_decay(groups: list[dict[str, Any]], model: nn.Module, words: Sequence[str]) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
@@ -46,10 +46,10 @@ from seqmm.training.memory import reuse_freed_memory
 from seqmm.training.optimisation import (
     OptimizerMaker,
     SchedulerMaker,
-    make_optimizer,
+    make_optimizers,
     make_scheduler,
     rate_factor,
-    without_decay,
+    trained,
 )
 from seqmm.training.state import TrainState
 from seqmm.training.tracking import JsonlTracker, LossSums
@@ -313,9 +313,11 @@ class Trainer:
         main, args = self.accelerator.is_main_process, self.args
         self._folder = self._temporary_folder() if self.output_dir is None else self.output_dir
         self._checkpoint = latest_checkpoint(self._folder / CHECKPOINTS) if args.resume else None
+        if self._make_optimizer is None and args.epochs > 0:
+            make_optimizers(args, self.model)  # what its options refuse is known before a run is replaced
         if self._checkpoint is None and main:
-            trained = bool(self.model.stages)
-            claim_folder(self._folder, resume=args.resume, overwrite=args.overwrite, trained=trained)
+            is_trained = bool(self.model.stages)
+            claim_folder(self._folder, resume=args.resume, overwrite=args.overwrite, trained=is_trained)
         self.accelerator.wait_for_everyone()
         if not self._folder.is_dir():
             raise ValueError(f"{self._folder} must be on a disk that all machines share; this one does not see it")
@@ -338,17 +340,9 @@ class Trainer:
     def _prepare(self) -> None:
         if self.accelerator.device.type == "cpu":
             reuse_freed_memory()
-        phases = list(dict.fromkeys(phase for stage in self.model.stages for phase in stage.phases))
-        self._parameters: dict[str, list[nn.Parameter]] = {}
-        optimizers = []
-        for phase in phases:
-            groups = self.model.parameter_groups(phase)
-            self._parameters[phase] = [p for group in groups for p in group["params"] if p.requires_grad]
-            if not self._parameters[phase]:
-                raise ValueError(f"{type(self.model).__name__} has no parameters for phase {phase!r}")
-            if self.args.no_decay:
-                groups = without_decay(groups, self.model, self.args.no_decay)
-            optimizers.append(make_optimizer(self.args, groups, self._make_optimizer))
+        made = make_optimizers(self.args, self.model, self._make_optimizer)
+        phases, optimizers = list(made), list(made.values())
+        self._parameters = {phase: trained(self.model, phase) for phase in phases}
         with warnings.catch_warnings():  # accelerate 1.15 passes broadcast_buffers on under its old name
             warnings.simplefilter("ignore", FutureWarning)
             self._ddp, *prepared = self.accelerator.prepare(self.model, *optimizers)

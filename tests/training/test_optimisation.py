@@ -10,8 +10,9 @@ import torch
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
 from seqmm.arguments import TrainArguments
+from seqmm.names import OPTIMIZERS
 from seqmm.training.callbacks import Callback
-from seqmm.training.optimisation import rate_factor
+from seqmm.training.optimisation import make_optimizer, rate_factor
 from seqmm.training.trainer import Trainer
 from tests.cases import CASES
 
@@ -120,7 +121,7 @@ def test_wrong_optimisers_are_refused(tmp_path):
         Trainer(CASES["bpr"].model(corpus), corpus, args, output_dir=tmp_path).train()
 
     corpus = CASES["bpr"].corpus()
-    with pytest.raises(ValueError, match="'AdamV' is no optimiser of torch.optim; did you mean 'Adam"):
+    with pytest.raises(ValueError, match="optimizer is 'AdamV'; choose one of .*did you mean 'Adam"):
         train(optimizer="AdamV")
     with pytest.raises(ValueError, match="train.optimizer SGD: .*momentom"):
         train(optimizer="SGD", optimizer_options={"momentom": 0.9})
@@ -128,6 +129,54 @@ def test_wrong_optimisers_are_refused(tmp_path):
         replace(ARGS, optimizer="SGD", decoupled_weight_decay=True)
     with pytest.raises(ValueError, match="optimizer_options"):
         replace(ARGS, optimizer_options={"momentum": 0.9})
+
+
+def test_names_of_optimisers_are_those_of_torch():
+    theirs = {name for name, kind in vars(torch.optim).items() if isinstance(kind, type)}
+    theirs = {name for name in theirs if issubclass(getattr(torch.optim, name), torch.optim.Optimizer)}
+    assert set(OPTIMIZERS) == theirs - {"Optimizer", "LBFGS"}  # LBFGS needs a closure
+
+
+@pytest.mark.parametrize("name", [name for name in OPTIMIZERS if name != "Adam"])
+def test_every_optimiser_is_made_without_decay_where_none_is_asked_for(name):
+    groups = [{"params": [torch.nn.Parameter(torch.ones(2, 2))]}]
+    (group,) = make_optimizer(TrainArguments(optimizer=name), groups).param_groups
+    assert group.get("weight_decay", 0) == 0  # AdamW's own default is 0.01
+
+
+def test_options_of_an_optimiser_may_be_numbers_switches_and_pairs():
+    def options(name, **values):
+        groups = [{"params": [torch.nn.Parameter(torch.ones(2, 2))]}]
+        return make_optimizer(TrainArguments(optimizer=name, optimizer_options=values), groups).param_groups[0]
+
+    assert options("AdamW", betas=[0.8, 0.9])["betas"] == (0.8, 0.9)
+    heavy = options("SGD", momentum=0.9, nesterov=True)
+    assert heavy["nesterov"] is True and heavy["momentum"] == 0.9
+    with pytest.raises(ValueError, match="train.optimizer Rprop: .*weight_decay"):
+        make_optimizer(TrainArguments(optimizer="Rprop", weight_decay=0.1), [])
+    with pytest.raises(ValueError, match="choose true or false or choose a number or choose a list of numbers"):
+        TrainArguments(optimizer="SGD", optimizer_options={"momentum": "much"})
+    with pytest.raises(ValueError, match="choose names, each with true or false or a number or a list of numbers"):
+        TrainArguments(optimizer="SGD", optimizer_options=["momentum"])
+
+
+def test_a_refused_optimiser_replaces_no_run(tmp_path):
+    make("bpr", tmp_path).train()
+    before = sorted(path.name for path in tmp_path.rglob("*"))
+    for options in ({"momentom": 0.9}, {"momentum": -1.0}):
+        with pytest.raises(ValueError, match="train.optimizer SGD: .*moment"):
+            args = replace(ARGS, overwrite=True, optimizer="SGD", optimizer_options=options)
+            corpus = CASES["bpr"].corpus()
+            Trainer(CASES["bpr"].model(corpus), corpus, args, output_dir=tmp_path).train()
+    assert sorted(path.name for path in tmp_path.rglob("*")) == before
+
+
+def test_an_error_of_a_maker_names_the_maker():
+    def my_maker(groups, rate):
+        raise AssertionError
+
+    with pytest.raises(ValueError, match="optimizer .*my_maker, called with lr: .*unexpected keyword argument 'lr'"):
+        make_optimizer(ARGS, [], my_maker)
 
 
 def test_parameters_spared_from_decay_keep_it_off_and_the_others_on(tmp_path):
