@@ -145,9 +145,22 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     """A YAML file that holds a mapping: a run's configuration.
 
     Raises:
-        FileNotFoundError, ValueError: naming the file.
+        FileNotFoundError, ValueError: naming the file; also for a key that stands twice in one mapping.
     """
     import yaml
+
+    class Loader(yaml.SafeLoader):
+        """Refuses a key that stands twice in a mapping, of which YAML would keep the last."""
+
+        def compose_mapping_node(self, anchor: Any) -> Any:
+            node = super().compose_mapping_node(anchor)
+            lines: dict[tuple[str, str], int] = {}
+            for key, _ in node.value:
+                line, name = key.start_mark.line + 1, (key.tag, str(key.value))
+                if name in lines:
+                    raise yaml.YAMLError(f"{key.value!r} stands twice, in lines {lines[name]} and {line}; keep one")
+                lines[name] = line
+            return node
 
     file = Path(path)
     if not file.is_file():
@@ -156,7 +169,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
             f"no configuration file {file}" + (f"; that folder has {', '.join(siblings)}" if siblings else "")
         )
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        values = yaml.load(file.read_text(encoding="utf-8"), Loader) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} is not valid YAML: {error}") from error
     if not isinstance(values, dict):

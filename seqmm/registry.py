@@ -69,6 +69,7 @@ class Registry:
         """
         if not re.fullmatch(r"[\w-]+", name):
             raise ValueError(f"{self.what} {name!r} of {cls.__name__}: use letters, digits, _ and -")
+        _check_own_config(cls)
         for place, known in enumerate(self._classes.get(name, [])):
             if (known.__module__, known.__qualname__) == (cls.__module__, cls.__qualname__):
                 self._classes[name][place] = cls
@@ -93,11 +94,26 @@ class Registry:
         if name in self._files:
             import_module(self._files[name])
         elif name not in self._classes and name in self._entry_points:
-            self.add(name, self._entry_points[name].load())
+            self.add(name, self._loaded(name))
         if name not in self._classes:
             dotted = " (a class of one's own: --plugin module:Class, or seqmm.register in Python)"
             raise ValueError(f"unknown {self.what} {name!r}{nearest(name, self.names())}{dotted}")
         return self._classes[name]
+
+    def _loaded(self, name: str) -> Any:
+        """The class of an entry point, which must have its name."""
+        point = self._entry_points[name]
+        said = f"entry point {name} = {point.value} ({self.group})"
+        if point.dist is not None:
+            said += f" of the installed package {point.dist.name}"
+        try:
+            cls = point.load()
+            found = registered_name(cls)
+        except (ImportError, AttributeError) as error:
+            raise ValueError(f"{said} cannot be used: {error}; mend that package or uninstall it") from error
+        if found != name:
+            raise ValueError(f"{said}: the class' own name is {found!r}; that package must use one name in both places")
+        return cls
 
     def imported(self, place: str) -> str:
         """The name of a class given as ``module:Class`` by the user's own settings (:func:`plug_in`).
@@ -168,6 +184,19 @@ def register(cls: C) -> C:
 def registered_name(cls: Any) -> str:
     """A model's ``config_class.model_type``, an extractor's or a source's ``name``."""
     return str(cls.config_class.model_type if hasattr(cls, "config_class") else cls.name)
+
+
+def _check_own_config(cls: Any) -> None:
+    """Raises ValueError for a model from outside that has its name of a config of ours."""
+    config = getattr(cls, "config_class", None)
+    if config is None or cls.__module__.startswith("seqmm."):
+        return
+    owner = next(base for base in config.__mro__ if "model_type" in vars(base))
+    if owner.__module__.startswith("seqmm."):
+        raise ValueError(
+            f"{cls.__qualname__} has no model_type of its own, only {owner.__name__}'s {owner.model_type!r}; give it "
+            f"config_class = a subclass of {config.__name__} with another model_type"
+        )
 
 
 MODELS = Registry("model_type", ("seqmm.models.collaborative", "seqmm.models.sequential"), "seqmm.models")

@@ -74,8 +74,10 @@ def test_what_is_wrong_in_a_file_is_said_of_the_file(file, sections, message):
 
 
 def test_no_model_is_an_error(file):
-    with pytest.raises(ValueError, match="which model"):
+    with pytest.raises(ValueError, match=r"run\.yaml: model\.model_type is missing; .*--model\.model-type NAME"):
         load_run(["--config", file(train={"epochs": 3})])
+    with pytest.raises(ValueError, match="which model"):
+        load_run([])
 
 
 def test_a_flag_mends_what_a_file_combines(file):
@@ -210,3 +212,21 @@ def test_help_with_a_model_shows_its_options(repository):
 def test_read_yaml_gives_plain_values(tmp_path):
     (tmp_path / "a.yaml").write_text("model: {model_type: bpr}\n")
     assert read_yaml(tmp_path / "a.yaml") == yaml.safe_load("model: {model_type: bpr}")
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "lines"),
+    [
+        ("train:\n  seed: 1\n  epochs: 2\n  seed: 3\n", "seed", "2 and 4"),
+        ("train: {seed: 1}\nmodel: {}\ntrain: {seed: 2}\n", "train", "1 and 3"),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused(tmp_path, text, key, lines):
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(ValueError, match=rf"a\.yaml is not .*: '{key}' stands twice, in lines {lines}; keep"):
+        read_yaml(tmp_path / "a.yaml")
+
+
+def test_a_yaml_anchor_may_be_overridden(tmp_path):
+    (tmp_path / "a.yaml").write_text("a: &a {x: 1, y: 2}\nb: {<<: *a, x: 3}\nc: {<<: *a, y: 3}\n")
+    assert read_yaml(tmp_path / "a.yaml") == {"a": {"x": 1, "y": 2}, "b": {"x": 3, "y": 2}, "c": {"x": 1, "y": 3}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import json
 import logging
 import pkgutil
@@ -16,6 +17,7 @@ import seqmm.models.sequential
 from seqmm.cli import run_recipe, without_plugins
 from seqmm.models.base import Recommender, RecommenderConfig
 from seqmm.models.checkpoint import from_pretrained, load_config
+from seqmm.models.collaborative.bpr import BPRConfig
 from seqmm.models.registry import model_class
 from seqmm.registry import MODELS, Registry, plug_in, register
 
@@ -145,6 +147,29 @@ def test_an_installed_package_adds_names_by_entry_points(tmp_path, monkeypatch):
     assert fresh.names() == ["elsewhere"] and "elsewhere" not in sys.modules
     assert fresh.classes("elsewhere")[0].__name__ == "Elsewhere"
     sys.modules.pop("elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("gone", "nosuch_module:Toy", "cannot be used: No module named 'nosuch_module'; mend that package"),
+        ("gone", "seqmm.models.base:Toy", "cannot be used: .*has no attribute 'Toy'; mend that package"),
+        ("other", "seqmm.models.collaborative.bpr:BPR", "the class' own name is 'bpr'; that package must use one name"),
+    ],
+)
+def test_an_entry_point_that_does_not_fit_is_named(monkeypatch, name, value, problem):
+    fresh = Registry("model_type", (), "seqmm.models")
+    point = importlib.metadata.EntryPoint(name, value, "seqmm.models")
+    monkeypatch.setattr(fresh, "_entry_points", {name: point}, raising=False)
+    with pytest.raises(ValueError, match=rf"entry point {name} = {value} \(seqmm\.models\).*{problem}"):
+        fresh.classes(name)
+
+
+@pytest.mark.parametrize("config", [RecommenderConfig, type("Plain", (RecommenderConfig,), {}), BPRConfig])
+def test_a_model_without_a_name_of_its_own_is_refused(table, config):
+    bad = type("Bad", (Recommender,), {"config_class": config, "__module__": "mine"})
+    with pytest.raises(ValueError, match=r"Bad has no model_type of its own, only .*; give it config_class = a sub"):
+        register(bad)
 
 
 def test_plugins_are_taken_off_the_command_line():

@@ -83,6 +83,10 @@ def load_run(
     model_type = model_type or in_file
     if model_type is None:
         if not wants_help:
+            if file is not None:
+                raise ValueError(
+                    f"{file}: model.model_type is missing; write it there, or pass --model.model-type NAME"
+                )
             raise ValueError(
                 "which model? Pass --config recipes/configs/<model>/<corpus>.yaml or --model.model-type NAME"
             )
