@@ -5,8 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from seqmm.names import Ideal, MaskChoice, MixedPrecision, Objective, OptimizerName, Protocol, Schedule
-from seqmm.options import Options, check_idle, option, result_values
+from seqmm.hub.licences import check_license
+from seqmm.names import (
+    Ideal,
+    MaskChoice,
+    MetricName,
+    MixedPrecision,
+    Objective,
+    OptimizerName,
+    Protocol,
+    Schedule,
+    pairs,
+)
+from seqmm.options import OptionError, Options, check_idle, option, result_values
 
 DEFAULT_CORPUS = "tokenized/movielens/ml-100k"
 
@@ -46,6 +57,12 @@ class DataArguments(Options):
         "One of the Hub is org/name or org/name@revision; run.yaml gets the commit it was.",
         changes_result=False,
     )
+
+    def check(self) -> None:
+        try:
+            pairs(self.rename, "")
+        except ValueError as error:
+            raise OptionError(type(self).__name__, "rename", str(error)) from error
 
 
 @dataclass(frozen=True)
@@ -184,8 +201,10 @@ class EvalArguments(Options):
 
     # one more cut-off or metric is one more number; those that were there stay as they are
     ks: tuple[int, ...] = option((5, 10, 20), "Cut-offs.", least=1, changes_result=False)
-    metrics: tuple[str, ...] = option(
-        ("recall", "ndcg"), "Metrics among recall, precision, ndcg, map, mrr, hit.", changes_result=False
+    metrics: tuple[MetricName, ...] = option(
+        ("recall", "ndcg"),
+        "Metrics among recall, precision, ndcg, map, mrr, hit, coverage, popularity.",
+        changes_result=False,
     )
     monitor: str = option("ndcg@10", "Metric of validation that chooses the weights and stops training.")
     mask: MaskChoice = option(
@@ -203,6 +222,14 @@ class EvalArguments(Options):
         "Whether to read the test split once, after training, with the weights validation chose.",
         changes_result=False,
     )
+
+    def check(self) -> None:
+        computed = [f"{metric}@{k}" for metric in self.metrics for k in self.ks]
+        if self.monitor not in computed:
+            problem = (
+                f" is {self.monitor!r}, which is not computed; metrics and ks give {', '.join(computed) or 'none'}"
+            )
+            raise OptionError(type(self).__name__, "monitor", problem)
 
 
 @dataclass(frozen=True)
@@ -234,3 +261,9 @@ class HubArguments(Options):
         "Dataset repository the corpus was published as, for the card, where data.path is a folder.",
         changes_result=False,
     )
+
+    def check(self) -> None:
+        try:
+            check_license(self.license, self.license_name, self.license_link)
+        except ValueError as error:
+            raise OptionError(type(self).__name__, "license", f": {error}") from error

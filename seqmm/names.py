@@ -16,6 +16,7 @@ MaskChoice = Literal["auto", "train", "history", "none"]
 """auto = history for leave_one_out, train for every other protocol."""
 Ideal = Literal["test", "retrieved"]
 """NDCG's ideal list: of the test items, or of the hits in the retrieved list (as MMSSL prints it)."""
+MetricName = Literal["recall", "precision", "ndcg", "map", "mrr", "hit", "coverage", "popularity"]
 FeatureKind = Literal["dense", "ragged", "tags"]
 TieOrder = Literal["seeded", "source"]
 IndexOrder = Literal["permuted", "source"]

@@ -26,9 +26,9 @@ def file(tmp_path):
 
 def test_default_then_yaml_then_flag(file):
     path = file(model={"model_type": "lightgcn", "num_layers": 4}, train={"epochs": 7, "report_to": ["tensorboard"]})
-    run = load_run(["--config", path, "--train.epochs", "9", "--eval.ks", "1", "2"])
+    run = load_run(["--config", path, "--train.epochs", "9", "--eval.ks", "1", "10"])
     assert (run.model.num_layers, run.model.hidden_size) == (4, 64)
-    assert (run.train.epochs, run.train.report_to, run.eval.ks) == (9, ("tensorboard",), (1, 2))
+    assert (run.train.epochs, run.train.report_to, run.eval.ks) == (9, ("tensorboard",), (1, 10))
     assert load_run([f"--config={path}"]).train.epochs == 7
 
 

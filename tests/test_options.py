@@ -1,18 +1,22 @@
 """Options check themselves: types, ranges, choices; they are never changed in place and share no default."""
 
 import dataclasses
+import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import pytest
 
-from seqmm.arguments import EvalArguments, TrainArguments
+from seqmm.arguments import DataArguments, EvalArguments, HubArguments, TrainArguments
 from seqmm.data.synthetic import synthetic_corpus
+from seqmm.evaluation.metrics import LIST_METRICS, METRICS
 from seqmm.models.collaborative.lightgcn import LightGCN, LightGCNConfig
 from seqmm.models.collaborative.ngcf import NGCF, NGCFConfig
 from seqmm.models.sequential.sasrec import SASRecConfig
+from seqmm.names import MetricName
 from seqmm.options import OptionError, Options, check_idle, option, plain_values, result_values
+from seqmm.run.settings import load_run
 
 
 @dataclass(frozen=True)
@@ -144,3 +148,25 @@ def test_longer_goes_on_unless_the_schedule_stretches():
     cosine = dataclasses.replace(short, schedule="cosine")
     assert cosine.course() != dataclasses.replace(cosine, epochs=9).course()
     assert short.course() != dataclasses.replace(short, learning_rate=0.1).course()
+
+
+def test_names_of_metrics_are_those_that_are_computed():
+    assert get_args(MetricName) == (*METRICS, *LIST_METRICS)
+
+
+@pytest.mark.parametrize(
+    ("cls", "values", "message"),
+    [
+        (EvalArguments, {"metrics": ["ndgc"]}, "metrics is .'ndgc'.; choose one of recall.*did you mean 'ndcg'"),
+        (EvalArguments, {"monitor": "ndcg@7"}, "monitor is 'ndcg@7', which is not computed; .* give recall@5, "),
+        (HubArguments, {"license": "mitt"}, "license: licence 'mitt' is not one .*did you mean 'mit'"),
+        (DataArguments, {"rename": ["text"]}, "rename text: expected name=value"),
+    ],
+)
+def test_what_a_run_cannot_do_is_refused_with_the_file_it_stands_in(tmp_path, cls, values, message):
+    with pytest.raises(OptionError, match=f"^{cls.__name__}.{message}"):
+        cls(**values)
+    file = tmp_path / "bpr.yaml"
+    file.write_text(json.dumps({"model": {"model_type": "bpr"}, cls.section: values}))
+    with pytest.raises(ValueError, match=f"^{file}: {cls.section}.{message}"):
+        load_run(["--config", str(file)])

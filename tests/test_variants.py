@@ -23,11 +23,11 @@ def file(tmp_path):
 
 
 def test_class_default_then_yaml_then_variant_then_flag(file):
-    path = file(variants={"deep": {"model.num_layers": 4, "eval.ks": [1, 2], "train.epochs": 8}})
+    path = file(variants={"deep": {"model.num_layers": 4, "eval.ks": [1, 10], "train.epochs": 8}})
     base = load_run(["--config", path])
     assert (base.model.num_layers, base.train.epochs, base.variant) == (3, 7, None)
     run = load_run(["--config", path, "--variant", "deep", "--train.epochs", "9"])
-    assert (run.model.num_layers, run.model.hidden_size, run.train.epochs, run.eval.ks) == (4, 64, 9, (1, 2))
+    assert (run.model.num_layers, run.model.hidden_size, run.train.epochs, run.eval.ks) == (4, 64, 9, (1, 10))
     assert run.variant == f"{path}#deep"
     assert load_run(["--config", f"{path}#deep", "--train.epochs", "9"]) == run
     assert load_run(["--train.epochs=9", "--variant=deep"], default_config=path) == run

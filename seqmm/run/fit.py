@@ -1,4 +1,4 @@
-"""What the training recipes do with a run beside fitting it: licence and access before, a push after."""
+"""What the training recipes do with a run beside fitting it: access before, a push after."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import logging
 
 from seqmm.arguments import HubArguments
 from seqmm.hub.access import open_repository
-from seqmm.hub.licences import check_license
 from seqmm.publishing.push import publish_model
 from seqmm.run.run import Run
 from seqmm.training.callbacks import Callback
@@ -27,9 +26,8 @@ class Access(Callback):
 
 
 def fit_and_publish(run: Run) -> None:
-    """Checks the licence and the repository, fits the run, and pushes it if ``hub.push_to`` names a repository."""
+    """Checks the repository, fits the run, and pushes it if ``hub.push_to`` names a repository."""
     hub = run.settings.hub
-    check_license(hub.license, hub.license_name, hub.license_link)
     access = Access(hub)
     run.fit([access])
     if hub.push_to and access_is_ours():
