@@ -12,6 +12,7 @@ from seqmm.data.corpus import Corpus
 from seqmm.data.synthetic import synthetic_corpus
 from seqmm.files import write_yaml
 from seqmm.models.checkpoint import check_trained_on, from_pretrained
+from seqmm.models.making import make_model
 from seqmm.models.registry import model_class
 from seqmm.serving.index import Index, open_checkpoint
 from seqmm.serving.new_items import add_items, read_new_items
@@ -318,3 +319,15 @@ def test_open_checkpoint(tmp_path):
         open_checkpoint(str(run))
     with pytest.raises(FileNotFoundError, match="absent"):
         open_checkpoint(str(tmp_path / "absent"))
+
+
+def test_a_call_leaves_every_module_in_its_mode():
+    corpus = synthetic_corpus(80, 50)
+    model = make_model("sasrec", corpus).train()
+    frozen = next(module for module in model.modules() if isinstance(module, torch.nn.LayerNorm)).eval()
+    modes = [module.training for module in model.modules()]
+    recommend(model, corpus, "user-7", k=2)
+    similar_items(model, corpus, "item-3", k=2)
+    assert [module.training for module in model.modules()] == modes and not frozen.training
+    with pytest.raises(ValueError, match=r"user is one id, not a list: for several give users=\[…\]"):
+        recommend(model, corpus, ["user-7", "user-8"])

@@ -90,8 +90,8 @@ def load_config(directory: Path) -> RecommenderConfig:
     if model_type not in MODELS.names():
         raise ValueError(
             f"{directory / 'config.json'}: model_type {model_type!r} is not registered"
-            f"{nearest(model_type, MODELS.names())}. A model of one's own: call seqmm.register(ItsClass) first in "
-            "Python, or give a recipe --plugin module:ItsClass"
+            f"{nearest(model_type, MODELS.names())} (a model of one's own: call seqmm.register(ItsClass) first in "
+            "Python, or give a recipe --plugin module:ItsClass)"
         )
     return MODELS.classes(model_type)[0].config_class.from_pretrained(directory)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from typing import overload
 
 from seqmm.data.corpus import Corpus
@@ -90,10 +91,13 @@ def recommend(
     """
     if sum(one is not None for one in (user, users, history)) != 1:
         raise ValueError("for whom? Give user, users or history, one of them")
-    index = Index(model, corpus)
-    if users is not None:
-        return index.recommend_all(users, k=k, among=among, filter_seen=filter_seen)
-    return index.recommend(user, history, k=k, among=among, filter_seen=filter_seen)
+    if isinstance(user, Collection) and not isinstance(user, str):
+        raise ValueError(f"user is one id, not a {type(user).__name__}: for several give users=[…]")
+    with _mode_kept(model):
+        index = Index(model, corpus)
+        if users is not None:
+            return index.recommend_all(users, k=k, among=among, filter_seen=filter_seen)
+        return index.recommend(user, history, k=k, among=among, filter_seen=filter_seen)
 
 
 def similar_items(
@@ -121,4 +125,16 @@ def similar_items(
     >>> [found.title for found in seqmm.similar_items(model, corpus, "item-3", k=2)]
     ['grey bar number 17', 'grey bar number 18']
     """
-    return Index(model, corpus).similar(item, k=k, among=among)
+    with _mode_kept(model):
+        return Index(model, corpus).similar(item, k=k, among=among)
+
+
+@contextmanager
+def _mode_kept(model: Recommender) -> Iterator[None]:
+    """Leaves every module in the mode it had, training or evaluation."""
+    modes = {module: module.training for module in model.modules()}
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training

@@ -21,6 +21,7 @@ import seqmm
 from seqmm.building.command import prepare_command
 from seqmm.building.options import CorpusOptions
 from seqmm.data.preparation import Preparation, PreparationValues
+from seqmm.data.sources.papers import Papers, PapersOptions
 from seqmm.options import OptionError, Options, about, hints, option, option_fields
 from seqmm.registry import SOURCES
 from tests.data.test_prepare import pairs_by_name, taste_rows
@@ -266,3 +267,10 @@ def test_a_dataset_of_the_hub(hub: StandinHub, published: Path, tmp_path: Path, 
             assert corpus.info["revision"] == commit
         said = client.recipe("prepare", "datasets", "--interactions", "org/none", "--output", tmp_path / "none")
         assert said.startswith("error: no folder org/none, and there is no dataset org/none"), said
+
+
+def test_only_tiktok_is_described_as_tiktok(tmp_path):
+    said = {name: Papers(PapersOptions(source=tmp_path / name)).about() for name in ("tiktok", "baby")}
+    assert "9,308 users" in said["tiktok"] and "Sources" in said["tiktok"]
+    assert said["baby"].startswith("## What is in it\n") and "published vectors" in said["baby"]
+    assert "tiktok" not in said["baby"].lower() and said["tiktok"].startswith(said["baby"].rstrip())

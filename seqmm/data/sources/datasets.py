@@ -19,9 +19,6 @@ from seqmm.registry import register
 if TYPE_CHECKING:
     import polars as pl
 
-if TYPE_CHECKING:
-    pass
-
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetsOptions(ColumnOptions):

@@ -53,4 +53,7 @@ class Papers(Source):
         return self.options.source.resolve().name
 
     def about(self) -> str:
-        return about_in("tiktok")
+        about = about_in("tiktok")
+        if self.corpus_name().lower() == "tiktok":
+            return about
+        return about[: about.index("\n## ")] + "\n"  # what is true of every such folder
