@@ -122,6 +122,22 @@ def option_fields(cls: Any) -> list[dataclasses.Field[Any]]:
 
 
 @cache
+def refuse_plain_fields(cls: Any, besides: frozenset[str] = frozenset()) -> None:
+    """Refuses a class with a field that is no option: nothing would check it, write it down or compare it.
+
+    Args:
+        cls: a dataclass.
+        besides: names that may be plain fields.
+
+    Raises:
+        TypeError: naming the field.
+    """
+    for each in dataclasses.fields(cls):
+        if _KEY not in each.metadata and each.name not in besides:
+            raise TypeError(f'{cls.__name__}.{each.name} is a plain field: make it option(default, "Help.")')
+
+
+@cache
 def _hints(cls: Any) -> dict[str, Any]:
     names = {each.name for each in option_fields(cls)}
     found: dict[str, Any] = {}
@@ -218,6 +234,12 @@ class Options:
 
     section: ClassVar[str] = ""
     """Name of the YAML section and the flags' prefix."""
+
+    def __new__(cls, *args: Any, **values: Any) -> Self:
+        """Refuses a misspelt key, which a dataclass would answer with a bare TypeError."""
+        refuse_plain_fields(cls)
+        check_keys(values, [each.name for each in option_fields(cls)], cls.__name__)
+        return super().__new__(cls)
 
     def __post_init__(self) -> None:
         check_options(self)

@@ -1,7 +1,10 @@
 """Options check themselves: types, ranges, choices; they are never changed in place and share no default."""
 
+import copy
 import dataclasses
+import inspect
 import json
+import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal, get_args
@@ -170,3 +173,32 @@ def test_what_a_run_cannot_do_is_refused_with_the_file_it_stands_in(tmp_path, cl
     file.write_text(json.dumps({"model": {"model_type": "bpr"}, cls.section: values}))
     with pytest.raises(ValueError, match=f"^{file}: {cls.section}.{message}"):
         load_run(["--config", str(file)])
+
+
+def test_a_misspelt_key_names_the_nearest_from_python_too():
+    with pytest.raises(OptionError, match="^TrainArguments.lerning_rate: .*did you mean 'learning_rate'"):
+        TrainArguments(lerning_rate=3)
+    with pytest.raises(OptionError, match="^Toy.coumt: .*did you mean 'count'"):
+        dataclasses.replace(Toy(), coumt=1)
+    made = Toy(5, sizes=[3], weights={"a": 1})
+    assert pickle.loads(pickle.dumps(made)) == copy.deepcopy(made) == dataclasses.replace(made) == made
+    assert "count" in inspect.signature(Toy).parameters
+
+
+def test_a_plain_field_is_refused():
+    @dataclass(frozen=True)
+    class Extra(Toy):
+        extra: int = 3
+
+    @dataclass(frozen=True)
+    class Other(Toy):
+        count: int = 8
+
+    with pytest.raises(TypeError, match=r'Extra.extra is a plain field: make it option\(default, "Help."\)'):
+        Extra()
+    with pytest.raises(TypeError, match="Other.count is a plain field"):
+        Other()
+    with pytest.raises(TypeError, match="Config.extra is a plain field"):
+        type("Config", (SASRecConfig,), {"__annotations__": {"extra": int}, "extra": 3})
+    with pytest.raises(TypeError, match="Config.hidden_size is a plain field"):
+        type("Config", (SASRecConfig,), {"__annotations__": {"hidden_size": int}, "hidden_size": 8})

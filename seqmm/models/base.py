@@ -17,7 +17,7 @@ from seqmm.data.feature_sets import Features
 from seqmm.data.identity import describe, match_sets
 from seqmm.models.paper import Paper
 from seqmm.names import Objective
-from seqmm.options import check_keys, check_options, option
+from seqmm.options import check_keys, check_options, option, option_fields, refuse_plain_fields
 from seqmm.registry import MODELS, Registry
 
 TRANSFORMERS = frozenset(each.name for each in fields(PreTrainedConfig))
@@ -52,6 +52,14 @@ class RecommenderConfig(PreTrainedConfig):
 
     pretrained_on: dict[str, Any] = field(default_factory=dict)
     """The corpus and checkpoint the encoder was pretrained on, when it was."""
+
+    def __init_subclass__(cls, *args: Any, **kwargs: Any) -> None:
+        """Makes the dataclass, as transformers does; every field is an option."""
+        super().__init_subclass__(*args, **kwargs)
+        filled = {each.name for each in fields(RecommenderConfig)} - {
+            each.name for each in option_fields(RecommenderConfig)
+        }
+        refuse_plain_fields(cls, TRANSFORMERS | filled)
 
     def reads(self) -> list[str]:
         """Names of the feature sets a model of this config reads, in its order; of the others nothing is asked."""
