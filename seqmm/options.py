@@ -121,7 +121,6 @@ def option_fields(cls: Any) -> list[dataclasses.Field[Any]]:
     return [field for field in dataclasses.fields(cls) if _KEY in field.metadata]
 
 
-@cache
 def refuse_plain_fields(cls: Any, besides: frozenset[str] = frozenset()) -> None:
     """Refuses a class with a field that is no option: nothing would check it, write it down or compare it.
 

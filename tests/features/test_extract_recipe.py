@@ -168,7 +168,7 @@ def test_two_extractors_whose_flags_mean_different_things_are_refused(monkeypatc
         seed: str = option("x", "Another seed.")
 
     class Mine(Extractor):
-        name, Options, __call__ = "mine", Clashing, None
+        name, options_class, __call__ = "mine", Clashing, None
 
     monkeypatch.setitem(EXTRACTORS._classes, "mine", [Mine])
     assert read_flags(["--corpus", "c", "--features", "mine", "--seed", "y"])[1][0][1].seed == "y"
