@@ -83,13 +83,7 @@ def load_run(
     model_type = model_type or in_file
     if model_type is None:
         if not wants_help:
-            if file is not None:
-                raise ValueError(
-                    f"{file}: model.model_type is missing; write it there, or pass --model.model-type NAME"
-                )
-            raise ValueError(
-                "which model? Pass --config recipes/configs/<model>/<corpus>.yaml or --model.model-type NAME"
-            )
+            raise _no_model(file)
         _help_without_a_model(args, description, default_config)
     try:
         name = MODELS.imported(model_type)  # of one's own settings: module:Class
@@ -107,6 +101,12 @@ def load_run(
     run = replace(run, variant=file)
     _check_differs(run, flags, pretraining)
     return run
+
+
+def _no_model(file: str | None) -> ValueError:
+    if file is not None:
+        return ValueError(f"{file}: model.model_type is missing; write it there, or pass --model.model-type NAME")
+    return ValueError("which model? Pass --config recipes/configs/<model>/<corpus>.yaml or --model.model-type NAME")
 
 
 def _help_without_a_model(args: list[str], description: str, default_config: str | None) -> NoReturn:
