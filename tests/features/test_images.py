@@ -174,7 +174,7 @@ def test_a_hundred_megapixels_take_bounded_memory(tmp_path: Path) -> None:
     code = (
         "import resource, sys\n"
         "from PIL import Image, JpegImagePlugin\n"
-        "from seqmm.data.item_images import decode\n"
+        "from seqmm.features.readers.images import decode\n"
         "content = open(sys.argv[1], 'rb').read()\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "image = decode(content)\n"
