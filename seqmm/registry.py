@@ -96,7 +96,7 @@ class Registry:
         elif name not in self._classes and name in self._entry_points:
             self.add(name, self._loaded(name))
         if name not in self._classes:
-            dotted = " (a class of one's own: --plugin module:Class, or seqmm.register in Python)"
+            dotted = " (a class of one's own: seqmm.register in Python, the flag plugin module:Class of a recipe)"
             raise ValueError(f"unknown {self.what} {name!r}{nearest(name, self.names())}{dotted}")
         return self._classes[name]
 
