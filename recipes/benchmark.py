@@ -70,7 +70,7 @@ def main() -> None:
     from accelerate import Accelerator
 
     from seqmm.bench.cell import finish
-    from seqmm.bench.plan import Protocol, mixed_precision, plan, popularity
+    from seqmm.bench.plan import Evaluation, mixed_precision, plan, popularity
     from seqmm.bench.probes import run_probes, tie_report
     from seqmm.bench.table import read_rows, report
     from seqmm.distributed import on_cpu
@@ -82,7 +82,7 @@ def main() -> None:
         cells.append(popularity(cells[0], output))
     accelerator = Accelerator(cpu=on_cpu(), mixed_precision=mixed_precision(cells))
     corpus, data = open_corpus(replace(cells[0].run.data, features=(), rename=()))
-    protocol = Protocol(arguments.ks, arguments.metrics, arguments.mask, arguments.ideal)
+    protocol = Evaluation(arguments.ks, arguments.metrics, arguments.mask, arguments.ideal)
     evaluator = protocol.evaluator(corpus, "test")
     results = []
     for number, cell in enumerate(cells, 1):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from accelerate import Accelerator
 
-from seqmm.bench.plan import Cell, Protocol, settings_of
+from seqmm.bench.plan import Cell, Evaluation, settings_of
 from seqmm.data.corpus import Corpus
 from seqmm.data.feature_store import hash_rows
 from seqmm.data.identity import describe
@@ -26,7 +26,7 @@ from seqmm.run.run import Run
 logger = logging.getLogger(__name__)
 
 
-def finish(cell: Cell, corpus: Corpus, protocol: Protocol, output: Path) -> dict[str, Any]:
+def finish(cell: Cell, corpus: Corpus, protocol: Evaluation, output: Path) -> dict[str, Any]:
     """Trains a cell (on from where it stopped), evaluates it on validation and test, and writes both; or reads them.
 
     Returns:
@@ -38,7 +38,9 @@ def finish(cell: Cell, corpus: Corpus, protocol: Protocol, output: Path) -> dict
     """
     accelerator = Accelerator()
     file, values_file = output / "cells" / f"{cell.name}.json", output / "per_user" / f"{cell.name}.npz"
-    own, data = open_corpus(replace(cell.run.data, rename=()) if cell.is_run else cell.run.data, _start(cell))
+    before = cell.pretraining
+    earlier = None if before is None else open_corpus(before.run.data)[0]
+    own, data = open_corpus(replace(cell.run.data, rename=()) if cell.is_run else cell.run.data, _start(cell, earlier))
     if own.fingerprint() != corpus.fingerprint():
         raise ValueError(
             f"{cell.source} reads corpus {own.name!r} ({own.protocol}), but the benchmark's is {corpus.name!r} "
@@ -46,11 +48,12 @@ def finish(cell: Cell, corpus: Corpus, protocol: Protocol, output: Path) -> dict
         )
     cell = replace(cell, run=replace(cell.run, data=data))
     made_from = _made_from(cell, own)
+    if before is not None and earlier is not None:
+        made_from["pretraining"] = _made_from(before, earlier)
     evaluation = {**vars(protocol), "ks": list(protocol.ks), "metrics": list(protocol.metrics)}
     started = _check_started(cell, made_from | {"evaluation": evaluation}, output)
     if file.is_file() and values_file.is_file():
         return json.loads(file.read_text())
-    before = cell.pretraining
     started |= _check_started(before, made_from["pretraining"], output) if before is not None else {}
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
@@ -62,7 +65,7 @@ def finish(cell: Cell, corpus: Corpus, protocol: Protocol, output: Path) -> dict
     if before is not None:
         if accelerator.is_main_process:
             logger.info("pretraining first: %s, seed %d", before.source, before.seed)
-        Run(before.run).fit()
+        Run(before.run, earlier).fit()
     result, values = _evaluated(cell, _model(cell, own), corpus, protocol, accelerator)
     if accelerator.is_main_process:
         with writing(values_file) as temporary, temporary.open("wb") as stream:
@@ -84,7 +87,7 @@ def _model(cell: Cell, corpus: Corpus) -> Recommender:
 
 
 def _evaluated(
-    cell: Cell, model: Recommender, corpus: Corpus, protocol: Protocol, accelerator: Accelerator
+    cell: Cell, model: Recommender, corpus: Corpus, protocol: Evaluation, accelerator: Accelerator
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """A cell's results, and its per-user values of the test split."""
     validation, test = protocol.evaluator(corpus, "validation"), protocol.evaluator(corpus, "test")
@@ -101,12 +104,16 @@ def _evaluated(
     return result, {"users": test.users, **test.per_user}
 
 
-def _start(cell: Cell) -> RecommenderConfig | None:
-    """The config of what a cell's model is, or starts from: it says which of the corpus' feature sets are meant."""
+def _start(cell: Cell, earlier: Corpus | None) -> RecommenderConfig | None:
+    """The config of what a cell's model is, or starts from: it says which of the corpus' feature sets are meant.
+
+    Args:
+        cell: the cell.
+        earlier: corpus of its pretraining, if it has one.
+    """
     start, revision = cell.run.train.init_from, cell.run.train.init_revision
-    if cell.pretraining is not None:
-        first = cell.pretraining.run
-        return fill(first.model, open_corpus(first.data)[0])
+    if cell.pretraining is not None and earlier is not None:
+        return fill(cell.pretraining.run.model, earlier)
     if cell.is_run:
         start, revision = cell.source, None
     return None if start is None else load_config(local_folder(start, revision=revision))
@@ -125,7 +132,7 @@ def _made_from(cell: Cell, corpus: Corpus) -> dict[str, Any]:
     return {
         "run": settings_of(cell.run),
         "weights": None if place is None else file_digest(place / "model.safetensors"),
-        "pretraining": None if before is None else _made_from(before, open_corpus(before.run.data)[0]),
+        "pretraining": None,
         "corpus": corpus.fingerprint(),
         "features": features,
     }

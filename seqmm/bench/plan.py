@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Protocol:
+class Evaluation:
     """How every row of the table is evaluated."""
 
     ks: tuple[int, ...]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from accelerate import Accelerator
 
 from seqmm.arguments import DataArguments
-from seqmm.bench.plan import Protocol
+from seqmm.bench.plan import Evaluation
 from seqmm.data.corpus import Corpus
 from seqmm.data.store import read_items
 from seqmm.evaluation.leakage import PROBES, renumbered, ties
@@ -28,7 +28,7 @@ class Probe:
     """Difference in the monitored metric over its standard error; beyond 4 the numbering tells labels."""
 
 
-def run_probes(corpus: Corpus, protocol: Protocol, monitor: str) -> list[Probe]:
+def run_probes(corpus: Corpus, protocol: Evaluation, monitor: str) -> list[Probe]:
     """Label-leak probes (:mod:`seqmm.evaluation.leakage`), evaluated as every model."""
     accelerator, other = Accelerator(), renumbered(corpus)
     found = []
