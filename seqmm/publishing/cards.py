@@ -109,8 +109,9 @@ def _front_matter(
 def _about(config: Mapping[str, Any], metrics: Mapping[str, Any], run: Mapping[str, Any]) -> list[str]:
     """What was trained, on what."""
     trained, started = config["corpus"], config.get("pretrained_on", {})
+    recipe = recipe_of(run["train"])
     lines = [
-        f"A `{config['model_type']}` recommender trained by seqmm (`recipes/{recipe_of(run)}.py`; settings: run.yaml).",
+        f"A `{config['model_type']}` recommender trained by seqmm (`recipes/{recipe}.py`; settings: run.yaml).",
         "",
         f"- corpus: {trained['name']}, protocol `{trained['protocol']}`, {config['num_users']:,} users, "
         f"{config['num_items']:,} items,",
@@ -177,7 +178,8 @@ def origin_in(config: Mapping[str, Any]) -> dict[str, str]:
     return {key: config["corpus"][key] for key in ("repository", "revision") if key in config["corpus"]}
 
 
-def recipe_of(run: Mapping[str, Any]) -> str:
-    if run["train"].get("objective") == "pretraining":
+def recipe_of(train: Mapping[str, Any]) -> str:
+    """Name of the recipe that does a run with these settings of ``train``."""
+    if train.get("objective") == "pretraining":
         return "pretrain"
-    return "finetune" if run["train"].get("init_from") else "train"
+    return "finetune" if train.get("init_from") else "train"

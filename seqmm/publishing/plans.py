@@ -131,7 +131,7 @@ def plan_model(
     corpus = corpus if corpus is not None else origin_in(config)
     card = model_card(folder, license, corpus=corpus, address=repo_id)
     _without_paths(config, run, corpus)
-    again = f"accelerate launch recipes/{recipe_of(run)}.py --config run.yaml"
+    again = f"accelerate launch recipes/{recipe_of(run['train'])}.py --config run.yaml"
     files: dict[str, Path | bytes] = {
         "README.md": card.encode(),
         "config.json": json_text(config, sort_keys=True).encode(),

@@ -21,7 +21,7 @@ from seqmm.models.base import Recommender, RecommenderConfig
 from seqmm.models.checkpoint import load_config
 from seqmm.models.making import class_and_config, make_model
 from seqmm.names import EvaluatedSplit, Objective, pairs
-from seqmm.publishing.cards import write_model_card
+from seqmm.publishing.cards import recipe_of, write_model_card
 from seqmm.registry import register
 from seqmm.run.opening import named, open_corpus
 from seqmm.run.settings import RunConfig
@@ -56,7 +56,10 @@ class Run:
         else:
             data = named(corpus, settings.data)
         name = run_name(
-            settings.model.model_type, corpus.name, recipe_of(settings), reference(settings.variant or "")[1]
+            settings.model.model_type,
+            corpus.name,
+            recipe_of(vars(settings.train)),
+            reference(settings.variant or "")[1],
         )
         train = replace(settings.train, output_dir=settings.train.output_dir or f"runs/{name}")
         self.corpus = corpus
@@ -175,7 +178,8 @@ class Run:
         """Writes run.yaml; a comment at its head says how to repeat the run."""
         values = self.settings.to_dict()
         values["train"] |= {"resume": False, "overwrite": False}
-        recipe, (file, variant) = recipe_of(self.settings), reference(self.settings.variant or "")
+        recipe = recipe_of(vars(self.settings.train))
+        file, variant = reference(self.settings.variant or "")
         found = type(self.model)
         ours, place = found.__module__.startswith("seqmm."), f"{found.__module__}:{found.__qualname__}"
         plugin = "" if ours else f" --plugin {quote(place)}"
@@ -201,13 +205,6 @@ def _checkpoint(settings: RunConfig) -> RecommenderConfig | None:
     if train.init_from is None or train.objective == "pretraining":
         return None
     return load_config(local_folder(train.init_from, revision=train.init_revision))
-
-
-def recipe_of(settings: RunConfig) -> str:
-    """Name of the recipe that does such a run."""
-    if settings.train.objective == "pretraining":
-        return "pretrain"
-    return "finetune" if settings.train.init_from else "train"
 
 
 def environment() -> dict[str, str]:
