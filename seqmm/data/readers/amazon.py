@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from seqmm.data.filtering import Log
-from seqmm.data.readers.columns import LATEST, clean, well_formed
+from seqmm.data.readers.columns import clean, well_formed
 from seqmm.data.readers.table import lines, read_log
+from seqmm.data.readers.times import LATEST
 
 if TYPE_CHECKING:
     import polars as pl

@@ -25,8 +25,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from seqmm.data.filtering import Log
-from seqmm.data.readers.columns import clean, encode, seconds
+from seqmm.data.readers.columns import clean, encode
 from seqmm.data.readers.table import column_names, read_table
+from seqmm.data.readers.times import seconds
 from seqmm.files import cache_folder
 
 if TYPE_CHECKING:
