@@ -67,20 +67,18 @@ def main() -> None:
     if not arguments.runs or not arguments.seeds:
         raise ValueError("name at least one YAML file or run folder in --runs, and one seed in --seeds")
 
-    from accelerate import Accelerator
-
     from seqmm.bench.cell import finish
     from seqmm.bench.plan import Evaluation, mixed_precision, plan, popularity
     from seqmm.bench.probes import run_probes, tie_report
     from seqmm.bench.table import read_rows, report
-    from seqmm.distributed import on_cpu
     from seqmm.files import write_json, write_text
     from seqmm.run.opening import open_corpus
+    from seqmm.training.launching import make_accelerator
 
     cells = plan(arguments.runs, arguments.seeds, output, arguments.corpus, arguments.variants)
     if all(cell.run.model.model_type != "popularity" for cell in cells):
         cells.append(popularity(cells[0], output))
-    accelerator = Accelerator(cpu=on_cpu(), mixed_precision=mixed_precision(cells))
+    accelerator = make_accelerator(mixed_precision(cells))
     corpus, data = open_corpus(replace(cells[0].run.data, features=(), rename=()))
     protocol = Evaluation(arguments.ks, arguments.metrics, arguments.mask, arguments.ideal)
     evaluator = protocol.evaluator(corpus, "test")

@@ -116,7 +116,9 @@ class TrainArguments(Options):
     patience: int = option(20, "Evaluations in a row without improvement that end training; 0 = none do.", least=0)
     eval_every: int = option(1, "Epochs between validations.", least=1)
     mixed_precision: MixedPrecision | None = option(
-        None, "Precision of the products: no, bf16 or fp16 (needs a GPU); None = what accelerate launch says."
+        None,
+        "Precision of the products: no, bf16 or fp16 (needs a GPU); None = what accelerate launch says, else no. "
+        "run.yaml gets which it was.",
     )
     num_workers: int = option(
         0,

@@ -22,6 +22,7 @@ from seqmm.models.checkpoint import check_trained_on, from_pretrained, load_conf
 from seqmm.names import first_difference
 from seqmm.run.opening import open_corpus
 from seqmm.run.run import Run
+from seqmm.training.launching import make_accelerator
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ def finish(cell: Cell, corpus: Corpus, protocol: Evaluation, output: Path) -> di
     Raises:
         ValueError: another corpus, or other settings than the files in ``output`` were made with.
     """
-    accelerator = Accelerator()
+    accelerator = make_accelerator()
     file, values_file = output / "cells" / f"{cell.name}.json", output / "per_user" / f"{cell.name}.npz"
     before = cell.pretraining
     earlier = None if before is None else open_corpus(before.run.data)[0]

@@ -6,8 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from accelerate import Accelerator
-
 from seqmm.arguments import DataArguments
 from seqmm.bench.plan import Evaluation
 from seqmm.data.corpus import Corpus
@@ -15,6 +13,7 @@ from seqmm.data.store import read_items
 from seqmm.evaluation.leakage import PROBES, renumbered, ties
 from seqmm.evaluation.significance import standard_error
 from seqmm.hub.access import corpus_files, local_folder
+from seqmm.training.launching import make_accelerator
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Probe:
 
 def run_probes(corpus: Corpus, protocol: Evaluation, monitor: str) -> list[Probe]:
     """Label-leak probes (:mod:`seqmm.evaluation.leakage`), evaluated as every model."""
-    accelerator, other = Accelerator(), renumbered(corpus)
+    accelerator, other = make_accelerator(), renumbered(corpus)
     found = []
     for name, probe in PROBES.items():
         ours, theirs = protocol.evaluator(corpus, "test"), protocol.evaluator(other, "test")

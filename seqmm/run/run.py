@@ -142,6 +142,7 @@ class Run:
         train, monitor = self.settings.train, self.settings.eval.monitor
         trainer = Trainer(self.model, self.corpus, train, evaluator=validation, monitor=monitor, callbacks=callbacks)
         accelerator = trainer.accelerator
+        self.settings = replace(self.settings, train=trainer.args)  # the launcher's precision is written, too
         if accelerator.is_main_process:
             weights = sum(p.numel() for p in self.model.parameters())
             processes = f"{accelerator.num_processes} x {accelerator.device.type}"

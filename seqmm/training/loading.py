@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import signal
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +27,8 @@ class Share(NamedTuple):
 class Loader:
     """Gives the steps of a stage: lists of :class:`Share`, more than one where gradients are accumulated.
 
+    Its worker processes are started once and live as long as it does: what they need of an epoch comes with each batch.
+
     Args:
         collator: of the stage.
         accelerator: whose process takes its share of the rows of every batch.
@@ -34,22 +37,27 @@ class Loader:
     """
 
     def __init__(self, collator: Collator, accelerator: Accelerator, num_workers: int, accumulated: int):
-        self.collator, self.accelerator = collator, accelerator
-        self.num_workers, self.accumulated = num_workers, accumulated
+        self.collator, self.accelerator, self.accumulated = collator, accelerator, accumulated
+        self._order: list[Place] = []
+        """Of the epoch under way; the same list always, since it is the loader's sampler."""
+        self._loader: DataLoader = DataLoader(
+            _Batches(collator),
+            batch_size=None,
+            sampler=self._order,
+            num_workers=num_workers,
+            persistent_workers=num_workers > 0,
+            worker_init_fn=_leave_signals_to_the_trainer if num_workers else None,
+            pin_memory=accelerator.device.type == "cuda",
+            generator=torch.Generator(),  # else the loader draws its base seed from the global generator
+        )
 
     def steps(self, epoch: int, batches: list[np.ndarray], start: int) -> Iterator[list[Share]]:
         """The steps of an epoch from batch ``start`` on; the last one may hold fewer batches."""
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
-        rows = [batch[len(batch) * rank // world : len(batch) * (rank + 1) // world] for batch in batches]
-        loader: Iterable[dict[str, Tensor]] = DataLoader(
-            _Batches(self.collator, epoch, rows[start:]),
-            batch_size=None,
-            num_workers=self.num_workers,
-            pin_memory=self.accelerator.device.type == "cuda",
-            generator=torch.Generator(),  # else the loader draws its base seed from the global generator
-        )
+        rows = (batch[len(batch) * rank // world : len(batch) * (rank + 1) // world] for batch in batches[start:])
+        self._order[:] = [Place(epoch, mine) for mine in rows]
         step: list[Share] = []
-        for number, batch in enumerate(loader, start):
+        for number, batch in enumerate(self._loader, start):
             tensors = send_to_device(batch, self.accelerator.device, non_blocking=True)
             step.append(Share(tensors, self.collator.num_targets(batches[number])))
             if len(step) == self.accumulated or number == len(batches) - 1:
@@ -57,12 +65,22 @@ class Loader:
                 step = []
 
 
+class Place(NamedTuple):
+    """Where a process' part of a batch lies: rows ``[b]`` of the collator in an epoch."""
+
+    epoch: int
+    rows: np.ndarray
+
+
 class _Batches(Dataset):
-    def __init__(self, collator: Collator, epoch: int, rows: list[np.ndarray]):
-        self.collator, self.epoch, self.rows = collator, epoch, rows
+    def __init__(self, collator: Collator):
+        self.collator = collator
 
-    def __len__(self) -> int:
-        return len(self.rows)
+    def __getitem__(self, place: Place) -> dict[str, Tensor]:
+        return self.collator(place.epoch, place.rows)
 
-    def __getitem__(self, number: int) -> dict[str, Tensor]:
-        return self.collator(self.epoch, self.rows[number])
+
+def _leave_signals_to_the_trainer(worker: int) -> None:
+    """Ctrl-C and SIGTERM reach the whole process group; the step under way still needs its batches."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

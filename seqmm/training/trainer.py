@@ -9,12 +9,12 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
+from accelerate.utils import broadcast_object_list
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -23,7 +23,6 @@ from tqdm import tqdm
 from seqmm.arguments import TrainArguments
 from seqmm.data.collators import Collator
 from seqmm.data.corpus import Corpus
-from seqmm.distributed import on_cpu
 from seqmm.models.base import Recommender
 from seqmm.names import first_difference
 from seqmm.random import derive_seed
@@ -41,6 +40,7 @@ from seqmm.training.checkpoints import (
 )
 from seqmm.training.identity import identity, makers_given
 from seqmm.training.interrupts import Interrupts
+from seqmm.training.launching import make_accelerator
 from seqmm.training.loading import Loader, Share
 from seqmm.training.memory import reuse_freed_memory
 from seqmm.training.optimisation import (
@@ -108,14 +108,11 @@ class Trainer:
         scheduler: SchedulerMaker | None = None,
     ):
         args = TrainArguments() if args is None else args
-        if args.mixed_precision == "fp16" and not torch.cuda.is_available():
-            raise ValueError("train.mixed_precision fp16 needs a GPU and none is visible; use bf16 or no")
         if evaluator is not None and monitor not in evaluator.names:
             raise ValueError(
                 f"eval.monitor {monitor!r} is not computed; eval.metrics and eval.ks give {', '.join(evaluator.names)}"
             )
-        self.model, self.corpus, self.args, self.evaluator = model, corpus, args, evaluator
-        self.monitor = monitor
+        self.model, self.corpus, self.evaluator, self.monitor = model, corpus, evaluator, monitor
         self.callbacks = Callbacks(callbacks)
         self._make_optimizer, self._make_scheduler = optimizer, scheduler
         if scheduler is not None and (args.schedule != "constant" or args.warmup_ratio):
@@ -127,13 +124,11 @@ class Trainer:
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         if folder is None and args.resume:
             raise ValueError("train.resume needs train.output_dir: the folder of the run to go on with")
-        self.accelerator = Accelerator(
-            cpu=on_cpu(),
-            mixed_precision=args.mixed_precision,
-            log_with=list(args.report_to) or None,
-            project_dir=str(folder or "."),
-            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False, find_unused_parameters=True)],
+        self.accelerator = make_accelerator(
+            args.mixed_precision, log_with=list(args.report_to) or None, project_dir=str(folder or ".")
         )
+        # what the launcher chose is part of the run
+        self.args = args = replace(args, mixed_precision=self.accelerator.mixed_precision)
         self.output_dir = None if folder is None else Path(folder)
         self.collators: list[Collator] = [
             stage.collator(corpus, args.seed, **model.collator_options(number))
@@ -202,8 +197,7 @@ class Trainer:
             with timed("hooks"):
                 self.model.on_stage_start(number, epoch, torch.Generator().manual_seed(seed))
             share_hook_state(self.accelerator, self.model)
-        loader = Loader(collator, self.accelerator, self.args.num_workers, self.args.gradient_accumulation_steps)
-        for step in self._timed_steps(loader.steps(epoch, batches, self.state.batch)):
+        for step in self._timed_steps(self._loaders[number].steps(epoch, batches, self.state.batch)):
             # forward, backward, clip, update: for each phase
             losses: dict[str, Tensor] = {}
             for phase in stage.phases:
@@ -352,6 +346,10 @@ class Trainer:
             for phase, optimizer in zip(phases, optimizers, strict=True):
                 self.schedulers[phase] = make_scheduler(self._make_scheduler, optimizer, self._steps_of(phase))
             self.accelerator.register_for_checkpointing(*self.schedulers.values())
+        workers, accumulated = self.args.num_workers, self.args.gradient_accumulation_steps
+        self._loaders: list[Loader] = [
+            Loader(collator, self.accelerator, workers, accumulated) for collator in self.collators
+        ]
         check_agreement(self.accelerator, self.model, self.corpus)
         if self._checkpoint is not None:
             self._load_state(self._checkpoint)
@@ -374,7 +372,7 @@ class Trainer:
 
     def _close(self) -> None:
         """Lets go of what was prepared, so that a second trainer can have the model."""
-        self._ddp = None
+        self._ddp, self._loaders = None, []  # with the loaders end their workers
         self.accelerator.free_memory()
         if self._temporary is not None:
             self._temporary.cleanup()
