@@ -10,6 +10,8 @@ import numpy as np
 
 from seqmm.data.feature_sets import Features
 from seqmm.data.filtering import Log
+from seqmm.data.readers.columns import RAW_TEXT
+from seqmm.data.readers.markup import clean, has_markup, without_by
 from seqmm.data.readers.vectors import ID_COLUMNS, read_vectors
 from seqmm.names import DuplicateItems, UnknownItems, counted
 
@@ -73,6 +75,43 @@ def catalogue_of(items: pl.DataFrame | None, ids: list[str]) -> tuple[dict[str, 
     )
     row_of = filled["_row"].cast(pl.Int64).fill_null(-1).to_numpy()
     return {column: filled[column].to_list() for column in filled.columns if column not in ("id", "_row")}, row_of
+
+
+_NOT_TEXT = (*RAW_TEXT, "images")
+
+
+def cleaned(catalogue: Mapping[str, list[Any]]) -> tuple[dict[str, list[Any]], dict[str, int]]:
+    """The columns with short texts as people would write them, and how many cells of each held something else.
+
+    The one place where markup, entities, scripts and styles leave titles, brands and tags, whatever the source
+    (:func:`~seqmm.data.readers.markup.clean`); a brand also loses the "by" that pages set above it, and a category that
+    holds markup goes, since it is a piece of the page: the category lists of 2018 end with such. White space does not
+    count. Columns of :data:`~seqmm.data.readers.columns.RAW_TEXT` and URLs of images stay.
+    """
+    columns: dict[str, list[Any]] = dict(catalogue)
+    counts: dict[str, int] = {}
+    for name, cells in catalogue.items():
+        if name not in _NOT_TEXT:
+            columns[name] = [_cleaned_cell(name, cell) for cell in cells]
+            changed = sum(_spaced(new) != _spaced(old) for new, old in zip(columns[name], cells, strict=True))
+            counts |= {name: changed} if changed else {}
+    return columns, counts
+
+
+def _cleaned_cell(column: str, cell: Any) -> Any:
+    if isinstance(cell, str):
+        return clean(without_by(cell) if column == "brand" else cell)
+    if isinstance(cell, list) and all(isinstance(word, str) for word in cell):
+        words = [clean(word) for word in cell if not (column == "categories" and has_markup(word))]
+        return [word for word in words if word]
+    return cell
+
+
+def _spaced(cell: Any) -> Any:
+    """A cell without what white space, and words of nothing else, make of it."""
+    if isinstance(cell, str):
+        return cell.split()
+    return [word for word in map(_spaced, cell) if word] if isinstance(cell, list) else cell
 
 
 def tag_sets(catalogue: Mapping[str, list[Any]], columns: Sequence[str]) -> dict[str, Features]:

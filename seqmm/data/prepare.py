@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from seqmm.data import filtering, splits
-from seqmm.data.catalogue import catalogue_of, match, source_rows_of, tag_sets, vectors_of_file
+from seqmm.data.catalogue import catalogue_of, cleaned, match, source_rows_of, tag_sets, vectors_of_file
 from seqmm.data.corpus import Corpus
 from seqmm.data.feature_sets import Features
 from seqmm.data.filtering import Log, chronological, dense, tie_share, without_duplicates
@@ -218,6 +218,9 @@ def _described(
     """Columns of the items table and feature sets, by new item; also where in the source each item was."""
     ids = [log.item_ids[code] for code in item_code]
     columns, row_of = catalogue_of(items, ids)
+    columns, changed = cleaned(columns)
+    if changed:
+        record["cells_cleaned"] = ", ".join(f"{name} {count:,}" for name, count in changed.items())
     row_of, source_rows = source_rows_of(log, ids, row_of, items)
     record["source_rows"] = source_rows
     sets = tag_sets(columns, tags)
@@ -259,6 +262,8 @@ def statistics(prepared: Prepared) -> list[str]:
         fate = "kept, without text" if lost is None else f"{lost:,} interactions dropped"
         if info["items_unknown"] != "0":
             out.append(f"unknown      items that are not in the items table: {info['items_unknown']}; {fate}")
+    if "cells_cleaned" in info:
+        out.append(f"cleaned      cells with markup, entities or page code: {info['cells_cleaned']}")
     out.append(f"duplicates   {info['duplicates_removed']:,} removed ({info['duplicates']})")
     for number, (count, users, items) in enumerate(prepared.k_core_steps):
         pass_name = f"{info['k_core']}-core, {number}"

@@ -263,7 +263,7 @@ def test_metadata_2023(tmp_path):
     rows = read_metadata(file, 2023, ["P", "Q"]).rows(named=True)
     assert rows[0] == {
         "id": "P",
-        "title": "Shovel & spade",
+        "title": "Shovel &amp; spade",
         "features": ["strong", "red"],
         "description": "One.\nTwo.",
         "brand": "ACME",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from array import array
 from collections.abc import Collection
 from itertools import zip_longest
@@ -17,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from seqmm.data.filtering import Log
-from seqmm.data.readers.columns import clean, well_formed
-from seqmm.data.readers.table import lines, read_log
+from seqmm.data.readers.columns import well_formed
+from seqmm.data.readers.table import column_names, lines, read_log
 from seqmm.data.readers.times import LATEST
 
 if TYPE_CHECKING:
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 
 Year = Literal[2014, 2018, 2023]
 _SIZES = ("large", "hi_res", "thumb")
+_BY = re.compile(r"\s*by\s+")
+"""Before a brand, on a line of its own on the page the file was made of; some lines hold both."""
+_PRODUCT = r"^(?:B[0-9A-Z]{9}|[0-9]{9}[0-9X])$"
+"""What Amazon calls a product: an ASIN, or a book's ISBN. No reviewer is called so."""
 
 
 class _Names(NamedTuple):
@@ -53,7 +58,8 @@ def read_reviews(file: Path, year: Year) -> Log:
     """
     names = _NAMES[year]
     if ".csv" in file.suffixes:
-        return read_log(
+        _check_header(file, year)
+        log = read_log(
             file,
             user=names.user,
             item=names.item,
@@ -61,6 +67,8 @@ def read_reviews(file: Path, year: Year) -> Log:
             time_unit="ms" if names.per_second == 1000 else "s",
             header=names.header,
         )
+        _check_columns(file, year, log)
+        return log
     users: dict[str, int] = {}
     items: dict[str, int] = {}
     user, item, time, incomplete = array("i"), array("i"), array("q"), 0
@@ -70,7 +78,9 @@ def read_reviews(file: Path, year: Year) -> Log:
             if name not in record:
                 have = ", ".join(record)
                 raise ValueError(f"{file}, row {number}: no field {name!r} (it has: {have}); is this of {year}?")
-        if any(record[name] in (None, "") for name in (names.user, names.item, names.time)):
+        if any(
+            record[name] in (None, "") or record[name] != record[name] for name in (names.user, names.item, names.time)
+        ):
             incomplete += 1
             continue
         moment = _seconds(record[names.time], names, f"{file}, row {number}, field {names.time!r}")
@@ -88,6 +98,38 @@ def read_reviews(file: Path, year: Year) -> Log:
         source=file.name,
         incomplete=incomplete,
     )
+
+
+def _check_header(file: Path, year: Year) -> None:
+    """Raises ValueError for ratings with a header given as a year without one, and the other way round."""
+    have = column_names(file)
+    if year == 2023 and len(have) == 4 and not set(have) & {"user_id", "parent_asin", "timestamp"}:
+        order = 2018 if re.fullmatch(_PRODUCT, have[0]) else 2014
+        raise ValueError(
+            f"{file} begins with {','.join(have)!r}, without a header: ratings of 2014 or 2018, not of 2023; "
+            f"give their year (--year {order})"
+        )
+    if year != 2023 and {"user_id", "parent_asin"} <= set(have):
+        raise ValueError(
+            f"{file} has the header {','.join(have)!r} of 2023, not of {year}; give its year (--year 2023)"
+        )
+
+
+def _check_columns(file: Path, year: Year, log: Log) -> None:
+    """Raises ValueError if users are called as products are, and items are not: the year whose columns are swapped."""
+    import polars as pl
+
+    users, items = (
+        pl.Series(ids, dtype=pl.String).str.contains(_PRODUCT).mean() or 0.0 for ids in (log.user_ids, log.item_ids)
+    )
+    if users > 0.5 > items:  # type: ignore[operator]
+        there = "user, item" if year == 2014 else "item, user"
+        remedy = f"give that year (--year {2018 if year == 2014 else 2014})" if year != 2023 else "swap their names"
+        raise ValueError(
+            f"{file}: users and items are swapped: its users are called {log.user_ids[0]!r}, as products are, "
+            f"its items {log.item_ids[0]!r}. Ratings of {year} have columns {there}, those of "
+            f"{2018 if year == 2014 else 2014} the other way round; {remedy}"
+        )
 
 
 def _seconds(value: Any, names: _Names, where: str) -> int:
@@ -109,8 +151,8 @@ def read_metadata(file: Path, year: Year, wanted: Collection[str]) -> pl.DataFra
     Returns:
         Columns id, title, features (bullet points), description, brand, categories, price, images (urls); features,
         categories and images are lists of strings. Categories are those of the first path (2014 lists several).
-        Description and features are as in the file, a list of paragraphs on lines of its own; the other texts are
-        cleaned to one line. An item listed twice has two rows.
+        All texts are as in the file, a list of paragraphs on lines of its own; preparing cleans the short ones. An item
+        listed twice has two rows.
 
     Raises:
         FileNotFoundError, ValueError: as :func:`read_reviews`.
@@ -148,15 +190,15 @@ def _describe(record: dict[str, Any], year: Year) -> dict[str, object]:
             images = [next(filter(None, urls), None) for urls in zip_longest(*sizes)]
         else:
             images = [next(filter(None, map(image.get, _SIZES)), None) for image in images]
-    brand = (record.get("details") or {}).get("Brand") if year == 2023 else record.get("brand")
+    brand = " ".join(_strings((record.get("details") or {}).get("Brand") if year == 2023 else record.get("brand")))
     price = record.get("price")
     return {
-        "title": " ".join(clean(text) for text in _strings(record.get("title"))),
+        "title": " ".join(_strings(record.get("title"))),
         "features": _strings(bullets),
         "description": "\n".join(_strings(record.get("description"))),
-        "brand": " ".join(clean(text) for text in _strings(brand)),
-        "categories": [clean(text) for text in _strings(categories)],
-        "price": "" if price is None else str(price),
+        "brand": _BY.sub("by\n", brand, count=1) if year != 2023 and _BY.match(brand) else brand,
+        "categories": _strings(categories),
+        "price": "" if price in (None, "None") or price != price else str(price),
         "images": _strings(images),
     }
 
@@ -164,15 +206,15 @@ def _describe(record: dict[str, Any], year: Year) -> dict[str, object]:
 def _strings(value: object) -> list[str]:
     """A string, a list of strings, or nothing, as a list."""
     if isinstance(value, list):
-        return [well_formed(str(part)) for part in value if part]
-    return [well_formed(str(value))] if value else []
+        return [text for part in value for text in _strings(part)]
+    return [well_formed(str(value))] if value and value == value else []  # NaN is how pandas writes nothing
 
 
 def _parse(line: str, number: int, file: Path, field: str = "") -> dict[str, Any]:
     try:
         # the 2014 metadata are Python literals, not JSON
         record = ast.literal_eval(line.strip()) if line.lstrip().startswith("{'") else json.loads(line)
-    except (ValueError, SyntaxError) as error:
+    except (ValueError, SyntaxError, RecursionError, MemoryError) as error:  # nested a thousand times, too
         raise ValueError(
             f"{file}, row {number}{field}: not a JSON object ({error}); the file is damaged or of another kind"
         ) from error

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import numpy as np
 
 from seqmm.data.filtering import Log
+from seqmm.data.readers.markup import one_line
 from seqmm.data.readers.times import integers, seconds, split_labels
 from seqmm.names import TimeUnit, nearest
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 RAW_TEXT = ("description", "features", "text")
 """Columns kept as the source has them, with markup and line breaks, for :mod:`seqmm.features.readers.item_text`; all
-other text is cleaned to one line."""
+other text is cleaned to one line (:func:`seqmm.data.catalogue.cleaned`)."""
 
 
 USUAL = {"timestamp": "timestamp", "position": "position", "split": "split"}
@@ -114,7 +114,7 @@ def items_of(
     rename: Mapping[str, str] | None = None,
     lists: Mapping[str, str] | None = None,
 ) -> pl.DataFrame:
-    """An items table with ``id`` and every other column as text or lists of texts, short texts cleaned to one line.
+    """An items table with ``id`` and every other column as text or lists of texts, short texts on one line.
 
     Args:
         frame: as read.
@@ -154,7 +154,7 @@ def items_of(
         words = pl.col(column).fill_null("").str.split(separator)
         frame = frame.with_columns(words.list.eval(pl.element().str.strip_chars().filter(pl.element() != "")))
     text = [name for name, kind in frame.schema.items() if kind == pl.String and name not in ("id", *RAW_TEXT)]
-    cleaned = [frame[name].map_elements(clean, return_dtype=pl.String, skip_nulls=True) for name in text]
+    cleaned = [frame[name].map_elements(one_line, return_dtype=pl.String, skip_nulls=True) for name in text]
     return frame.with_columns(*cleaned)
 
 
@@ -166,11 +166,6 @@ def require(column: str, have: Sequence[str], where: object, role: str) -> None:
         raise ValueError(
             f"{where} has no column {column!r}; it has: {', '.join(have)}. Name the right one ({role}){hint}"
         )
-
-
-def clean(text: str) -> str:
-    """Unescapes HTML entities and collapses white space."""
-    return " ".join(html.unescape(text).split())
 
 
 def well_formed(text: str) -> str:

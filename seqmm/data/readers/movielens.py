@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from seqmm.data.filtering import Log
-from seqmm.data.readers.columns import clean, encode
+from seqmm.data.readers.columns import encode
+from seqmm.data.readers.markup import one_line
 from seqmm.data.readers.table import column_names, read_table
 from seqmm.data.readers.times import seconds
 from seqmm.files import cache_folder
@@ -145,7 +146,7 @@ def read_overviews(file: Path) -> pl.DataFrame:
     table = _columns(file, ("movie_id", "overview"), ("tagline", "keywords")).rename({"movie_id": "id"})
     optional = [pl.lit("").alias(name) for name in ("tagline", "keywords") if name not in table.columns]
     table = table.with_columns(optional).with_columns(pl.col(pl.String).fill_null(""))
-    texts = [pl.col(name).map_elements(clean, return_dtype=pl.String) for name in ("overview", "tagline")]
+    texts = [pl.col(name).map_elements(one_line, return_dtype=pl.String) for name in ("overview", "tagline")]
     return table.select("id", *texts, _split("keywords", "|")).unique("id", keep="first", maintain_order=True)
 
 
@@ -322,7 +323,7 @@ def _movies(table: pl.DataFrame) -> pl.DataFrame:
     """The columns of :attr:`MovieLens.movies`."""
     import polars as pl
 
-    titles = [parse_title(clean(text or "")) for text in table["title"]]
+    titles = [parse_title(one_line(text or "")) for text in table["title"]]
     parsed = pl.DataFrame(
         {
             "id": table["id"],

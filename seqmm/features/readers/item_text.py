@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from seqmm.data.readers.markup import strip_html
 from seqmm.features.readers.sentences import MAX_SENTENCES, split_sentences
 from seqmm.random import hash_uniform
 
@@ -33,46 +34,7 @@ _RECIPE_FIELDS: dict[Recipe, tuple[str, ...]] = {
     "unisrec": ("title", "categories", "brand"),
 }
 
-_TAG = re.compile(r"<(?:(/?[a-zA-Z][\w:.-]*)[^<>]*|[!?][^<>]*)>")
-_HIDDEN = re.compile(r"<(?:(script|style)\b[^<>]*>|!--)", re.IGNORECASE)
-_BREAKS = """
-address article blockquote br caption center dd div dl dt figure footer form h1 h2 h3 h4 h5 h6 header hr li main ol p
-pre section table tbody td tfoot th thead title tr ul
-"""
-_INLINE = """
-a abbr acronym b bdi bdo big cite code del dfn em font i ins kbd mark nobr q s samp small span strike strong sub sup tt
-u var wbr
-"""
-_INSTEAD = dict.fromkeys(_BREAKS.split(), "\n") | dict.fromkeys(_INLINE.split(), "")
-"""Of a tag: "H<sub>2</sub>O" is one word. Any other tag is a space."""
 _LONGEST_FIELD = 2000
-
-
-def strip_html(text: str) -> str:
-    """Unescapes entities and removes tags, comments, scripts and styles; what stands on lines of its own stays so.
-
-    Linear in the text's length, whatever it is. ``<`` before anything but a name stays ("3 < 5"). An unclosed script
-    or comment loses its opening only: half of a description is not thrown away for a missing bracket.
-    """
-    if "<" not in text and "&" not in text:
-        return text
-    return _TAG.sub(_tag_to_space, _without_hidden(html.unescape(text)))
-
-
-def _tag_to_space(match: re.Match[str]) -> str:
-    return _INSTEAD.get((match[1] or "").removeprefix("/").lower(), " ")
-
-
-def _without_hidden(text: str) -> str:
-    parts, start = [], 0
-    while opening := _HIDDEN.search(text, start):
-        close = re.compile(rf"</{opening[1]}[^<>]*>" if opening[1] else "-->", re.IGNORECASE)
-        closing = close.search(text, opening.end())
-        if closing is None:  # and none for those that follow, which would be searched for again and again
-            break
-        parts += [text[start : opening.start()], "\n"]
-        start = closing.end()
-    return "".join([*parts, text[start:]])
 
 
 def text_columns(have: Sequence[str], recipe: Recipe = "plain", fields: Sequence[str] | None = None) -> tuple[str, ...]:
@@ -129,8 +91,8 @@ def item_text(row: Mapping[str, Any], recipe: Recipe = "plain", fields: Sequence
 
     ``mmrec`` (specs of MMRec's 3feat-encoder notebook): title, brand, each category of the first category path,
     description, every one followed by a space but the last; line breaks become spaces; a missing title, brand or
-    description is " ". Nothing is unescaped, stripped or collapsed. The readers of Amazon's files have unescaped title,
-    brand and categories once ("AT&amp;T" is "AT&T" in the items table), which the notebook has not.
+    description is " ". Nothing is unescaped, stripped or collapsed. Preparing a corpus has cleaned title, brand
+    and categories ("AT&amp;T" is "AT&T" in the items table), which the notebook has not.
 
     ``unisrec`` (process_amazon.py): title, categories, brand joined by spaces. Of each: a list is joined by spaces, a
     dict is written as Python writes it, entities are unescaped, ``"`` and line breaks removed, trailing dots become
