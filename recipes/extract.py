@@ -36,11 +36,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from seqmm.cli import run_recipe
 from seqmm.flags import flag, flagged, joined, made_by_flags, parse_flags, part
-from seqmm.names import Storage, pairs
+from seqmm.names import EncoderPrecision, Storage, pairs
 from seqmm.options import Options, option, option_fields, refuse_idle
 from seqmm.registry import EXTRACTORS
 
@@ -67,7 +67,7 @@ class ExtractArguments(Options):
     suffix: str = option("", "Appended to the feature sets' names, so that two encoders' sets can stand side by side.")
     overwrite: bool = option(False, "Replace feature sets of the same names that were made otherwise.")
     storage: Storage = option("float32", "How vectors are stored; they are read as float32.")
-    dtype: Literal["float32", "bfloat16"] | None = option(
+    dtype: EncoderPrecision | None = option(
         None, "What encoders compute in; bfloat16 on a GPU, float32 without one, if absent."
     )
     threads: int | None = option(

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable
 
 from seqmm.files import installed_folder
+from seqmm.flags import in_flags
 from seqmm.registry import plug_in
 
 RECIPES = ("prepare", "extract", "pretrain", "finetune", "train", "benchmark", "recommend", "score", "publish", "speed")
@@ -21,7 +22,7 @@ class Printer(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         from tqdm import tqdm
 
-        tqdm.write(self.format(record))
+        tqdm.write(in_flags(self.format(record)))
         sys.stdout.flush()
 
 
@@ -55,12 +56,12 @@ def run_recipe(main: Callable[[], None]) -> None:
             print(PLUGINS)
         raise
     except KeyboardInterrupt as interrupt:
-        print(f"\ninterrupted. {interrupt}".rstrip(), file=sys.stderr)
+        print(f"\ninterrupted. {in_flags(str(interrupt))}".rstrip(), file=sys.stderr)
         sys.exit(130)
     except (ValueError, OSError, FloatingPointError) as error:
         if os.environ.get("SEQMM_DEBUG"):
             traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {in_flags(str(error))}", file=sys.stderr)
         sys.exit(2)
     finally:
         if "torch.distributed" in sys.modules and sys.modules["torch.distributed"].is_initialized():

@@ -49,7 +49,7 @@ def check_free(folder: Path, mark: str, what: str, *, overwrite: bool = False) -
     if not (folder / mark).is_file():
         raise ValueError(f"{folder} exists and is not {what}; it is not overwritten, choose another folder")
     if not overwrite:
-        raise ValueError(f"{folder} exists and is not empty; add --overwrite True to replace it")
+        raise ValueError(f"{folder} exists and is not empty; set `overwrite=True` to replace it")
 
 
 # -- writing -----------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -127,6 +128,25 @@ def flagged(prefix: str = "") -> Iterator[None]:
 def flag(name: str, prefix: str = "") -> str:
     """``--prefix.some-name``."""
     return "--" + ".".join(part for part in (prefix, name.replace("_", "-")) if part)
+
+
+_ARGUMENT = re.compile(r"`([a-z][a-z0-9_.]*)(?:=([^`]*))?`|\b((?:model|data|train|eval|hub)\.[a-z_]+) = (\w+)")
+
+
+def in_flags(text: str) -> str:
+    """A message of the library, which names arguments as Python has them, as someone at a command line types them.
+
+    >>> in_flags("set `overwrite=True`, or name fewer with `data.features`")
+    'set --overwrite True, or name fewer with --data.features'
+    >>> in_flags("go on with train.resume = True")
+    'go on with --train.resume True'
+    """
+
+    def typed(found: re.Match[str]) -> str:
+        name, value = found[1] or found[3], found[2] or found[4] or ""
+        return f"{flag(name)} {'' if value in ('{}', '()', '[]') else value}".rstrip()
+
+    return _ARGUMENT.sub(typed, text)
 
 
 def _values(found: Any) -> dict[str, Any]:

@@ -35,6 +35,28 @@ OptimizerName = Literal[
 Schedule = Literal["constant", "cosine", "decay"]
 Storage = Literal["float32", "float16"]
 """How vectors are stored; they are read as float32."""
+TextPooling = Literal["mean", "cls"]
+"""What of a text encoder's tokens is a text's vector: their mean, or the first one."""
+ImagePooling = Literal["pooler", "mean", "cls"]
+AudioPooling = Literal["mean", "pooler"]
+StatePooling = Literal["mean", "last"]
+"""What of a language model's states is a product's vector."""
+EncoderPrecision = Literal["float32", "bfloat16"]
+"""What an encoder computes in."""
+VectorKind = Literal["dense", "ragged"]
+"""One vector an item, or several."""
+RepositoryKind = Literal["model", "dataset"]
+Targets = Literal["every", "prefix"]
+"""What a history trains: each position predicts the next, or each prefix is an example of its own."""
+PositionCode = Literal["sincos", "random", "none"]
+Fuse = Literal["sum", "concat", "gate"]
+EdgeWeight = Literal["binary", "cosine"]
+"""Of a kNN graph."""
+Normalisation = Literal["sym", "rw", "rw_sqrt", "sym_self", "rw_self"]
+CriticNorm = Literal["none", "layer", "batch"]
+CriticOutput = Literal["linear", "sigmoid"]
+MissingVector = Literal["mean", "error"]
+"""What an item without a vector gets: the mean of the others, or an error."""
 
 Backend = Literal["exact", "faiss"]
 """Of an index: every item is scored, or an inner-product index is searched."""

@@ -198,6 +198,7 @@ def test_help_without_a_model_is_quick_and_imports_no_torch(repository):
         assert min(_seconds(code) for _ in range(2)) < 1, recipe.name
 
 
+@pytest.mark.slow
 def test_help_with_a_model_shows_its_options(repository):
     recipe = repository / "recipes" / "train.py"
     shown = subprocess.run(

@@ -224,7 +224,7 @@ def test_texts_are_encoded_by_the_checkpoints_encoder(tmp_path, monkeypatch):
 
     monkeypatch.setattr("seqmm.serving.new_items.TextEncoder", Encoder)
     file = lines(tmp_path / "new.jsonl", [{"id": "a", "text": ["one", "three", [1.0] * 16]}, {"id": "b", "text": []}])
-    with pytest.raises(ValueError, match="made with weights None, but --encoder mine has 'abc'"):
+    with pytest.raises(ValueError, match="made with weights None, but the encoder mine has 'abc'"):
         read_new_items(file, model, corpus, "mine")
     made_by = replace(corpus.features["text"], provenance=Encoder.provenance | {"unit": "sentence"})
     corpus = replace(corpus, features={"text": made_by})
@@ -255,7 +255,7 @@ def test_what_cannot_be_done_is_said(tmp_path):
     with pytest.raises(ValueError, match="no item 'item-40'"):
         Index(sasrec, corpus).recommend(history=["item-3", "item-40"])
     with_ids, corpus = made("sasrecm", ("text",), **SMALL)
-    with pytest.raises(ValueError, match="id vector for each of its 40 items.*use-ids False"):
+    with pytest.raises(ValueError, match="id vector for each of its 40 items.*use_ids=False"):
         read_new_items(tmp_path / "absent", with_ids, corpus)
 
 

@@ -45,7 +45,7 @@ def finish(cell: Cell, corpus: Corpus, protocol: Evaluation, output: Path) -> di
     if own.fingerprint() != corpus.fingerprint():
         raise ValueError(
             f"{cell.source} reads corpus {own.name!r} ({own.protocol}), but the benchmark's is {corpus.name!r} "
-            f"({corpus.protocol}); one table holds one corpus: leave it out, or give --corpus and the same protocol"
+            f"({corpus.protocol}); one table holds one corpus: leave it out, or give `corpus` and the same protocol"
         )
     cell = replace(cell, run=replace(cell.run, data=data))
     made_from = _made_from(cell, own)
@@ -148,6 +148,6 @@ def _check_started(cell: Cell, identity: dict[str, Any], output: Path) -> dict[P
         what, before, now = changed
         raise ValueError(
             f"{output} holds {cell.name} made with other settings ({what}: {before} before, {now} now); choose another "
-            f"--output, or delete cells/{cell.name}.* and runs/{cell.name} there"
+            f"`output`, or delete cells/{cell.name}.* and runs/{cell.name} there"
         )
     return {file: identity}

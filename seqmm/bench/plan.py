@@ -173,8 +173,8 @@ def _check_variants(variants: Sequence[str], sources: Sequence[str]) -> None:
     known = [name for file in files for name in variants_of(read_yaml(file), file)]
     for name in variants:
         if name not in known and not (name == ALL and known):
-            which = ", ".join(map(str, files)) or "no YAML file is named in --runs"
-            raise ValueError(f"--variants {name}: none of the files has it{nearest(name, known)} ({which})")
+            which = ", ".join(map(str, files)) or "no YAML file is named in `runs`"
+            raise ValueError(f"`variants` {name}: none of the files has it{nearest(name, known)} ({which})")
 
 
 def _to_train(place: str, run: RunConfig, output: Path, corpus_path: str | None) -> Cell:

@@ -129,7 +129,7 @@ def _check_room(folder: Path, protocols: Sequence[Protocol], overwrite: bool) ->
     there = [protocol for protocol in protocols if protocol in known]
     if there:
         raise ValueError(
-            f"{folder} exists and is not empty: it holds {', '.join(there)}; add --overwrite True to replace it"
+            f"{folder} exists and is not empty: it holds {', '.join(there)}; set `overwrite=True` to replace it"
         )
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from seqmm.building.build import build
 from seqmm.data.item_images import ImageFiles
@@ -29,7 +29,7 @@ from seqmm.features.readers.items import item_shards
 from seqmm.features.readers.sentences import MAX_SENTENCES, split_sentences
 from seqmm.features.vocabulary import build_vocabulary, read_vocabulary
 from seqmm.flags import made_by_flags, parse_flags
-from seqmm.names import Protocol
+from seqmm.names import Protocol, TextPooling
 from seqmm.options import option
 
 if TYPE_CHECKING:
@@ -58,9 +58,7 @@ class DefaultCorpusOptions(MovieLensOptions):
     k_core: int = option(5, "Users and movies with fewer ratings are dropped, again and again; 0 = none.", least=0)
     seed: int = option(0, "Seed of the numbering, the ties, and the ratio split.")
     encoder: str = option("minilm", "Text encoder: minilm, a local folder, or a Hub id.")
-    pooling: Literal["mean", "cls"] | None = option(
-        None, "Pooling of a text encoder that is no sentence-transformers model."
-    )
+    pooling: TextPooling | None = option(None, "Pooling of a text encoder that is no sentence-transformers model.")
     backbone: str = option("efficientnet-lite0", "Image backbone: efficientnet-lite0, or a timm model on the Hub.")
     image_dim: int = option(256, "Width of the image vectors after PCA.", least=1)
     clip: str | None = option(

@@ -40,12 +40,12 @@ def match(
     if len(twice) and duplicate_items == "refuse":
         raise ValueError(
             f"the items table has more than one row of {counted(twice.to_list())}; remove all but one, or keep the "
-            "first (--duplicate-items first)"
+            "first (`duplicate_items=first`)"
         )
     if len(unknown) and unknown_items == "refuse":
         raise ValueError(
             f"{log.source}: the items table has no row of {counted(unknown.to_list())}, which have interactions; add "
-            "them, or --unknown-items keep or drop"
+            "them, or set `unknown_items=keep` or `unknown_items=drop`"
         )
     if len(unknown) == len(occurring):
         raise ValueError(

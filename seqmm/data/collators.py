@@ -5,7 +5,7 @@ Every batch holds ``row_seed [B]`` int64, a hash of (seed, epoch, row) from whic
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from seqmm.data.corpus import Corpus
 from seqmm.data.sampling import NegativeSampler
+from seqmm.names import Targets
 from seqmm.random import hash_ints
 
 
@@ -162,7 +163,7 @@ class SequenceCollator:
         seed: int,
         *,
         max_length: int = 50,
-        targets: Literal["every", "prefix"] = "every",
+        targets: Targets = "every",
         negatives: int = 0,
     ):
         if max_length < 1:

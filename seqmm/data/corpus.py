@@ -262,7 +262,7 @@ def _save_beside(corpus: Corpus, folder: Path) -> None:
             raise ValueError(
                 f"{folder} holds another corpus: its {what} are not those of {corpus.name!r} ({corpus.protocol}); "
                 "protocols share a folder only if they keep the same users and items in the same order. "
-                "Save to another folder, or overwrite this one (--overwrite True)"
+                "Save to another folder, or overwrite this one (`overwrite=True`)"
             )
     # Everything is written before anything is renamed, so a failed write changes nothing. The record comes last: killed
     # before it, a new protocol is a folder that no record lists and the next save replaces; one that was there has rows

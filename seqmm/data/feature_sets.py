@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
+
+from seqmm.names import FeatureKind
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class Features:
     ids into ``vocabulary`` (brands, categories, genres). ``provenance`` says how it was made (encoder, pooling …).
     """
 
-    kind: Literal["dense", "ragged", "tags"]
+    kind: FeatureKind
     values: np.ndarray
     offsets: np.ndarray | None = None
     vocabulary: tuple[str, ...] | None = None

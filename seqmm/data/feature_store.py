@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from seqmm.data.feature_sets import Features, check_features
 from seqmm.data.identity import description
 from seqmm.data.store import ROW_GROUP, hash_ids, read_parquet, write_table
 from seqmm.files import read_json, write_json
-from seqmm.names import PROTOCOLS
+from seqmm.names import PROTOCOLS, Storage
 
 
 def feature_folder(name: str) -> str:
@@ -52,7 +52,7 @@ class FeatureWriter:
         items: str,
         num_items: int,
         offsets: np.ndarray | None = None,
-        dtype: Literal["float32", "float16"] = "float32",
+        dtype: Storage = "float32",
     ):
         folder.mkdir(exist_ok=True)
         self.folder, self.kind, self.dim, self.items, self.num_items = folder, kind, dim, items, num_items

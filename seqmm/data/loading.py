@@ -75,6 +75,6 @@ def find_features(
         rename={theirs: ours for ours, theirs in rename.items() if theirs in asked},
         who="the checkpoint",
         whose=f"corpus {path_or_repo}",
-        remedy="name it (--data.rename OURS=THEIRS), or the sets to do with (--data.features)",
+        remedy="name it (`data.rename=OURS=THEIRS`), or the sets to do with (`data.features`)",
     )
     return tuple(found.get(name, name) for name in names or known)

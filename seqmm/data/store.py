@@ -156,7 +156,7 @@ def protocol_record(folder: Path, record: Mapping[str, Any], protocol: str) -> d
         have = ", ".join(record["protocols"])
         raise ValueError(
             f"{folder} has no protocol {protocol!r}; it has: {have}. Prepare it into this folder, or use one of "
-            "these (--data.protocol)"
+            "these (`data.protocol`)"
         )
     about: dict[str, Any] = record["protocols"][protocol]
     return about

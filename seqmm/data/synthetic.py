@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from math import cos, pi, sin
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from seqmm.data import splits
 from seqmm.data.corpus import Corpus
 from seqmm.data.feature_sets import Features
 from seqmm.data.interactions import Interactions
-from seqmm.names import PROTOCOLS, Protocol
+from seqmm.names import PROTOCOLS, IndexOrder, Protocol
 
 DAY = 86_400
 IMAGE_SIZE = 64  # pixels
@@ -31,7 +30,7 @@ def synthetic_corpus(
     clusters: int = 8,
     mean_length: int = 12,
     missing: float = 0.0,
-    index_order: Literal["permuted", "source"] = "permuted",
+    index_order: IndexOrder = "permuted",
 ) -> Corpus:
     """Draws users with a taste cluster, items with a cluster, and sequences that follow planted successors.
 

@@ -11,10 +11,12 @@ and NDCG are linear). Items at -inf are not ranked.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from seqmm.names import Ideal
 
 
 class Hits(NamedTuple):
@@ -128,7 +130,7 @@ def precision(hits: Hits, k: int) -> Tensor:
     return hits.per_user(hits.visible(k) / hits.equal.double()) / k
 
 
-def ndcg(hits: Hits, k: int, ideal: Literal["test", "retrieved"] = "test") -> Tensor:
+def ndcg(hits: Hits, k: int, ideal: Ideal = "test") -> Tensor:
     """``[B]`` DCG with gains 1 and discounts 1 / log2(position + 1), over that of the ideal list.
 
     Needs targets of one value each (no graded ratings). Gives 1 for targets on top, and less the deeper they stand.

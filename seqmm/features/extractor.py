@@ -10,10 +10,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
+from seqmm.names import VectorKind
 from seqmm.options import Options as NoOptions
 from seqmm.options import option_fields
 from seqmm.registry import EXTRACTORS, Registry
@@ -88,7 +89,7 @@ class Extractor(ABC):
     options_class: ClassVar[type[Any]] = NoOptions
     """A frozen dataclass of :func:`seqmm.options.option` fields: its flags."""
 
-    kind: Literal["dense", "ragged"] = "dense"
+    kind: VectorKind = "dense"
     """One vector an item, or any number."""
     columns: tuple[str, ...] = ()
     """Columns of the items table it reads, beside ``id``."""

@@ -52,7 +52,7 @@ def refuse_another(target: Path, plan: dict[str, Any], made: str, overwrite: boo
     what = "; ".join(differing) or "of other texts or files, or reduced or stored otherwise"
     raise ValueError(
         f"{target} is there already and was made otherwise ({what}); "
-        "add --overwrite True to replace it, or give the new one another name"
+        "set `overwrite=True` to replace it, or give the new one another name"
     )
 
 
@@ -84,7 +84,7 @@ def _another_plan(work: Path, old: dict[str, Any], plan: dict[str, Any]) -> Valu
     what = ", ".join(f"{key} (was {_short(old.get(key))}, is {_short(plan[key])})" for key in changed)
     return ValueError(
         f"{work} holds shards of an interrupted run with other settings: {what}; run with those again to finish it, or "
-        "add --overwrite True to start anew"
+        "set `overwrite=True` to start anew"
     )
 
 

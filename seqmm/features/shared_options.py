@@ -21,6 +21,7 @@ from seqmm.features.readers.products import ProductReader
 from seqmm.features.readers.texts import all_texts
 from seqmm.features.tools import Tools
 from seqmm.features.vocabulary import build_vocabulary, part_of_speech, read_vocabulary
+from seqmm.names import ImagePooling, TextPooling
 from seqmm.options import OptionError, Options, option
 
 log = logging.getLogger("seqmm")
@@ -38,7 +39,7 @@ class TextEncoderOptions(Options):
         "A BERT-family or sentence-transformers model (folder or Hub id), minilm or mpnet (out of packages), "
         "clip:MODEL (a CLIP's text tower), or tfidf (no model: TF-IDF and SVD over the corpus' texts).",
     )
-    pooling: Literal["mean", "cls"] | None = option(
+    pooling: TextPooling | None = option(
         None,
         "How a text encoder that is no sentence-transformers model makes one vector of its tokens'; cls for the "
         "default encoder.",
@@ -137,7 +138,7 @@ class ImageEncoderOptions(Options):
         "efficientnet-lite0 (out of a package).",
     )
     image_revision: str | None = option(None, "Hub revision of the image encoder.")
-    image_pooling: Literal["pooler", "mean", "cls"] | None = option(
+    image_pooling: ImagePooling | None = option(
         None, "How an hf: image encoder makes one vector of an image; its own pooler if absent."
     )
     image_layer: int | None = option(None, "Hidden layer of an hf: image encoder; the last if absent.")
@@ -162,7 +163,7 @@ def chosen_image_encoder(options: ImageEncoderOptions, tools: Tools) -> ImageEnc
 def _image_encoder(
     tools: Tools,
     name: str,
-    pooling: Literal["pooler", "mean", "cls"] | None,
+    pooling: ImagePooling | None,
     layer: int | None,
     revision: str | None,
 ) -> ImageEncoder:
@@ -196,7 +197,7 @@ class VocabularyOptions(Options):
         """See :meth:`seqmm.options.Options.idle`."""
         if self.vocabulary is None:
             return super().idle()
-        why = "the words come from --vocabulary; leave one of the two out"
+        why = "the words come from `vocabulary`; leave one of the two out"
         return super().idle() | dict.fromkeys(("part_of_speech", "min_count", "max_words"), why)
 
 
@@ -223,10 +224,10 @@ def vocabulary(options: VocabularyOptions, tools: Tools, columns: Sequence[str] 
         )
     if len(found) < words:
         raise ValueError(
-            f"a vocabulary of {len(found)} words cannot give {words} keywords an image; lower --min-count, or give a "
-            "larger --vocabulary"
+            f"a vocabulary of {len(found)} words cannot give {words} keywords an image; lower `min_count`, or give a "
+            "larger `vocabulary`"
         )
-    few = "; so few that most images get the same: lower --min-count, or give a larger --vocabulary"
+    few = "; so few that most images get the same: lower `min_count`, or give a larger `vocabulary`"
     warning = few if len(found) < 10 * words else ""
     log.info("%d keywords an image, of a vocabulary of %s words%s", words, f"{len(found):,}", warning)
     return found

@@ -7,8 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from seqmm.features.encoders.loading import Precision, choose_device
+from seqmm.features.encoders.loading import choose_device
 from seqmm.features.readers.items import item_columns, item_shards
+from seqmm.names import EncoderPrecision
 
 T = TypeVar("T")
 
@@ -22,9 +23,9 @@ class Tools:
         dtype: what encoders compute in; None = bfloat16 on a GPU, float32 without one.
     """
 
-    def __init__(self, folder: str | Path, device: str | None = None, dtype: Precision | None = None):
+    def __init__(self, folder: str | Path, device: str | None = None, dtype: EncoderPrecision | None = None):
         self.folder, self.device = Path(folder), choose_device(device)
-        self.dtype: Precision = dtype or ("bfloat16" if self.device.startswith("cuda") else "float32")
+        self.dtype: EncoderPrecision = dtype or ("bfloat16" if self.device.startswith("cuda") else "float32")
         self._made: dict[Hashable, Any] = {}
 
     @cached_property

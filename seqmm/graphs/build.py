@@ -12,6 +12,7 @@ from torch import Tensor
 
 from seqmm.data.corpus import Corpus
 from seqmm.graphs.matrix import BLOCK_ELEMENTS, Graph
+from seqmm.names import EdgeWeight
 
 
 def user_item_graph(corpus: Corpus) -> Graph:
@@ -26,7 +27,7 @@ def interaction_matrix(corpus: Corpus) -> Graph:
     return Graph.block(train.user, train.item, corpus.num_users, corpus.num_items)
 
 
-def knn_graph(x: Tensor, k: int, weight: Literal["binary", "cosine"] = "binary") -> Graph:
+def knn_graph(x: Tensor, k: int, weight: EdgeWeight = "binary") -> Graph:
     """Every row's k nearest rows by cosine, itself included: a directed graph (row to neighbour) of N * k edges.
 
     Not normalised: ``.normalised("sym")`` gives 1/k everywhere for "binary" (FREEDOM), D^-1/2 S D^-1/2 for "cosine"

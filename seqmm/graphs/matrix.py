@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from seqmm.names import Normalisation
+
 BLOCK_ELEMENTS = 1 << 24
 """Entries of a similarity or product block: 64 MB in fp32."""
 
@@ -84,7 +86,7 @@ class Graph:
             out = into = (out + into).index_add(0, row, -weight * (row == column))
         return out, into
 
-    def normalised(self, kind: Literal["sym", "rw", "rw_sqrt", "sym_self", "rw_self"] = "sym") -> Graph:
+    def normalised(self, kind: Normalisation = "sym") -> Graph:
         """The same edges with normalised weights; D holds this graph's row sums. Differentiable in the weights.
 
         - ``sym``: D^-1/2 A D^-1/2. A directed square graph has D on both sides, as papers do with kNN graphs; a

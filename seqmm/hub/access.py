@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from seqmm import __version__
+from seqmm.names import RepositoryKind
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -36,7 +37,7 @@ def local_folder(
     path: str,
     *,
     revision: str | None = None,
-    kind: Literal["model", "dataset"] = "model",
+    kind: RepositoryKind = "model",
     files: Sequence[str] = MODEL_FILES,
 ) -> Path:
     """``path`` if it is a folder, else the downloaded snapshot of that Hub repository.
@@ -150,7 +151,7 @@ def check_repository_name(repo_id: str) -> None:
         raise ValueError(f"{repo_id!r} must have the form org/name (your user name or an organisation)")
 
 
-def open_repository(repo_id: str, kind: Literal["model", "dataset"], *, private: bool = True) -> str:
+def open_repository(repo_id: str, kind: RepositoryKind, *, private: bool = True) -> str:
     """Makes the repository if there is none, and returns its address.
 
     Raises:
@@ -164,7 +165,7 @@ def open_repository(repo_id: str, kind: Literal["model", "dataset"], *, private:
         if private and not api.repo_info(repo_id, repo_type=kind).private:
             raise ValueError(
                 f"{url} is public, and a private repository was asked for: make it private in its settings, or push "
-                "with --private False (at the end of a run --hub.private False)"
+                "with `private=False` (at the end of a run `hub.private=False`)"
             )
     return url
 

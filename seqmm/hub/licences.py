@@ -23,7 +23,7 @@ LICENSES = frozenset(_IDENTIFIERS.split())
 
 COMMON = "cc-by-4.0, cc-by-nc-4.0, cc0-1.0, odc-by, apache-2.0, mit, unknown"
 
-OTHER = '"other" with --license-name and --license-link'
+OTHER = '"other" with `license_name` and `license_link`'
 
 
 def check_license(license: str, name: str | None = None, link: str | None = None) -> dict[str, str]:
@@ -46,7 +46,7 @@ def check_license(license: str, name: str | None = None, link: str | None = None
             raise ValueError(f"a licence's name and link belong to the licence 'other'; this one is {license!r}")
         return {"license": license}
     if not name or not link:
-        raise ValueError("licence 'other' needs --license-name (an identifier) and --license-link (a URL, or LICENSE)")
+        raise ValueError("licence 'other' needs `license_name` (an identifier) and `license_link` (a URL, or LICENSE)")
     if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", name):
         raise ValueError(f"licence name {name!r}: use small letters, digits, - and ., such as movielens-1m")
     if link not in ("LICENSE", "LICENSE.md") and not re.fullmatch(r"https?://\S+", link):

@@ -129,7 +129,7 @@ def check_start(cls: type[Recommender], path: str, before: RecommenderConfig, co
         if ours != theirs:
             raise ValueError(
                 f"the checkpoint {path} was pretrained with {name} = {theirs}, this run has {ours}; "
-                f"set --model.{name.replace('_', '-')} {theirs}"
+                f"set `model.{name}={theirs}`"
             )
 
 
@@ -175,7 +175,7 @@ def start_from(
         rename=rename,
         who=f"corpus {corpus.name!r}",
         whose=f"the checkpoint {path}",
-        remedy="name the set (--data.rename OURS=THEIRS), or leave it out (--data.features)",
+        remedy="name the set (`data.rename=OURS=THEIRS`), or leave it out (`data.features`)",
         needed=bool(cls.encoder_fields),  # a new modality of an encoder would not be pretrained
     )
     if fresh := [name for name in config.reads() if name not in names]:

@@ -56,13 +56,13 @@ def check_modalities(
     if len(names) < least:
         raise ValueError(
             f"{config.model_type} needs at least {least} {' or '.join(kinds)} feature set(s) of the items; the corpus "
-            f"was loaded with: {', '.join(config.features) or 'none'}; name them with --data.features{instead}"
+            f"was loaded with: {', '.join(config.features) or 'none'}; name them with `data.features`{instead}"
         )
     for name in names:
         if config.features[name]["kind"] not in kinds:
             raise ValueError(
                 f"{config.model_type} reads vectors, but feature set {name!r} holds tags, which are ids; leave "
-                "it out of --data.features, or name a set of vectors instead"
+                "it out of `data.features`, or name a set of vectors instead"
             )
 
 

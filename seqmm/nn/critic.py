@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqmm.distributed import mean_over_ranks
+from seqmm.names import CriticNorm, CriticOutput
 from seqmm.nn.noise import dropout_rows
 
 
@@ -29,8 +29,8 @@ class Critic(nn.Module):
         width: int,
         dropout: Sequence[float],
         slope: float,
-        norm: Literal["none", "layer", "batch"],
-        output: Literal["linear", "sigmoid"],
+        norm: CriticNorm,
+        output: CriticOutput,
     ):
         super().__init__()
         self.dropout, self.slope, self.output = tuple(dropout), slope, output

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
+
+from seqmm.names import Fuse
 
 
 class Fusion(nn.Module):
@@ -14,7 +14,7 @@ class Fusion(nn.Module):
     The gate is ``softmax_s(w . x_s)``. One source passes through unchanged, without parameters.
     """
 
-    def __init__(self, how: Literal["sum", "concat", "gate"], num_sources: int, hidden_size: int):
+    def __init__(self, how: Fuse, num_sources: int, hidden_size: int):
         super().__init__()
         self.how = how if num_sources > 1 else "sum"
         if self.how == "concat":

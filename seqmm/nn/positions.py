@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from seqmm.names import PositionCode
 from seqmm.random import derive_seed
 
 
-def index_codes(num_rows: int, dim: int, kind: Literal["sincos", "random", "none"], stream: str = "") -> Tensor:
+def index_codes(num_rows: int, dim: int, kind: PositionCode, stream: str = "") -> Tensor:
     """``[num_rows, dim]`` float32 on the CPU: a fixed code of each row.
 
     Args:

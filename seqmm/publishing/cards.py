@@ -20,7 +20,7 @@ def write_model_card(
     """README.md of a finished run's folder; see :func:`model_card`. None = what the card, or the run, has."""
     license = as_license(license) or license_of_card(folder)
     if not license:
-        raise ValueError(f"{folder} has no card that names a licence; give one with --license")
+        raise ValueError(f"{folder} has no card that names a licence; give one with `license`")
     write_text(folder / "README.md", model_card(folder, license, corpus=corpus))
 
 

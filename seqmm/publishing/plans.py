@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from seqmm.data.card import card_text, kept_text
 from seqmm.data.corpus import Corpus
@@ -16,7 +16,7 @@ from seqmm.files import json_text, read_yaml, yaml_text
 from seqmm.hub.access import check_repository_name
 from seqmm.hub.licences import COMMON, OTHER, as_license, check_license, shown_license
 from seqmm.models.checkpoint import explain_damage, read_run_file
-from seqmm.names import SPLITS
+from seqmm.names import SPLITS, RepositoryKind
 from seqmm.publishing.cards import license_of_card, model_card, origin_in, recipe_of
 
 
@@ -24,7 +24,7 @@ from seqmm.publishing.cards import license_of_card, model_card, origin_in, recip
 class Upload:
     """One commit, planned without network."""
 
-    kind: Literal["model", "dataset"]
+    kind: RepositoryKind
     files: dict[str, Path | bytes]
     """Path in the repository -> file on disk, or the text itself where what goes up is not what lies on disk."""
     left_out: tuple[str, ...] = ()
@@ -61,7 +61,7 @@ def plan_corpus(folder: str | Path, repo_id: str, license: str | Mapping[str, st
         infos = [about["info"] for about in record["protocols"].values()]
         said = sorted({str(info["licence"]) for info in infos if "licence" in info})
         raise ValueError(
-            f"under which licence is {folder} published? --license {COMMON} …, or {OTHER}"
+            f"under which licence is {folder} published? `license`: {COMMON} …, or {OTHER}"
             + (f". Its source says: {'; '.join(said)}" if said else "")
         )
     record |= {"license": dict(license)}
@@ -142,7 +142,7 @@ def plan_model(
     if license.get("license_link") in ("LICENSE", "LICENSE.md"):
         files[license["license_link"]] = folder / license["license_link"]
     left_out = tuple(sorted(file.name for file in folder.iterdir() if file.name not in files))
-    note = f"licence: {shown_license(license)}" + ("" if given else ", as the run's card says; --license says another")
+    note = f"licence: {shown_license(license)}" + ("" if given else ", as the run's card says; `license` says another")
     upload = Upload("model", dict(sorted(files.items())), left_out, (note,))
     _check_card(upload)
     return upload
@@ -174,7 +174,7 @@ def _without_paths(config: dict[str, Any], run: dict[str, Any], corpus: Mapping[
     if not corpus.get("repository") and data["path"] is None:
         raise ValueError(
             "the run's corpus was made in memory, so nobody could load it: publish it first (corpus.save, then "
-            "publish_corpus), and say where it is (corpus_repo; --corpus-repo org/name)"
+            "publish_corpus), and say where it is (`corpus_repo=org/name`)"
         )
     data["path"] = corpus.get("repository") or _portable(data["path"])
     data["revision"] = corpus.get("revision")

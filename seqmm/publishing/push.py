@@ -102,7 +102,7 @@ def publish_model(
     """
     folder = Path(folder)
     if corpus_repo is not None and (joined := read_yaml(folder / "run.yaml")["data"].get("joined")):
-        raise ValueError(f"{folder} was trained on {1 + len(joined)} corpora; leave out --corpus-repo, which is one")
+        raise ValueError(f"{folder} was trained on {1 + len(joined)} corpora; leave out `corpus_repo`, which is one")
     corpus = None if corpus_repo is None else find_corpus(corpus_repo, read_run_file(folder / "config.json"))
     upload = plan_model(folder, repo_id, license, corpus)
     write_model_card(folder, license, corpus)

@@ -55,7 +55,7 @@ def open_corpus(data: DataArguments, start: RecommenderConfig | None = None) -> 
     elif data.rename:
         raise ValueError(
             f"data.rename {' '.join(data.rename)} says which sets of a checkpoint those of the corpus are; this run "
-            "starts from none: leave it out, or finetune (recipes/finetune.py --train.init-from)"
+            "starts from none: leave it out, or finetune from a checkpoint (`train.init_from`)"
         )
     assert data.path is not None
     corpus = _load(data, data.path, data.revision)

@@ -57,12 +57,12 @@ def check_reads_content(model: Recommender) -> None:
     if not model.config.reads():
         raise ValueError(
             f"{kind} reads no content: an item without interactions has no score. "
-            "Use a content model without item ids (sasrecm or msm4sr with --model.use-ids False)"
+            "Use a content model without item ids (sasrecm or msm4sr with `model.use_ids=False`)"
         )
     if "num_items" in model.sized_by:
         raise ValueError(
             f"this {kind} has an id vector for each of its {model.config.num_items} items, and a new item has none. "
-            "Train or finetune it with --model.use-ids False to rank items by their content alone"
+            "Train or finetune it with `model.use_ids=False` to rank items by their content alone"
         )
 
 
@@ -154,7 +154,7 @@ def _encode(name: str, like: Features, texts: list[str], encoder: str) -> np.nda
     for key in ("weights", "pooling"):  # what the weights are called does not matter
         if like.provenance.get(key) != made.provenance[key]:
             raise ValueError(
-                f"feature set {name!r} was made with {key} {like.provenance.get(key)!r}, but --encoder {encoder} has "
+                f"feature set {name!r} was made with {key} {like.provenance.get(key)!r}, but the encoder {encoder} has "
                 f"{made.provenance[key]!r}; name the same encoder, or give vectors instead of texts"
             )
     return made.encode(texts, label=f"new items' {name}")

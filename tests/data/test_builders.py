@@ -111,7 +111,7 @@ def test_amazon(run, tmp_path: Path, year: int) -> None:
     assert "images: their URLs are in the column 'images'; add --download-images DIR" in said
 
     code, _, error = run("amazon", "--year", year, "--interactions", reviews)
-    assert code == 2 and "is not empty: it holds leave_one_out, ratio; add --overwrite True" in error
+    assert code == 2 and "is not empty: it holds leave_one_out, ratio; set --overwrite True" in error
     common = ("--year", year, "--interactions", reviews, "--items", meta, "--overwrite", True)
     options = ("--unknown-items", "drop", "--protocols", "leave_one_out", "temporal", "--k-core", 3)
     code, said, error = run("amazon", *common, *options)

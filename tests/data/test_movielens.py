@@ -110,7 +110,7 @@ def test_unreachable_registry_names_the_remedy(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
     monkeypatch.setenv("PIP_NO_INDEX", "1")  # as good as no network
-    with pytest.raises(FileNotFoundError, match="cannot download recbole==1.2.1.*--source DIR"):
+    with pytest.raises(FileNotFoundError, match="cannot download recbole==1.2.1.*`source=DIR`"):
         read_movielens()
     assert list((tmp_path / "cache").iterdir()) == []
 

@@ -297,7 +297,7 @@ def test_named_items_need_the_items_table_for_features(tmp_path):
     user, item = np.repeat(np.arange(4), 4), np.tile(np.arange(4), 4)
     log = Log(user, item, list("abcd"), list("wxyz"), timestamp=np.arange(16), source="log")
     np.save(tmp_path / "v.npy", np.zeros((4, 2)))
-    with pytest.raises(ValueError, match=r"which row is which item\?.*--items"):
+    with pytest.raises(ValueError, match=r"which row is which item\?.*`items`"):
         prepare(log, Preparation(k_core=0), name="x", features={"image": (tmp_path / "v.npy", "e")})
 
 

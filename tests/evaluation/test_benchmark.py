@@ -410,7 +410,7 @@ def test_variants_of_several_files(tmp_path, corpus):
     assert labels(files, "all")[:3] == ["a/lightgcn", "a/lightgcn deep", "a/lightgcn wide"]
     assert labels([f"{files[0]}#wide", files[1]], "deep") == ["a/lightgcn wide", "b/lightgcn", "b/lightgcn deep"]
     for sources, name in ((files[2:], "all"), (files[2:], "deep"), ([f"{files[0]}#wide"], "deep")):
-        with pytest.raises(ValueError, match=f"--variants {name}: none of the files has it"):
+        with pytest.raises(ValueError, match=f"`variants` {name}: none of the files has it"):
             labels(sources, name)
     swept = read_yaml(files[0]) | {"sweep": [{"model.num_layers": [1, 2]}]}
     write_yaml(Path(files[0]), swept)

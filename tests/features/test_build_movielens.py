@@ -57,7 +57,7 @@ def test_text_corpus(source: Path, bert: Path, tmp_path: Path) -> None:
 
     card = (folder / "README.md").read_text()
     assert "Harper" in card and "no text: 1" in card and "not CLIP's" in card
-    with pytest.raises(ValueError, match="--overwrite True"):
+    with pytest.raises(ValueError, match="`overwrite=True`"):
         build_default_corpus(folder, options)
     again = Corpus.load(build_default_corpus(folder, replace(options, overwrite=True)), features=names)
     assert again.fingerprint() == corpus.fingerprint()

@@ -203,7 +203,7 @@ def test_what_is_finished_is_skipped_and_what_was_made_otherwise_is_refused(corp
     again = Letters()
     assert extract(folder, "letters", again).skipped and not again.calls
     other = Letters(provenance={"encoder": "other"})
-    with pytest.raises(ValueError, match="encoder: letters there, other now.*--overwrite True"):
+    with pytest.raises(ValueError, match="encoder: letters there, other now.*`overwrite=True`"):
         extract(folder, "letters", other)
     extract(folder, "letters", other, overwrite=True)
     assert "other" in (folder / "letters" / "features.json").read_text()

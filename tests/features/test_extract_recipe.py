@@ -106,6 +106,7 @@ def test_without_a_model_and_the_errors_of_a_slip(home, run):
     assert "bert-base-uncased" in offline and "Offline" in offline
 
 
+@pytest.mark.slow
 def test_an_extractor_of_ones_own_with_its_own_flags(home, run, repository):
     """From outside the repository, by a file of 20 lines beside the user; then two at once, and again."""
     example = (repository / "tests" / "examples" / "my_extractor.py").read_text()

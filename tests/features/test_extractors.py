@@ -268,7 +268,7 @@ def test_an_option_that_nothing_reads_is_refused() -> None:
     with pytest.raises(OptionError, match="only the tagger imagenet, or the extractor image, reads it"):
         refuse_idle([words])
     refuse_idle([words, Images.options_class(images=photos, image_encoder="efficientnet-lite0")])
-    with pytest.raises(OptionError, match=r"min_count is 2; the words come from --vocabulary"):
+    with pytest.raises(OptionError, match=r"min_count is 2; the words come from `vocabulary`"):
         refuse_idle([ImageKeywords.options_class(images=photos, vocabulary=Path("words.txt"), min_count=2)])
 
 

@@ -225,7 +225,7 @@ def test_tfidf_is_deterministic_and_fitted_on_its_texts() -> None:
         TfidfEncoder(TOYS, min_count=7)
     with pytest.raises(ValueError, match="no word occurs in 2 of 0 texts"):
         TfidfEncoder([])
-    with pytest.raises(ValueError, match="3 texts have 1 word in common.*--text-columns"):
+    with pytest.raises(ValueError, match="3 texts have 1 word in common.*`text_columns`"):
         TfidfEncoder(["brand 1", "brand 2", "brand 3"])
 
 

@@ -44,7 +44,7 @@ def test_both_halves_refuse_a_corpus_without_content_alike(name):
     corpus = CASES["bpr"].corpus()
     options = case.options | ({"use_ids": False} if name == "sasrecm" else {})
     with pytest.raises(
-        ValueError, match=rf"{name} needs at least 1 .* loaded with: none; name them with --data.features"
+        ValueError, match=rf"{name} needs at least 1 .* loaded with: none; name them with `data.features`"
     ):
         cls = model_class(name)
         cls.for_corpus(cls.config_class(**options), corpus)

@@ -107,7 +107,7 @@ def test_sets_the_model_does_not_read_are_not_asked_for(tmp_path):
 
 def test_more_modalities_than_were_pretrained_are_refused(tmp_path):
     pretrained(tmp_path, synthetic("text"), **SMALL)
-    message = r"needs feature set 'image' \(ragged, 20, synthetic\).*has no equal one; it has 'text'.*--data.features"
+    message = r"needs feature set 'image' \(ragged, 20, synthetic\).*has no equal one; it has 'text'.*`data.features`"
     with pytest.raises(ValueError, match=message):
         start(tmp_path, synthetic("text", "image", seed=1), **SMALL)
 
@@ -129,7 +129,7 @@ def test_several_equal_sets_are_told_apart_by_hand(tmp_path):
     before = pretrained(tmp_path, twins, **SMALL).state_dict()
     own = renamed(synthetic("text", seed=1), {"text": "blurb"})
     with pytest.raises(
-        ValueError, match=r"'blurb' of corpus .* may be 'plot', 'title' of the checkpoint .*--data.rename"
+        ValueError, match=r"'blurb' of corpus .* may be 'plot', 'title' of the checkpoint .*`data.rename=OURS=THEIRS`"
     ):
         start(tmp_path, own, **SMALL)
     model = start(tmp_path, own, rename={"blurb": "plot"}, **SMALL)

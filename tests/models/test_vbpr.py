@@ -48,7 +48,7 @@ def test_matches_mmrec(file):
 
 
 def test_without_content_it_is_refused():
-    with pytest.raises(ValueError, match=r"vbpr needs at least 1 .* --data\.features"):
+    with pytest.raises(ValueError, match=r"vbpr needs at least 1 .* `data.features`"):
         VBPR.for_corpus(VBPRConfig(), replace(synthetic_corpus(num_users=30, num_items=20), features={}))
 
 

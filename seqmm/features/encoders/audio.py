@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from seqmm.features.encoders.loading import (
-    Precision,
     choose_device,
     computing,
     find_model,
@@ -20,6 +19,7 @@ from seqmm.features.encoders.loading import (
     weights_digest,
 )
 from seqmm.features.readers.sounds import MAX_SECONDS, waveform
+from seqmm.names import AudioPooling, EncoderPrecision
 
 REMEDY = "Offline, give a model's folder"
 
@@ -55,14 +55,14 @@ class AudioEncoder:
         self,
         name: str,
         *,
-        pooling: Literal["mean", "pooler"] = "mean",
+        pooling: AudioPooling = "mean",
         layer: int = -1,
         seconds: float = MAX_SECONDS,
         loop: bool = False,
         batch_size: int = 8,
         revision: str | None = None,
         device: str | None = None,
-        dtype: Precision = "float32",
+        dtype: EncoderPrecision = "float32",
     ):
         from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 

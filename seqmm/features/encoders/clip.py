@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from seqmm.features.encoders.loading import (
-    Precision,
     choose_device,
     computing,
     find_model,
     first_line,
     weights_digest,
 )
+from seqmm.names import EncoderPrecision
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -44,7 +44,7 @@ class Clip:
         *,
         revision: str | None = None,
         device: str | None = None,
-        dtype: Precision = "float32",
+        dtype: EncoderPrecision = "float32",
     ):
         import open_clip
 

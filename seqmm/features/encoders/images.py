@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from seqmm.data.item_images import ImageFiles
 from seqmm.features.encoders.clip import Clip
 from seqmm.features.encoders.loading import (
-    Precision,
     choose_device,
     computing,
     find_model,
@@ -21,6 +20,7 @@ from seqmm.features.encoders.loading import (
     weights_digest,
 )
 from seqmm.features.readers.images import MAX_FRAMES, MIN_SIDE, frames
+from seqmm.names import EncoderPrecision, ImagePooling
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -99,11 +99,11 @@ class ImageEncoder(Protocol):
 def image_encoder(
     name: str,
     *,
-    pooling: Literal["pooler", "mean", "cls"] | None = None,
+    pooling: ImagePooling | None = None,
     layer: int | None = None,
     revision: str | None = None,
     device: str | None = None,
-    dtype: Precision = "float32",
+    dtype: EncoderPrecision = "float32",
     load_clip: Callable[..., Clip] | None = None,
 ) -> ImageEncoder:
     """An image encoder by name.
@@ -160,7 +160,9 @@ class ImageBackbone:
         FileNotFoundError: the package is missing or the Hub cannot be reached.
     """
 
-    def __init__(self, name: str = "efficientnet-lite0", *, device: str | None = None, dtype: Precision = "float32"):
+    def __init__(
+        self, name: str = "efficientnet-lite0", *, device: str | None = None, dtype: EncoderPrecision = "float32"
+    ):
         import timm
         from PIL import Image
         from timm.data import create_transform, resolve_model_data_config
@@ -257,11 +259,11 @@ class TransformersImageEncoder:
         self,
         name: str,
         *,
-        pooling: Literal["pooler", "mean", "cls"] = "pooler",
+        pooling: ImagePooling = "pooler",
         layer: int = -1,
         revision: str | None = None,
         device: str | None = None,
-        dtype: Precision = "float32",
+        dtype: EncoderPrecision = "float32",
     ):
         from PIL import Image
         from transformers import AutoConfig, AutoImageProcessor, AutoModel

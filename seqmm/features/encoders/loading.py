@@ -11,15 +11,13 @@ import json
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from seqmm.hub.access import quietly
+from seqmm.names import EncoderPrecision
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-Precision = Literal["float32", "bfloat16"]
-"""What an encoder computes in; its rows are float32 either way."""
 
 
 class Source(NamedTuple):
@@ -122,7 +120,7 @@ def choose_device(device: str | None) -> str:
 
 
 @contextmanager
-def computing(device: str, dtype: Precision) -> Iterator[None]:
+def computing(device: str, dtype: EncoderPrecision) -> Iterator[None]:
     """Without gradients, and under autocast if the precision is bfloat16."""
     import torch
 

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from seqmm.features.encoders.loading import (
-    Precision,
     choose_device,
     computing,
     find_model,
@@ -25,6 +24,7 @@ from seqmm.features.encoders.loading import (
     masked_mean,
 )
 from seqmm.features.encoders.loading import weights_digest as digest_of
+from seqmm.names import EncoderPrecision, StatePooling
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -92,7 +92,13 @@ class _Conversation:
     """A model, its processor, and the inputs made of products."""
 
     def __init__(
-        self, name: str, prompt: str | None, revision: str | None, device: str | None, dtype: Precision, max_side: int
+        self,
+        name: str,
+        prompt: str | None,
+        revision: str | None,
+        device: str | None,
+        dtype: EncoderPrecision,
+        max_side: int,
     ):
         import torch
         from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -186,13 +192,13 @@ class FusedEncoder:
         name: str,
         *,
         layer: int = -2,
-        pooling: Literal["mean", "last"] = "mean",
+        pooling: StatePooling = "mean",
         prompt: str | None = None,
         batch_size: int = 8,
         max_side: int = MAX_SIDE,
         revision: str | None = None,
         device: str | None = None,
-        dtype: Precision = "float32",
+        dtype: EncoderPrecision = "float32",
     ):
         if pooling not in ("mean", "last"):
             raise ValueError(f"pooling {pooling!r}: give 'mean' or 'last'")
@@ -269,7 +275,7 @@ class FusedCaption:
         max_side: int = MAX_SIDE,
         revision: str | None = None,
         device: str | None = None,
-        dtype: Precision = "float32",
+        dtype: EncoderPrecision = "float32",
     ):
         self.chat = _Conversation(name, prompt, revision, device, dtype, max_side)
         self.max_new_tokens, self.batch_size = max_new_tokens, batch_size

@@ -9,13 +9,12 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from seqmm.features.encoders.clip import check_template
 from seqmm.features.encoders.loading import (
-    Precision,
     Source,
     choose_device,
     computing,
@@ -27,6 +26,7 @@ from seqmm.features.encoders.loading import (
 )
 from seqmm.files import cache_folder
 from seqmm.hub.access import quietly
+from seqmm.names import EncoderPrecision, TextPooling
 
 if TYPE_CHECKING:
     from seqmm.features.encoders.clip import Clip
@@ -83,11 +83,11 @@ class TextEncoder:
         self,
         name: str = "minilm",
         *,
-        pooling: Literal["mean", "cls"] | None = None,
+        pooling: TextPooling | None = None,
         max_tokens: int | None = None,
         revision: str | None = None,
         device: str | None = None,
-        dtype: Precision = "float32",
+        dtype: EncoderPrecision = "float32",
     ):
         source = _locate(name, pooling, revision)
         self.device, self.dtype = choose_device(device), dtype
@@ -240,7 +240,7 @@ class TfidfEncoder:
         if len(words) < 2:
             raise ValueError(
                 f"{len(rows):,} texts have {len(words)} word in common, too few for TF-IDF: are these the columns with "
-                "the texts (--text-columns; prepare with --rename description=…)? Or lower min_count"
+                "the texts (`text_columns`; prepare with `rename=description=…`)? Or lower `min_count`"
             )
         svd = TruncatedSVD(min(dim, len(set(rows)), len(words)), n_iter=10, random_state=seed)
         with threadpool_limits(1):  # the last bits of a product depend on the number of threads

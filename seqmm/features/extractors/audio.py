@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from seqmm.features.extractor import Extractor, Found
 from seqmm.features.readers.products import BLOCK
 from seqmm.features.readers.sounds import MAX_SECONDS, AudioFiles
 from seqmm.features.tools import Tools
+from seqmm.names import AudioPooling
 from seqmm.options import OptionError, Options, option
 from seqmm.registry import register
 
@@ -28,7 +29,7 @@ class AudioOptions(Options):
     )
     audio_encoder: str = option("facebook/wav2vec2-base", "An audio model of transformers: folder or Hub id.")
     audio_revision: str | None = option(None, "Hub revision of the audio encoder.")
-    audio_pooling: Literal["mean", "pooler"] = option(
+    audio_pooling: AudioPooling = option(
         "mean", "How a sound becomes one vector: the mean over frames, or the audio encoder's own pooler (AST, CLAP)."
     )
     audio_seconds: float = option(MAX_SECONDS, "Seconds of a sound that are read.", above=0)

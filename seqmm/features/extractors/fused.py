@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from seqmm.features.pca import Pca
 from seqmm.features.readers.products import ProductReader
 from seqmm.features.shared_options import MultimodalModelOptions, conversation, products
 from seqmm.features.tools import Tools
+from seqmm.names import StatePooling
 from seqmm.options import option
 from seqmm.registry import register
 
@@ -23,7 +24,7 @@ class FusedOptions(MultimodalModelOptions):
     """Options of fused."""
 
     mllm_layer: int = option(-2, "Hidden layer of the multimodal language model whose states become the vector.")
-    mllm_pooling: Literal["mean", "last"] = option(
+    mllm_pooling: StatePooling = option(
         "mean", "How a layer's states become one vector: their mean over tokens, or the last token's."
     )
     fused_dim: int | None = option(768, "Width of the fused vectors after PCA; None = no PCA.", least=1)

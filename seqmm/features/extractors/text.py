@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from seqmm.features.readers.item_text import Recipe
 from seqmm.features.readers.texts import text_reader
 from seqmm.features.shared_options import TextEncoderOptions, text_encoder
 from seqmm.features.tools import Tools
+from seqmm.names import VectorKind
 from seqmm.registry import register
 
 
@@ -31,7 +32,7 @@ class Texts(Extractor):
 
     def __init__(
         self,
-        kind: Literal["dense", "ragged"],
+        kind: VectorKind,
         encoder: Encoder,
         columns: Sequence[str],
         read: Callable[[dict[str, Any]], Sequence[str]],

@@ -24,6 +24,7 @@ from seqmm.graphs.build import (
 from seqmm.graphs.matrix import Graph, propagate_layers
 from seqmm.models.base import Recommender, RecommenderConfig, Stage
 from seqmm.models.content import check_modalities, feature_tables
+from seqmm.names import EdgeWeight, Normalisation
 from seqmm.options import check_idle, option
 from seqmm.random import step_generator
 
@@ -112,7 +113,7 @@ class GraphRecommender(PairRecommender):
 
     config_class = GraphConfig
     config: GraphConfig
-    normalisation: ClassVar[Literal["sym", "rw", "sym_self", "rw_self"]] = "sym"
+    normalisation: ClassVar[Normalisation] = "sym"
 
     def bind(self, corpus: Corpus) -> Self:
         super().bind(corpus)
@@ -167,7 +168,7 @@ class GraphRecommender(PairRecommender):
 
 
 class ContentConfig(RecommenderConfig):
-    """Of a model that reads item content: every feature set of ``--data.features`` is a modality, in that order."""
+    """Of a model that reads item content: every feature set of ``data.features`` is a modality, in that order."""
 
     train_features: bool = option(
         False, "Whether the raw feature tables are parameters that start as the features (MMRec's freeze=False)."
@@ -197,7 +198,7 @@ class ContentRecommender(PairRecommender):
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Names of the feature sets, in the order of ``--data.features``."""
+        """Names of the feature sets, in the order of ``data.features``."""
         return tuple(self.config.feature_order)
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -232,7 +233,7 @@ class ContentRecommender(PairRecommender):
         read = self.modalities if self.reads_content else ()
         return nn.ModuleDict({name: nn.Linear(self.feature_dim(name), width, bias=bias) for name in read})
 
-    def knn(self, name: str, k: int, weight: Literal["binary", "cosine"] = "binary") -> Graph:
+    def knn(self, name: str, k: int, weight: EdgeWeight = "binary") -> Graph:
         """The items' k nearest by raw content in one modality, D^-1/2 S D^-1/2 (1/k everywhere if binary).
 
         Raises:
@@ -289,7 +290,7 @@ class MixingRecommender(ContentRecommender):
         if set(given) != set(self.modalities):
             raise ValueError(
                 f"model.modality_weights names {sorted(given)} but the feature sets are {sorted(self.modalities)}; "
-                "give each a weight, or none at all (--model.modality-weights with nothing after it; {} in a YAML file)"
+                "give each a weight, or none at all (`model.modality_weights={}`)"
             )
         return [given[name] for name in self.modalities]
 

@@ -121,7 +121,7 @@ class Composite(MixingRecommender, ContentGraphRecommender):
         if sources == 0 or (config.auxiliary == "modalities" and len(self.modalities) < 2):
             raise ValueError(
                 f"auxiliary {config.auxiliary!r} with use_ids = {config.use_ids} needs more than the feature sets "
-                f"{list(self.modalities)}; name more with --data.features"
+                f"{list(self.modalities)}; name more with `data.features`"
             )
         width, late = config.hidden_size, config.timing == "late"
         fused = width * (sources if config.strategy == "concat" else 1)

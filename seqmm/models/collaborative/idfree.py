@@ -28,7 +28,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from itertools import accumulate, combinations
-from typing import Literal, Self
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -42,6 +42,7 @@ from seqmm.graphs.matrix import BLOCK_ELEMENTS, Graph, propagate, propagate_laye
 from seqmm.losses import Terms, info_nce, info_nce_of_tables, weighted_sum
 from seqmm.models.collaborative.base import CPU, MixingConfig, MixingRecommender
 from seqmm.models.paper import Paper
+from seqmm.names import PositionCode
 from seqmm.nn.features import Constant
 from seqmm.nn.positions import index_codes
 from seqmm.options import option
@@ -63,7 +64,7 @@ class IDFREEConfig(MixingConfig):
         0.2, "Share of the augmented graph's entries a step trains on (1 - dropout; released yaml).", above=0, most=1
     )
     adaptive: bool = option(True, "Whether similarities are weighed by a trained function of the two rows (paper).")
-    pe: Literal["sincos", "random", "none"] = option(
+    pe: PositionCode = option(
         "none",
         "Code of the row index on users and items; the paper's is sincos, which reads labels (see the model's notes).",
     )

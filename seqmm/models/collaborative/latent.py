@@ -15,6 +15,7 @@ from seqmm.graphs.build import join_graphs, knn_graph, neighbour_edges
 from seqmm.graphs.matrix import Graph, propagate_layers
 from seqmm.losses import Terms, bpr_of_rows, half_squares
 from seqmm.models.collaborative.base import ContentGraphConfig, ContentGraphRecommender
+from seqmm.names import Normalisation
 from seqmm.nn.bi_interaction import BiInteraction
 from seqmm.options import check_idle, option
 
@@ -59,7 +60,7 @@ class LatentGraphRecommender(ContentGraphRecommender):
 
     config_class = LatentGraphConfig
     config: LatentGraphConfig
-    normalisation: ClassVar[Literal["rw_self"]] = "rw_self"
+    normalisation: ClassVar[Normalisation] = "rw_self"
 
     def __init__(self, config: LatentGraphConfig):
         super().__init__(config)

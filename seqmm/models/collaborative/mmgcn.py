@@ -17,7 +17,7 @@ which take other modalities (100 to 384 wide) as they are; ``latent`` changes th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +28,7 @@ from seqmm.graphs.matrix import Graph, propagate
 from seqmm.losses import bpr_of_rows, half_squares, weighted_sum
 from seqmm.models.collaborative.base import ContentGraphConfig, ContentGraphRecommender
 from seqmm.models.paper import Paper
+from seqmm.names import Normalisation
 from seqmm.options import option
 from seqmm.registry import register
 
@@ -114,7 +115,7 @@ class MMGCN(ContentGraphRecommender):
     )
     table_init = staticmethod(nn.init.xavier_normal_)
     linear_init = staticmethod(nn.init.xavier_normal_)
-    normalisation: ClassVar[Literal["rw"]] = "rw"
+    normalisation: ClassVar[Normalisation] = "rw"
 
     def __init__(self, config: MMGCNConfig):
         super().__init__(config)

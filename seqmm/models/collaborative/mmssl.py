@@ -54,6 +54,7 @@ from seqmm.losses import Terms, bpr_of_rows, cross_entropy, half_squares, two_vi
 from seqmm.models.base import Stage
 from seqmm.models.collaborative.base import ContentConfig, ContentRecommender, initialise_with
 from seqmm.models.paper import Paper
+from seqmm.names import CriticNorm, CriticOutput
 from seqmm.nn.critic import Critic
 from seqmm.nn.features import Constant, FeatureTable
 from seqmm.nn.modality import CrossModalAttention, MeanLinear
@@ -118,15 +119,13 @@ class MMSSLConfig(ContentConfig):
         (0.31, 0.5), "Dropout of the critic after its first and second layer.", least=0, below=1
     )
     critic_slope: float = option(0.2, "Negative slope of the critic's LeakyReLU (WGAN practice; released code: 1).")
-    critic_norm: Literal["none", "layer", "batch"] = option(
+    critic_norm: CriticNorm = option(
         "none",
         "Normalisation in the critic. The released code's is batch, which mixes rows where the penalty is of "
         "single ones. layer magnifies small rows, here of length 1 over all items: on TikTok (critic_dim 512) the "
         "first step's mean (|g| - 1)^2 is 2,047 with it, 0.3 with none.",
     )
-    critic_output: Literal["linear", "sigmoid"] = option(
-        "linear", "Output of the critic (released code: sigmoid, times 100)."
-    )
+    critic_output: CriticOutput = option("linear", "Output of the critic (released code: sigmoid, times 100).")
     critic_learning_rate: float = option(
         3e-4, "Learning rate of the critic's Adam, whose betas are 0.5 and 0.9.", above=0
     )

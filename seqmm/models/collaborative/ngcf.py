@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from seqmm.losses import bpr_of_rows, half_squares, weighted_sum
 from seqmm.models.collaborative.base import GraphConfig, GraphRecommender
 from seqmm.models.paper import Paper
+from seqmm.names import Normalisation
 from seqmm.nn.bi_interaction import BiInteraction
 from seqmm.options import option
 from seqmm.random import step_generator
@@ -71,7 +72,7 @@ class NGCF(GraphRecommender):
         year=2019,
     )
     linear_init = staticmethod(nn.init.xavier_uniform_)  # authors' code
-    normalisation: ClassVar[Literal["rw_self"]] = "rw_self"
+    normalisation: ClassVar[Normalisation] = "rw_self"
 
     def __init__(self, config: NGCFConfig):
         super().__init__(config)

@@ -49,6 +49,7 @@ from seqmm.graphs.matrix import propagate, propagate_layers
 from seqmm.losses import bpr_of_rows, dropout_info_nce, half_squares, weighted_sum
 from seqmm.models.collaborative.base import CPU, ItemGraphConfig, ItemGraphRecommender
 from seqmm.models.paper import Paper
+from seqmm.names import PositionCode
 from seqmm.nn.features import Constant
 from seqmm.nn.positions import index_codes
 from seqmm.options import option
@@ -74,7 +75,7 @@ class USERecConfig(ItemGraphConfig):
         most=1,
     )
     behaviour: bool = option(True, "Whether items first hear from those bought by the same users; False = w/o ii.")
-    pe: Literal["sincos", "random", "none"] = option(
+    pe: PositionCode = option(
         "sincos", "Code of the row index: the paper's, a random one of the same norm (a control), or w/o Pos."
     )
     pe_on: Literal["users", "both"] = option("users", "Rows that get the code of the row index; both = w/o Pos2.")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn import init
 
 from seqmm.data.collators import SequenceCollator
 from seqmm.models.base import Recommender, RecommenderConfig, Stage
+from seqmm.names import Targets
 from seqmm.nn.transformer import CausalTransformer
 from seqmm.options import option
 
@@ -26,7 +26,7 @@ class SequenceConfig(RecommenderConfig):
     dropout: float = option(
         0.5, "Dropout on the input, the attention weights and each residual branch.", least=0, below=1
     )
-    targets: Literal["every", "prefix"] = option(
+    targets: Targets = option(
         "every",
         "Positions that are trained: every = all of a window at once; prefix = one sample for each prefix, as "
         "RecBole and the papers do.",

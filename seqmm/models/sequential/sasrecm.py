@@ -8,7 +8,7 @@ are averaged over an item's vectors first; tags are averaged embeddings. No pret
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Self
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from seqmm.data.corpus import Corpus
 from seqmm.models.content import ANY, check_modalities, choose_modalities, feature_tables
 from seqmm.models.sequential.sasrec import SASRec, SASRecConfig
+from seqmm.names import Fuse
 from seqmm.nn.features import FeatureTable, mean_rows
 from seqmm.nn.fusion import Fusion
 from seqmm.options import option
@@ -30,9 +31,7 @@ class SASRecMConfig(SASRecConfig):
     use_ids: bool = option(
         True, "Whether an item has an embedding of its own; without, items nobody has seen can be scored."
     )
-    fuse: Literal["sum", "concat", "gate"] = option(
-        "sum", "How the id embedding and the mapped features become one vector."
-    )
+    fuse: Fuse = option("sum", "How the id embedding and the mapped features become one vector.")
     normalize: bool = option(
         True, "Whether the feature vectors are L2-normalised first, so that encoders of any scale start alike."
     )
