@@ -20,52 +20,51 @@ per_user/*.npz, cells/, runs/.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, dataclass, replace
 from pathlib import Path
-from typing import Literal
-
-import tyro
 
 from seqmm.cli import run_recipe
+from seqmm.flags import made_by_flags, parse_flags
+from seqmm.names import Ideal, MaskChoice, MetricName
+from seqmm.options import Options, option
 
 
-@dataclass
-class Arguments:
+@dataclass(frozen=True)
+class Arguments(Options):
     """Compare models on one corpus."""
 
-    runs: tuple[str, ...]
-    """YAML files to train and folders of finished runs, in the order of the table; file.yaml#name is a variant."""
-    variants: tuple[str, ...] = ()
-    """Variants that are rows beside the YAML files that have them; all = all they have on their own corpus."""
-    output: Path = Path("runs/benchmark")
-    """Where everything goes."""
-    seeds: tuple[int, ...] = (0,)
-    """Seeds of the YAML files' runs."""
-    corpus: str | None = None
-    """Corpus for all of them, if not where each says."""
-    ks: tuple[int, ...] = (5, 10, 20)
-    """Cut-offs."""
-    metrics: tuple[str, ...] = ("recall", "ndcg")
-    """recall, precision, ndcg, map, mrr, hit, coverage, popularity."""
-    monitor: str = "ndcg@10"
-    """What picks the best baseline (on validation) and is tested."""
-    mask: Literal["auto", "train", "history", "none"] = "auto"
-    """Items left out of the ranking: train, history (train + validation), none; auto = history for leave_one_out."""
-    ideal: Literal["test", "retrieved"] = "test"
-    """NDCG's ideal list."""
-    probes: bool = True
-    """Whether to run the leakage probes."""
+    runs: tuple[str, ...] = option(
+        MISSING,
+        "YAML files to train and folders of finished runs, in the order of the table; file.yaml#name is a variant.",
+    )
+    variants: tuple[str, ...] = option(
+        (), "Variants that are rows beside the YAML files that have them; all = all they have on their own corpus."
+    )
+    output: Path = option(Path("runs/benchmark"), "Where everything goes.")
+    seeds: tuple[int, ...] = option((0,), "Seeds of the YAML files' runs.")
+    corpus: str | None = option(None, "Corpus for all of them, if not where each says.")
+    ks: tuple[int, ...] = option((5, 10, 20), "Lengths of the lists that are measured.", least=1)
+    metrics: tuple[MetricName, ...] = option(("recall", "ndcg"), "Metrics of the table.")
+    monitor: str = option("ndcg@10", "What picks the best baseline (on validation) and is tested.")
+    mask: MaskChoice = option(
+        "auto",
+        "Items left out of the ranking: train, history (train + validation), none; auto = history for leave_one_out.",
+    )
+    ideal: Ideal = option("test", "Ideal list of NDCG: of the test items, or of the hits in the retrieved list.")
+    probes: bool = option(True, "Whether to run the leakage probes.")
+
+    def check(self) -> None:
+        metric, _, k = self.monitor.partition("@")
+        if metric not in self.metrics or k not in map(str, self.ks) or metric in ("coverage", "popularity"):
+            have = f"--metrics {' '.join(self.metrics)} at --ks {' '.join(map(str, self.ks))}"
+            raise ValueError(f"--monitor {self.monitor} must be a metric of accuracy among {have}")
+        if not self.runs or not self.seeds:
+            raise ValueError("name at least one YAML file or run folder in --runs, and one seed in --seeds")
 
 
 def main() -> None:
-    arguments = tyro.cli(Arguments, description=__doc__, config=(tyro.conf.FlagConversionOff,))
+    arguments = made_by_flags(Arguments, parse_flags({"": Arguments}, description=__doc__)[""])
     output, monitor = arguments.output, arguments.monitor
-    metric, _, k = monitor.partition("@")
-    if metric not in arguments.metrics or k not in map(str, arguments.ks) or metric in ("coverage", "popularity"):
-        have = f"--metrics {' '.join(arguments.metrics)} at --ks {' '.join(map(str, arguments.ks))}"
-        raise ValueError(f"--monitor {monitor} must be a metric of accuracy among {have}")
-    if not arguments.runs or not arguments.seeds:
-        raise ValueError("name at least one YAML file or run folder in --runs, and one seed in --seeds")
 
     from seqmm.bench.cell import finish
     from seqmm.bench.plan import Evaluation, mixed_precision, plan, popularity

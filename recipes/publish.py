@@ -20,59 +20,58 @@ seqmm.from_pretrained("org/finetuned"), --data.path org/mine, --train.init-from 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import tyro
-
 from seqmm.cli import run_recipe
+from seqmm.flags import in_flags, made_by_flags, parse_flags
+from seqmm.options import Options, option
 
 if TYPE_CHECKING:
     from seqmm.publishing.plans import Upload
 
 
-@dataclass
-class Arguments:
+@dataclass(frozen=True)
+class Arguments(Options):
     """Publish a corpus or a model."""
 
-    repo: str
-    """Repository, "org/name"; made if there is none."""
-    corpus: Path | None = None
-    """Folder of a prepared corpus."""
-    model: Path | None = None
-    """Folder of a finished run."""
-    license: str | None = None
-    """Identifier of the licence on the Hub. If absent: the one it was published with before; of a model, the card's."""
-    license_name: str | None = None
-    """Of the licence "other": an identifier, such as movielens-1m."""
-    license_link: str | None = None
-    """Of the licence "other": URL of its text, or LICENSE for a file in the folder."""
-    corpus_repo: str | None = None
-    """Of a model: dataset repository its corpus was published as. If absent: where the corpus was loaded from."""
-    private: bool = True
-    """Make it a private repository; one that is public is then refused."""
-    revision: str | None = None
-    """Branch to push to, made if there is none; main if absent."""
-    message: str | None = None
-    """Of the commit."""
-    dry_run: bool = False
-    """List what would go up and check the card; nothing is sent and nothing is written."""
+    repo: str = option(MISSING, 'Repository, "org/name"; made if there is none.')
+    corpus: Path | None = option(None, "Folder of a prepared corpus.")
+    model: Path | None = option(None, "Folder of a finished run.")
+    license: str | None = option(
+        None,
+        "Identifier of the licence on the Hub. If absent: the one it was published with before, or a model card's.",
+    )
+    license_name: str | None = option(None, 'Identifier of the licence "other", such as movielens-1m.')
+    license_link: str | None = option(
+        None, 'Text of the licence "other": its URL, or LICENSE for a file in the folder.'
+    )
+    corpus_repo: str | None = option(
+        None,
+        "Dataset repository that a model's corpus was published as. If absent: where the corpus was loaded from.",
+    )
+    private: bool = option(True, "Make it a private repository; one that is public is then refused.")
+    revision: str | None = option(None, "Branch to push to, made if there is none; main if absent.")
+    message: str | None = option(None, "Message of the commit.")
+    dry_run: bool = option(False, "List what would go up and check the card; nothing is sent and nothing is written.")
+
+    def check(self) -> None:
+        if (self.corpus is None) == (self.model is None):
+            raise ValueError("publish what? Give either --corpus FOLDER or --model FOLDER")
+        if self.corpus is not None and self.corpus_repo is not None:
+            raise ValueError("--corpus-repo says where a model's corpus is; the repository of --corpus is --repo")
+        if self.license is None and (self.license_name or self.license_link):
+            raise ValueError("--license-name and --license-link belong to --license other")
 
 
 def main() -> None:
-    arguments = tyro.cli(Arguments, description=__doc__, config=(tyro.conf.FlagConversionOff,))
-    if (arguments.corpus is None) == (arguments.model is None):
-        raise ValueError("publish what? Give either --corpus FOLDER or --model FOLDER")
-    if arguments.corpus is not None and arguments.corpus_repo is not None:
-        raise ValueError("--corpus-repo says where a model's corpus is; the repository of --corpus is --repo")
+    arguments = made_by_flags(Arguments, parse_flags({"": Arguments}, description=__doc__)[""])
 
     from seqmm.hub.licences import check_license
     from seqmm.publishing.plans import plan_corpus, plan_model
     from seqmm.publishing.push import publish_corpus, publish_model
 
-    if arguments.license is None and (arguments.license_name or arguments.license_link):
-        raise ValueError("--license-name and --license-link belong to --license other")
     license = None
     if arguments.license is not None:
         license = check_license(arguments.license, arguments.license_name, arguments.license_link)
@@ -127,7 +126,7 @@ def listing(upload: Upload) -> list[str]:
             f"{'stays here':>14}  {top}" + (f" ({count:,} files)" if top.endswith("/") else "")
             for top, count in folders.items()
         ]
-        + [f"{'check':>14}  {note}" for note in upload.notes]
+        + [f"{'check':>14}  {in_flags(note)}" for note in upload.notes]
     )
 
 

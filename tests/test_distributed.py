@@ -40,7 +40,9 @@ def _rank(rank, path, sizes):
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("sizes", [(4, 4), (5, 2), (3, 0)])
+@pytest.mark.parametrize(
+    "sizes", [pytest.param((4, 4), marks=pytest.mark.slow), (5, 2), pytest.param((3, 0), marks=pytest.mark.slow)]
+)
 def test_collectives_give_the_single_process_loss_and_gradient(tmp_path, sizes):
     mp.spawn(_rank, args=(tmp_path / "store", sizes), nprocs=len(sizes))
 

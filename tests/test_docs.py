@@ -108,6 +108,7 @@ def twelve_lines() -> str:
     return block
 
 
+@pytest.mark.slow
 def test_twelve_lines_from_a_data_frame_to_titles_twice(tmp_path, hub):
     block, shown = twelve_lines(), []
     assert len([line for line in block.splitlines() if line.strip()]) <= 12

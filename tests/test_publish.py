@@ -26,6 +26,8 @@ from seqmm.names import SPLITS
 from tests import standin_hub
 from tests.standin_hub import Blob, Client, StandinHub
 
+pytestmark = pytest.mark.slow  # several users, each a process of its own, and runs to publish
+
 SMALL = {"hidden_size": 16, "max_length": 8, "num_layers": 1, "inner_size": 32}
 MSM4SR = {"model_type": "msm4sr", "num_experts": 2} | SMALL
 

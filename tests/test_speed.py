@@ -8,6 +8,8 @@ import pytest
 
 from seqmm.data.synthetic import synthetic_corpus
 
+pytestmark = pytest.mark.slow  # each starts the recipe, which times with threads of its own
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
