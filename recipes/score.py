@@ -40,7 +40,7 @@ class Arguments(Options):
     lists: str = option(MISSING, "File of the recommendation lists.", positional=True)
     truth: str = option(MISSING, "What was held out: a file of pairs, or a prepared corpus (folder or Hub).")
     train: str | None = option(None, "File of the pairs that were trained on; popularity and filter_seen need it.")
-    ks: tuple[int, ...] = option((5, 10, 20), "Cut-offs.", least=1)
+    ks: tuple[int, ...] = option((5, 10, 20), "Lengths of the lists that are measured.", least=1)
     metrics: tuple[str, ...] = option(
         ("recall", "ndcg"), "Metrics: recall, precision, ndcg, map, mrr, hit, coverage, popularity."
     )

@@ -202,7 +202,7 @@ class EvalArguments(Options):
     section: ClassVar[str] = "eval"
 
     # one more cut-off or metric is one more number; those that were there stay as they are
-    ks: tuple[int, ...] = option((5, 10, 20), "Cut-offs.", least=1, changes_result=False)
+    ks: tuple[int, ...] = option((5, 10, 20), "Lengths of the lists that are measured.", least=1, changes_result=False)
     metrics: tuple[MetricName, ...] = option(
         ("recall", "ndcg"),
         "Metrics among recall, precision, ndcg, map, mrr, hit, coverage, popularity.",

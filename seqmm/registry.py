@@ -183,7 +183,8 @@ def register(cls: C) -> C:
 
 def registered_name(cls: Any) -> str:
     """A model's ``config_class.model_type``, an extractor's or a source's ``name``."""
-    return str(cls.config_class.model_type if hasattr(cls, "config_class") else cls.name)
+    config = getattr(cls, "config_class", None)
+    return str(cls.name if config is None else config.model_type)
 
 
 def _check_own_config(cls: Any) -> None:

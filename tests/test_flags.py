@@ -5,7 +5,7 @@ from typing import Literal
 
 import pytest
 
-from seqmm.flags import flag, made_by_flags, parse_flags
+from seqmm.flags import flag, in_flags, made_by_flags, parse_flags
 from seqmm.options import Options, option
 
 
@@ -64,3 +64,14 @@ def test_a_section_without_a_name_has_bare_flags():
     found = parse_flags({"": Toy, "more": Toy}, ["--count", "5", "--more.count", "6"])
     assert (found[""]["count"], found["more"]["count"]) == (5, 6)
     assert parse_flags({"": Toy}, ["--count", "5"])[""]["count"] == 5
+
+
+def test_messages_of_the_library_become_flags():
+    assert (
+        in_flags("set `overwrite=True`; or `model.modality_weights={}`")
+        == "set --overwrite True; or --model.modality-weights"
+    )
+    assert in_flags("name the set (`data.rename=OURS=THEIRS`)") == "name the set (--data.rename OURS=THEIRS)"
+    assert in_flags("go on with train.resume = True") == "go on with --train.resume True"
+    for other in ("train.csv is empty", "the file `a b`", "model.safetensors", "x = 3"):
+        assert in_flags(other) == other

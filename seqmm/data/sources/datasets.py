@@ -27,17 +27,17 @@ class DatasetsOptions(ColumnOptions):
     interactions: str = option(
         MISSING, "Dataset with the interactions: org/name on the Hub, or a folder that datasets.load_dataset reads."
     )
-    interactions_config: str | None = option(None, "Its configuration, if it has several.")
+    interactions_config: str | None = option(None, "Configuration of the interactions' dataset, if it has several.")
     interactions_split: tuple[str, ...] = option(
         ("train",),
-        "Its splits to read. Of several, each train, validation or test, the names become the labels of the protocol "
-        "given, unless a column has them.",
+        "Splits of the interactions' dataset to read. Of several, each train, validation or test, the names become the "
+        "labels of the protocol given, unless a column has them.",
     )
     items: str | None = option(
         None, "Dataset with the items; that of the interactions if absent and a configuration of items is given."
     )
     items_config: str | None = option(None, "Configuration of the items' dataset, if it has several.")
-    items_split: str = option("train", "Split with the items.")
+    items_split: str = option("train", "Split of the items' dataset to read.")
     items_columns: tuple[str, ...] | None = option(None, "Items columns to read, the ids among them; all if absent.")
     revision: str | None = option(None, "Branch, tag or commit of the interactions' dataset (and of the items' in it).")
     streaming: bool = option(

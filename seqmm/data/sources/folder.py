@@ -16,7 +16,9 @@ from seqmm.registry import register
 class FolderOptions(ColumnOptions):
     """Where things are in the folder."""
 
-    source: Path = option(MISSING, "The folder.")
+    source: Path = option(
+        MISSING, "Folder with a table of interactions, and if you have them one of items, and images."
+    )
     interactions: Path | None = option(None, "Table of interactions; interactions.* in the folder if absent.")
     items: Path | None = option(None, "Table of items; items.* in the folder if there is one.")
     images: tuple[Path, ...] | None = option(

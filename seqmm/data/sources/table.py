@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class ColumnOptions(Options):
     """Which column of a table is what."""
 
-    user: str = option("user_id", "Column of the user ids.")
+    user: str = option("user_id", "Column of the user ids in the table of interactions.")
     item: str = option("item_id", "Column of the item ids, in both tables.")
     timestamp: str | None = option(None, 'Column of the times (seconds, ISO dates); "timestamp" if there is one.')
     time_unit: TimeUnit = option("s", "Unit of numeric times.")

@@ -105,8 +105,9 @@ class IDFREE(MixingRecommender):
     config_class = IDFREEConfig
     config: IDFREEConfig
     paper = Paper(
-        title="",
-        authors=(),
+        title="From ID-based to ID-free: Rethinking ID Effectiveness in Multimodal Collaborative Filtering "
+        "Recommendation",
+        authors=("Li", "others"),
         venue="MM",
         year=2025,
     )

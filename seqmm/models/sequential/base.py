@@ -11,7 +11,7 @@ from seqmm.data.collators import SequenceCollator
 from seqmm.models.base import Recommender, RecommenderConfig, Stage
 from seqmm.names import Targets
 from seqmm.nn.transformer import CausalTransformer
-from seqmm.options import option
+from seqmm.options import OptionError, option
 
 
 class SequenceConfig(RecommenderConfig):
@@ -31,6 +31,12 @@ class SequenceConfig(RecommenderConfig):
         "Positions that are trained: every = all of a window at once; prefix = one sample for each prefix, as "
         "RecBole and the papers do.",
     )
+
+    def check(self) -> None:
+        super().check()
+        if self.hidden_size % self.num_heads:
+            problem = f" is {self.num_heads}, which does not divide hidden_size {self.hidden_size}"
+            raise OptionError(type(self).__name__, "num_heads", f"{problem}; choose a divisor")
 
 
 class SequenceRecommender(Recommender):
