@@ -162,7 +162,8 @@ def options_of(name: str) -> Mapping[str, Any]:
 
 def add_vectors(arguments: ExtractArguments) -> None:
     """Writes the feature sets of --vectors."""
-    from seqmm.data.adding import write_features
+    from seqmm.data.adding import is_stored, write_features
+    from seqmm.data.card import write_card
     from seqmm.data.feature_sets import Features
     from seqmm.data.feature_store import feature_names
     from seqmm.data.readers.vectors import read_corpus_vectors
@@ -173,14 +174,21 @@ def add_vectors(arguments: ExtractArguments) -> None:
             f"--vectors-made-by {name}=…: no such set in --vectors, which has: {', '.join(files) or 'none'}"
         )
     for name, file in files.items():
-        if name in feature_names(arguments.corpus) and not arguments.overwrite:
-            raise ValueError(f"{arguments.corpus} has a feature set {name!r}; add --overwrite True to replace it")
         found = read_corpus_vectors(arguments.corpus, file)
         provenance = {"encoder": made_by.get(name, Path(file).name)}
         missing = found.missing if found.missing.any() else None
         if missing is not None:
             provenance["missing"] = "mean vector"
         features = Features("dense", found.values, provenance=provenance, missing=missing)
+        if is_stored(arguments.corpus, name, features):
+            write_card(arguments.corpus)  # a run that was killed may not have come to it
+            print(f"{name:<16}is there already, of the same vectors", flush=True)
+            continue
+        if name in feature_names(arguments.corpus) and not arguments.overwrite:
+            raise ValueError(
+                f"{arguments.corpus} has a feature set {name!r} of other vectors or another encoder; "
+                "add --overwrite True to replace it"
+            )
         write_features(arguments.corpus, name, features)
         print(f"{name:<16}{found.report.describe(len(found.values))}", flush=True)
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from seqmm.leftovers import held, neighbour, put_back, remove
 
 # -- places ------------------------------------------------------------------------------------------------------------
 
@@ -44,6 +45,7 @@ def check_free(folder: Path, mark: str, what: str, *, overwrite: bool = False) -
     Raises:
         ValueError: it holds something else, or ``overwrite`` is not set.
     """
+    put_back(folder)
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not (folder / mark).is_file():
@@ -58,33 +60,40 @@ def check_free(folder: Path, mark: str, what: str, *, overwrite: bool = False) -
 @contextmanager
 def writing(path: Path) -> Iterator[Path]:
     """Yields a hidden neighbour's path to write to; on success it is renamed to ``path``, on failure removed."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with held(path):
+        temporary = neighbour(path, "tmp")
+        try:
+            yield temporary
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """Yields a fresh folder beside ``target``; on success it takes its place, on failure it is removed."""
+    """Yields a fresh folder beside ``target``; on success it takes its place, on failure it is removed.
+
+    Killed at whatever moment, the old folder or the new one is there, or comes back by
+    :func:`seqmm.leftovers.put_back`, which who reads or writes it next calls.
+    """
     target = target.absolute()
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.parent / f".{target.name}.{os.getpid()}.tmp"
-    old = target.parent / f".{target.name}.{os.getpid()}.old"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    try:
-        yield temporary
-        if target.exists():
-            target.rename(old)
-        temporary.rename(target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if old.exists() and not target.exists():  # the second rename failed
-            old.rename(target)
-        shutil.rmtree(old, ignore_errors=True)
+    with held(target):
+        temporary, old = neighbour(target, "tmp"), neighbour(target, "old")
+        remove(temporary)  # of a thread of this process, or where the disk has no locks
+        temporary.mkdir()
+        try:
+            yield temporary
+            if target.exists():
+                target.rename(old)
+            temporary.rename(target)
+            if old.exists():
+                old.rename(temporary)  # from here on it is rubbish: what is called .old was never replaced
+        finally:
+            if old.exists() and not target.exists():  # the second rename failed
+                old.rename(target)
+            remove(temporary)
+            remove(old)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -19,6 +19,7 @@ from seqmm.data.sources.base import SourceData
 from seqmm.data.store import read_items, read_record
 from seqmm.features.readers.item_text import PLAIN_FIELDS
 from seqmm.files import check_free, replacing
+from seqmm.leftovers import put_back
 from seqmm.names import Protocol
 from seqmm.options import option_fields
 
@@ -94,6 +95,7 @@ def build(
     settings |= {"items": data.items, "id_column": data.id_column}
     plan = list(_folders(folder, list(dict.fromkeys(protocols))))
     for target, names in plan:
+        put_back(target)  # what a killed process had moved aside
         _check_room(target, names, overwrite)
     with ExitStack() as stack:  # all are written before the first takes its place
         for target, names in plan:

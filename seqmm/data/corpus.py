@@ -34,6 +34,7 @@ from seqmm.data.store import (
     write_splits,
 )
 from seqmm.files import check_free, replacing
+from seqmm.leftovers import put_back, tidy_inside
 from seqmm.names import PROTOCOLS, SPLITS, Protocol, Split, nearest
 
 
@@ -146,6 +147,7 @@ class Corpus:
             ValueError: the folder holds something else.
         """
         folder = Path(path)
+        put_back(folder)
         if overwrite or not folder.exists() or not any(folder.iterdir()):
             _save_new(self, folder, item_columns or {}, user_columns or {})
         else:
@@ -257,6 +259,7 @@ def _save_new(corpus: Corpus, folder: Path, item_columns: Columns, user_columns:
 
 def _save_beside(corpus: Corpus, folder: Path) -> None:
     record = read_record(folder)
+    tidy_inside(folder)
     for what, ids in (("items", corpus.item_ids), ("users", corpus.user_ids)):
         if record[what] != hash_ids(ids):
             raise ValueError(

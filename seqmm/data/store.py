@@ -25,6 +25,7 @@ import numpy as np
 
 from seqmm.data.interactions import Interactions
 from seqmm.files import read_json, write_json
+from seqmm.leftovers import put_back_inside
 from seqmm.names import SPLITS
 
 if TYPE_CHECKING:
@@ -135,6 +136,7 @@ def read_record(folder: Path) -> dict[str, Any]:
         FileNotFoundError: the folder holds no corpus.
         ValueError: the file is damaged, or of another format.
     """
+    put_back_inside(folder)  # what a killed process had moved aside
     file = folder / "corpus.json"
     record = read_json(
         file,

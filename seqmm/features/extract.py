@@ -39,10 +39,12 @@ from seqmm.features.shards import (
     read_shards,
     readable,
     refuse_another,
+    remove_empty,
     shard_file,
     write_shard,
 )
 from seqmm.files import replacing, values_digest, write_text
+from seqmm.leftovers import tidy_inside
 from seqmm.names import Storage
 
 SHOWN = 20
@@ -111,6 +113,8 @@ def extract(
     folder = Path(folder)
     job = _Job(folder, name, extractor, dtype, read_record(folder))
     report = Report(name, job.items, rank=rank, world=world)
+    if rank == 0:
+        tidy_inside(folder)
     if not is_there(job.target, job.made):
         refuse_another(job.target, job.plan, job.made, overwrite)
         if rank == 0:
@@ -119,6 +123,8 @@ def extract(
             join_plan(job.work, job.plan, overwrite, job.target, job.made)
     elif rank == 0 and read_plan(job.work) == job.plan:  # stopped between the last two steps
         job.conclude()
+    elif rank == 0:
+        remove_empty(job.work)
     mine = [shard for shard in range(rank, job.shards, world) if not readable(shard_file(job.work, shard))]
     if is_there(job.target, job.made):  # once more: the first process may have found all shards, and cleared them away
         report.skipped = True

@@ -7,6 +7,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tqdm import tqdm
 from seqmm.features.extractor import Extractor, Found
 from seqmm.features.readers.items import item_batches
 from seqmm.files import write_json, writing
+from seqmm.leftovers import remove
 
 
 def _read_if_there(file: Path) -> dict[str, Any] | None:
@@ -89,12 +91,19 @@ def _another_plan(work: Path, old: dict[str, Any], plan: dict[str, Any]) -> Valu
 
 
 def clear_work(work: Path) -> None:
-    """The set is whole: its shards go, and what a run that was killed in the last step left beside it."""
-    shutil.rmtree(work)
-    for left in work.parents[1].glob(f".{work.name}.*.tmp"):
-        shutil.rmtree(left)
-    if not any(work.parent.iterdir()):
-        work.parent.rmdir()
+    """The set is whole: its shards go."""
+    for file in work.iterdir():
+        if file.name != "plan.json":
+            remove(file)
+    remove(work)  # the plan last: killed before, the next run comes here again
+    remove_empty(work)
+
+
+def remove_empty(work: Path) -> None:
+    """The folders of the shards, if nothing is in them."""
+    for folder in (work, work.parent):
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def _short(value: object) -> str:

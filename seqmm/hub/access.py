@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seqmm import __version__
+from seqmm.leftovers import put_back
 from seqmm.names import RepositoryKind
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def local_folder(
     Raises:
         FileNotFoundError: if it is neither, or the Hub cannot be reached; the text says what to do.
     """
+    put_back(Path(path))  # what a killed process had moved aside
     if Path(path).is_dir():
         return Path(path)
     if path.count("/") != 1 or path.startswith((".", "/", "~")):

@@ -16,6 +16,7 @@ import pytest
 
 from seqmm.data.corpus import Corpus
 from seqmm.data.interactions import Interactions
+from seqmm.data.loading import load_corpus
 from seqmm.data.store import read_record
 from seqmm.data.synthetic import synthetic_corpus
 from seqmm.features import extract as module
@@ -195,6 +196,35 @@ def test_stopped_between_the_set_and_the_card(corpus, monkeypatch):
     assert extract(folder, "letters", Letters()).skipped
     assert "letters" in (folder / "README.md").read_text() and not (folder / ".extract").exists()
     assert not (folder / ".letters.1.tmp").exists()
+
+
+def test_stopped_while_the_shards_go(corpus, monkeypatch):
+    """The plan goes last, so that the next run knows whose the rest is; and then the empty folders."""
+    folder = corpus("a")
+    work = folder / ".extract" / "letters"
+
+    def stop(path):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("seqmm.features.shards.remove", stop)
+        with pytest.raises(KeyboardInterrupt):
+            extract(folder, "letters", Letters())
+    assert (work / "plan.json").is_file() and any(work.glob("*.parquet"))
+    assert extract(folder, "letters", Letters()).skipped
+    assert not (folder / ".extract").exists()
+    work.mkdir(parents=True)
+    assert extract(folder, "letters", Letters()).skipped
+    assert not (folder / ".extract").exists()
+
+
+def test_a_set_that_was_moved_aside_is_there_again(corpus):
+    folder = corpus("a")
+    extract(folder, "letters", Letters())
+    (folder / "letters").rename(folder / f".letters.{2**22 + 1}.old")
+    assert "letters" in Corpus.load(folder, features=["letters"]).features
+    folder.rename(folder.with_name(f".{folder.name}.{2**22 + 1}.old"))
+    assert "letters" in load_corpus(folder, features=["letters"]).features
 
 
 def test_what_is_finished_is_skipped_and_what_was_made_otherwise_is_refused(corpus):

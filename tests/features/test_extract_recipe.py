@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from recipes.extract import read_flags
+from recipes.extract import ExtractArguments, add_vectors, read_flags
 from seqmm.data.corpus import Corpus
 from seqmm.data.synthetic import synthetic_corpus, write_synthetic
 from seqmm.features.extractor import Extractor
@@ -175,3 +175,32 @@ def test_two_extractors_whose_flags_mean_different_things_are_refused(monkeypatc
     assert read_flags(["--corpus", "c", "--features", "mine", "--seed", "y"])[1][0][1].seed == "y"
     with pytest.raises(ValueError, match="TextOptions and Clashing both have an option --seed, of another meaning"):
         read_flags(["--corpus", "c", "--features", "text", "mine"])
+
+
+def test_vectors_that_are_there_already_are_gone_over(tmp_path, capsys):
+    """``--vectors`` killed between two sets, or before the card, goes on by the same command."""
+    folder = tmp_path / "corpus"
+    synthetic_corpus(num_users=20, num_items=30).save(folder)
+    values = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)
+    ids = Corpus.load(folder).item_ids
+    for name, rows in (("a", values), ("b", values * 2), ("other", values * 3)):
+        (tmp_path / f"{name}.csv").write_text(
+            "id,x,y,z,w\n" + "".join(f"{i},{','.join(map(str, row))}\n" for i, row in zip(ids, rows, strict=True))
+        )
+
+    def add(**sets):
+        add_vectors(ExtractArguments(folder, vectors=tuple(f"{name}={tmp_path / file}" for name, file in sets.items())))
+        return capsys.readouterr().out
+
+    assert "30 vectors" in add(a="a.csv")
+    whole = (folder / "README.md").read_text()
+    (folder / "README.md").write_text(whole.replace("| a |", "| |"))
+    (folder / f".b.{2**22 + 1}.tmp").mkdir()
+    said = add(a="a.csv", b="b.csv").splitlines()
+    assert [line.split()[0] for line in said] == ["a", "b"] and "is there already" in said[0] and "30" in said[1]
+    assert "| a |" in (folder / "README.md").read_text() and not list(folder.glob(".*"))
+    assert add(a="a.csv", b="b.csv").count("is there already") == 2
+    with pytest.raises(ValueError, match="has a feature set 'a' of other vectors or another encoder; add --overwrite"):
+        add(a="other.csv")
+    with pytest.raises(ValueError, match="of other vectors or another encoder"):
+        add_vectors(ExtractArguments(folder, vectors=(f"a={tmp_path / 'a.csv'}",), vectors_made_by=("a=another",)))
