@@ -5,7 +5,7 @@ LAUNCH := $(BIN)/accelerate launch --config_file accelerate_config.yaml
 RUNS := runs/quickstart
 CONFIGS := recipes/configs
 
-.PHONY: quickstart test test-fast lint clean
+.PHONY: quickstart test test-fast faults lint clean
 
 quickstart: .venv/.installed
 	$(LAUNCH) recipes/pretrain.py --config $(CONFIGS)/msm4sr/quickstart.yaml \
@@ -25,6 +25,10 @@ test: .venv/.installed
 
 test-fast: .venv/.installed
 	$(PYTEST) -m "not slow"
+
+# kills, full disks and hostile inputs: make faults FAULTS="--kills 20 --seed 1"
+faults: .venv/.installed
+	$(BIN)/python -m tests.faults $(FAULTS)
 
 lint: .venv/.installed
 	$(BIN)/ruff check .

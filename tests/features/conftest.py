@@ -10,12 +10,10 @@ from safetensors.torch import save_file
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "red", "blue", "ball", "toy", "story", "of", "the", "sea"]
 
 
-@pytest.fixture(scope="session")
-def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def save_bert(folder: Path) -> Path:
     """A tiny random BERT with a word tokenizer, as transformers saves it."""
     from transformers import BertConfig, BertModel, BertTokenizer
 
-    folder = tmp_path_factory.mktemp("models") / "tiny-bert"
     folder.mkdir()
     (folder / "vocab.txt").write_text("\n".join(WORDS))
     torch.manual_seed(0)
@@ -26,6 +24,12 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     BertModel(config).save_pretrained(folder)
     BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny BERT's folder."""
+    return save_bert(tmp_path_factory.mktemp("models") / "tiny-bert")
 
 
 def save_clip(folder: Path, context: int) -> str:

@@ -1,0 +1,81 @@
+"""What a folder holds, as values that an undisturbed run and a disturbed one must share."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+Snapshot = dict[str, str]
+"""Path -> what is compared: digest of a file's bytes, or of what in it does not tell the time; of a link its aim."""
+
+
+def snapshot(folder: Path) -> Snapshot:
+    """Every file, link and empty folder below ``folder``; of training states only that there are some."""
+    found: Snapshot = {}
+    for place, folders, files in os.walk(folder):
+        here = Path(place)
+        relative = here.relative_to(folder)
+        if "checkpoints" in relative.parts and relative.name.startswith("state-"):
+            folders.clear()
+            continue
+        for name in sorted(folders):
+            if (here / name).is_symlink():
+                found[str(relative / name)] = f"link to {os.readlink(here / name)}"
+        if not folders and not files and relative != Path("."):
+            found[f"{relative}/"] = "empty folder"
+        for name in sorted(files):
+            found[str(relative / name)] = _content(here / name)
+        if relative.name == "checkpoints" and any(name.startswith("state-") for name in folders):
+            newest = max((name for name in folders if name.startswith("state-")), key=_place)
+            found[f"{relative}/{newest}/"] = "newest state"
+    return found
+
+
+def _place(name: str) -> list[int]:
+    return [int(part) for part in name.split("-")[1:] if part.isdigit()]
+
+
+def _content(file: Path) -> str:
+    if file.is_symlink():
+        return f"link to {os.readlink(file)}"
+    content = file.read_bytes()
+    try:
+        if file.name == "log.jsonl":
+            content = json.dumps([_timeless(json.loads(line)) for line in content.decode().splitlines()]).encode()
+        elif file.suffix == ".json":
+            content = json.dumps(_timeless(json.loads(content)), sort_keys=True).encode()
+    except ValueError:
+        return "damaged"
+    return hashlib.sha256(content).hexdigest()
+
+
+def _timeless(values: Any) -> Any:
+    """Without how long it took."""
+    if isinstance(values, dict):
+        return {key: _timeless(value) for key, value in values.items() if not key.endswith("seconds")}
+    return [_timeless(value) for value in values] if isinstance(values, list) else values
+
+
+@dataclass
+class Difference:
+    """Between what an undisturbed run left and what a disturbed one did."""
+
+    lost: list[str] = field(default_factory=list)
+    differing: list[str] = field(default_factory=list)
+    leftovers: list[str] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.lost or self.differing or self.leftovers)
+
+
+def compare(expected: Snapshot, found: Snapshot) -> Difference:
+    """What ``found`` lacks, has otherwise, and has beside."""
+    return Difference(
+        [name for name in expected if name not in found],
+        [name for name in expected if name in found and found[name] != expected[name]],
+        [name for name in found if name not in expected],
+    )
