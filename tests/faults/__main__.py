@@ -1,4 +1,4 @@
-"""Kills recipes at random moments, fills the disk, feeds hostile inputs; prints what came of it, fails if any was wrong.
+"""Kills recipes at random moments, fills the disk, feeds hostile inputs; fails if anything went wrong.
 
 python -m tests.faults                                   all of it
 python -m tests.faults --kills 3 --only "train sasrec"   three kills of one scenario

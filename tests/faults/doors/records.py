@@ -45,8 +45,13 @@ CELLS = Door(
     ("benchmark", "--runs", "finished", "--output", "table", "--probes", "False"),
     lambda folder, out: None if "| finished" in out else "no such row",
 )
-CARD = Door("card", ("finished", "corpus"), nothing, ("publish", "--model", "finished", "--repo", "o/m", "--dry-run", "True"),
-            lambda folder, out: None)  # fmt: skip
+CARD = Door(
+    "card",
+    ("finished", "corpus"),
+    nothing,
+    ("publish", "--model", "finished", "--repo", "org/model", "--dry-run", "True"),
+    lambda folder, out: None,
+)
 YAML = Door("run", ("corpus", "bpr.yaml"), nothing, ("train", "--config", "bpr.yaml", "--train.output-dir", "out"),
             lambda folder, out: None)  # fmt: skip
 
