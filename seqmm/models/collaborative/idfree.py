@@ -1,4 +1,6 @@
-"""IDFREE (ID-free multimodal recommendation), MM 2025; a third-party model zoo lists the paper as retracted.
+"""IDFREE: From ID-based to ID-free: Rethinking ID Effectiveness in Multimodal Collaborative Filtering Recommendation.
+
+Li et al., MM 2025; arXiv 2507.05715. A third-party model zoo lists the paper as retracted.
 
 No id tables: an item is its content in each modality, a user the mean of his train items' content, both mapped by the
 modality's own ``LayerNorm(tanh(W x + b))`` and, as published, told apart by a sinusoidal code of their row INDEX.
@@ -110,6 +112,7 @@ class IDFREE(MixingRecommender):
         authors=("Li", "others"),
         venue="MM",
         year=2025,
+        arxiv="2507.05715",
     )
 
     def __init__(self, config: IDFREEConfig):
