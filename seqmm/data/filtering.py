@@ -28,6 +28,8 @@ class Log:
     source: str = ""
     incomplete: int = 0
     """Rows the reader left out because user, item or (without positions) time were empty."""
+    notes: tuple[str, ...] = ()
+    """What else the reader has to say, a line each."""
 
     def __len__(self) -> int:
         return len(self.user)

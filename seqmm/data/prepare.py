@@ -76,6 +76,7 @@ def prepare(
     how, features = how or Preparation(), features or {}
     _check(log, how, features)
     record: Record = {"source": log.source, "rows_read": len(log), "rows_incomplete": log.incomplete, "seed": how.seed}
+    record |= {"reading": "; ".join(log.notes)} if log.notes else {}
     with _progress() as step:
         step("order")
         log = _ordered(_matched(log, items, how, record), how, record)
@@ -253,6 +254,8 @@ def statistics(prepared: Prepared) -> list[str]:
     total = sum(rows.values())
     out = [f"read         {info['rows_read']:,} complete interactions of {info['source']}"]
     out.append(f"incomplete   {info['rows_incomplete']:,} rows without user, item or time left out")
+    if "reading" in info:
+        out.append(f"reading      {info['reading']}")
     if "items_rows" in info:
         out.append(
             f"items        {info['items_rows']:,} rows; more than one row: {info['items_duplicated']}; without an id: "

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from seqmm.data.readers.columns import text_ids
-from seqmm.data.readers.table import column_names, lines, read_table
+from seqmm.data.readers.cells import text_ids
+from seqmm.data.readers.json_records import is_json, json_values
+from seqmm.data.readers.table import column_names, read_table
 from seqmm.names import nearest
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def read_lists(
     import polars as pl
 
     file = Path(file)
-    if _is_json(file):
+    if is_json(file):
         return _json_lists(file)
     have = column_names(file)
     if rank is None and score is None:
@@ -90,7 +90,7 @@ def read_pairs(file: str | Path, *, user: str | None = None, item: str | None = 
         ValueError: a missing column, a row without user or item.
     """
     file = Path(file)
-    if _is_json(file):
+    if is_json(file):
         return _json_lists(file)
     found: dict[str, list[str]] = {}
     frame = _read(file, column_names(file), user, item, ())
@@ -107,7 +107,7 @@ def _read(file: Path, have: Sequence[str], user: str | None, item: str | None, m
     for name in more:
         _column(file, have, name, ())
     frame = read_table(file, [*names.values(), *more])
-    ids = [text_ids(frame[column]).alias(role) for role, column in names.items()]
+    ids = [text_ids(frame[column], file).alias(role) for role, column in names.items()]
     frame = frame.select(*more).with_columns(*ids) if more else pl.DataFrame(ids)
     for role, column in names.items():
         if frame[role].has_nulls():
@@ -134,22 +134,9 @@ def _by_rank(file: Path, user: str, ranks: dict[str, float]) -> list[str]:
     return items
 
 
-def _is_json(file: Path) -> bool:
-    return file.name.removesuffix(".gz").endswith((".json", ".jsonl"))
-
-
 def _json_lists(file: Path) -> dict[str, list[str]]:
-    rows: list[tuple[str, Any]] = []
-    if file.name.removesuffix(".gz").endswith(".jsonl"):
-        rows = [(f"{file}, line {number}", line) for number, line in lines(file, f"read {file.name}")]
-    else:
-        rows = [(str(file), "".join(line for _, line in lines(file, f"read {file.name}")))]
     found: dict[str, list[str]] = {}
-    for where, text in rows:
-        try:
-            value = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{where}: not valid JSON ({error})") from error
+    for where, value in json_values(file):
         if isinstance(value, dict) and {"user", "items"} == value.keys():
             value = {str(value["user"]): value["items"]}
         if not isinstance(value, dict) or not all(isinstance(items, list) for items in value.values()):
@@ -157,5 +144,10 @@ def _json_lists(file: Path) -> dict[str, list[str]]:
         for user, items in value.items():
             if user in found:
                 raise ValueError(f"{where}: user {user!r} has a list already; give one list a user")
+            wrong = next((item for item in items if not isinstance(item, str | int) or isinstance(item, bool)), None)
+            if wrong is not None or None in items:
+                raise ValueError(
+                    f"{where}: {wrong!r} in the list of user {user!r} is no item; an id is text or a whole number"
+                )
             found[user] = [str(item) for item in items]
     return found

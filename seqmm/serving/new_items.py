@@ -88,7 +88,8 @@ def read_new_items(file: str | Path, model: Recommender, corpus: Corpus, encoder
     if not place.is_file():
         raise FileNotFoundError(f"no file {place} of new items; it holds one JSON object a line")
     sets, rows = model.feature_sets(corpus), []
-    for number, line in enumerate(place.read_text(encoding="utf-8").splitlines(), 1):
+    text = place.read_text(encoding="utf-8-sig")
+    for number, line in enumerate(text.split("\n"), 1):  # not splitlines: JSON may hold other line ends in a text
         if not line.strip():
             continue
         try:

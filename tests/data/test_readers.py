@@ -154,7 +154,7 @@ def test_recbole_files(tmp_path):
         ),
         (b"user_id,item_id,user_id\n1,2,3\n", "has 2 columns 'user_id'; rename all but one"),
         (b"\n\n \n", "is empty; expected a header line"),
-        (b"user_id|item_id\n1|2\n", r"has no column 'user_id'; it has: user_id\|item_id"),
+        (b"user_id/item_id\n1/2\n", "has no column 'user_id'; it has: user_id/item_id"),
     ],
 )
 def test_tables_that_cannot_be_read(tmp_path, content, message):
@@ -202,11 +202,11 @@ def test_items_in_json(tmp_path):
         read_items(mixed, key="item_id")
     nested = json_lines(tmp_path / "nested.jsonl", [{"item_id": 7, "about": {"a": 1}, "tags": ["x", 2]}])
     assert read_items(nested, key="item_id").rows() == [("7", "{'a': 1}", ["x", "2"])]
-    with pytest.raises(ValueError, match="not an items table in JSON"):
+    with pytest.raises(ValueError, match=r"bad\.json: not valid JSON"):
         read_items(write(tmp_path / "bad.json", "{"), key="item_id")
-    with pytest.raises(ValueError, match=r"bad\.jsonl is not an items table in JSON \(line 2: "):
+    with pytest.raises(ValueError, match=r"bad\.jsonl, line 2: not valid JSON"):
         read_items(write(tmp_path / "bad.jsonl", '{"item_id": 1}\n{"item_id": 2\n'), key="item_id")
-    with pytest.raises(ValueError, match=r"not an items table in JSON \(the key '7' is there twice\)"):
+    with pytest.raises(ValueError, match=r"not valid JSON \(the key '7' is there twice\)"):
         read_items(write(tmp_path / "twice.json", '{"7": {"title": "A"}, "7": {"title": "B"}}'), key="item_id")
     with pytest.raises(ValueError, match="record 2 is not an object of columns"):
         read_items(write(tmp_path / "list.json", '[{"item_id": 1}, 2]'), key="item_id")

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from seqmm.data.filtering import Log
-from seqmm.data.readers.columns import well_formed
-from seqmm.data.readers.table import column_names, lines, read_log
+from seqmm.data.readers.cells import well_formed
+from seqmm.data.readers.content import lines
+from seqmm.data.readers.table import column_names, read_log
 from seqmm.data.readers.times import LATEST
 
 if TYPE_CHECKING:

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+import re
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import numpy as np
 
 from seqmm.data.filtering import Log
+from seqmm.data.readers.cells import (
+    is_index,
+    lists_in,
+    looks_like_lists,
+    text_ids,
+    without_missing,
+    words_for_missing,
+)
 from seqmm.data.readers.markup import one_line
 from seqmm.data.readers.times import integers, seconds, split_labels
 from seqmm.names import TimeUnit, nearest
@@ -15,6 +25,7 @@ from seqmm.names import TimeUnit, nearest
 if TYPE_CHECKING:
     import polars as pl
 
+logger = logging.getLogger(__name__)
 
 RAW_TEXT = ("description", "features", "text")
 """Columns kept as the source has them, with markup and line breaks, for :mod:`seqmm.features.readers.item_text`; all
@@ -65,7 +76,8 @@ def log_of(
 ) -> Log:
     """The interactions in a table.
 
-    Rows without user or item are left out, and without a time unless there is a position column.
+    Rows without user or item are left out, and without a time unless there is a position column; an id that is a word
+    for nothing (:data:`~seqmm.data.readers.cells.MISSING`) is missing, too.
 
     Args:
         frame: with the columns of the roles, of any type.
@@ -80,7 +92,8 @@ def log_of(
     import polars as pl
 
     user, item = roles["user"], roles["item"]
-    frame = frame.with_columns(pl.col(user, item).map_batches(text_ids, pl.String))
+    notes = tuple(_said_missing(frame[column], where) for column in dict.fromkeys((user, item)))
+    frame = frame.with_columns(text_ids(frame[column], where) for column in dict.fromkeys((user, item)))
     rows = pl.Series("row", np.arange(1, len(frame) + 1, dtype=np.int32))
     complete = frame[user].is_not_null() & frame[item].is_not_null()
     if "timestamp" in roles and "position" not in roles:
@@ -103,7 +116,15 @@ def log_of(
         label=None if labels is None else split_labels(labels, rows, where),
         source=source,
         incomplete=incomplete,
+        notes=tuple(filter(None, notes)),
     )
+
+
+def _said_missing(ids: pl.Series, where: object) -> str:
+    """What to say of words for a missing id; "" if there is none."""
+    found = words_for_missing(ids)
+    words = ", ".join(f"{word!r} ({count:,} rows)" for word, count in found.items())
+    return f"column {ids.name!r}: {words} taken as missing" if found else ""
 
 
 def items_of(
@@ -115,6 +136,9 @@ def items_of(
     lists: Mapping[str, str] | None = None,
 ) -> pl.DataFrame:
     """An items table with ``id`` and every other column as text or lists of texts, short texts on one line.
+
+    Words for nothing (:data:`~seqmm.data.readers.cells.MISSING`) are empty, columns of row numbers are left out, and a
+    column whose cells are all lists written as text ("['a', 'b']") is one of lists.
 
     Args:
         frame: as read.
@@ -129,8 +153,9 @@ def items_of(
     """
     import polars as pl
 
+    frame = _without_index(frame, where, {key, *(rename or {}).values()})
     if key in frame.columns:
-        frame = frame.with_columns(pl.col(key).map_batches(text_ids, pl.String))
+        frame = frame.with_columns(text_ids(frame[key], where))
     for name, kind in frame.schema.items():
         inner = kind.inner if isinstance(kind, pl.List) else kind
         if inner in (pl.Binary, pl.Object) or isinstance(inner, pl.Array | pl.Struct):
@@ -149,13 +174,42 @@ def items_of(
                 )
         frame = frame.rename(renaming)
     require("id", frame.columns, where, "item")
+    frame = frame.with_columns(_described(frame[name], where, name in (lists or {})) for name in frame.columns)
     for column, separator in (lists or {}).items():
         require(column, frame.columns, where, "lists")
-        words = pl.col(column).fill_null("").str.split(separator)
-        frame = frame.with_columns(words.list.eval(pl.element().str.strip_chars().filter(pl.element() != "")))
+        if frame.schema[column] == pl.String:
+            words = pl.col(column).fill_null("").str.split(separator)
+            frame = frame.with_columns(words.list.eval(pl.element().str.strip_chars().filter(pl.element() != "")))
     text = [name for name, kind in frame.schema.items() if kind == pl.String and name not in ("id", *RAW_TEXT)]
     cleaned = [frame[name].map_elements(one_line, return_dtype=pl.String, skip_nulls=True) for name in text]
     return frame.with_columns(*cleaned)
+
+
+def _without_index(frame: pl.DataFrame, where: object, named: Collection[str]) -> pl.DataFrame:
+    """Without the columns that only number rows."""
+    index = [name for name in frame.columns if is_index(name) and name not in named]
+    if index:
+        logger.warning("%s: column %s is taken for row numbers and left out", where, ", ".join(map(repr, index)))
+    return frame.drop(index)
+
+
+def _described(column: pl.Series, where: object, cut: bool) -> pl.Series:
+    """One column of an items table: words for nothing are empty, lists written as text are lists."""
+    import polars as pl
+
+    if column.name == "id" or column.dtype not in (pl.String, pl.List(pl.String)):
+        return column
+    column = without_missing(column)
+    if column.dtype != pl.String or column.name == "title":
+        return column
+    lists = lists_in(column)
+    if lists is None and not cut and (likely := looks_like_lists(column)) is not None:
+        logger.warning(
+            "%s: cells of column %r look like lists (%.60s) and some are none, so each is read as one text; write them "
+            "with one separator and cut them there (lists: %s='|')",
+            where, column.name, likely, column.name,
+        )  # fmt: skip
+    return column if lists is None else lists
 
 
 def require(column: str, have: Sequence[str], where: object, role: str) -> None:
@@ -163,25 +217,15 @@ def require(column: str, have: Sequence[str], where: object, role: str) -> None:
     if column not in have:
         near = nearest(column, have)
         hint = near if "did you mean" in near else ""
+        numbers = [name for name in have if re.fullmatch(r"[-+]?\d+([.:-]\d+)*(e[-+]?\d+)?", name)]
+        if numbers and numbers != [str(n) for n in range(len(numbers))]:
+            raise ValueError(
+                f"{where} has no column {column!r}, and its first line looks like data, not names: "
+                f"{', '.join(have)[:80]!r}; write a line with the columns' names before it ({role}: {column})"
+            )
         raise ValueError(
             f"{where} has no column {column!r}; it has: {', '.join(have)}. Name the right one ({role}){hint}"
         )
-
-
-def well_formed(text: str) -> str:
-    """The text with halves of a cut emoji replaced, which JSON may hold and no file can ("\\ud83c" alone)."""
-    if text.isascii():
-        return text
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def text_ids(ids: pl.Series) -> pl.Series:
-    """Ids as text, whatever they are: "007" stays; whole floats, which a table with gaps has, lose their ".0"."""
-    import polars as pl
-
-    if ids.dtype.is_float() and ((ids == ids.floor()) & (ids.abs() < 2**53)).all():
-        ids = ids.cast(pl.Int64)
-    return ids.cast(pl.String)
 
 
 def encode(ids: pl.Series) -> tuple[np.ndarray, list[str]]:

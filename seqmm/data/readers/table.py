@@ -1,24 +1,23 @@
-"""TSV, CSV and parquet files (plain or .gz) with a column map; items tables also as JSON."""
+"""Tables of every kind, one way in: text (plain or .gz), parquet, JSON, and folders of parts, with a column map."""
 
 from __future__ import annotations
 
-import csv
-import gzip
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack, overload
+from typing import TYPE_CHECKING, Unpack, overload
 
 from seqmm.data.filtering import Log
-from seqmm.data.readers.columns import ColumnNames, items_of, log_of, require, roles_of, well_formed
+from seqmm.data.readers.columns import ColumnNames, items_of, log_of, require, roles_of
+from seqmm.data.readers.content import bare_name
+from seqmm.data.readers.delimited import KINDS, read_text, text_columns
+from seqmm.data.readers.json_records import ENDINGS, is_json, json_frame
 from seqmm.names import TimeUnit
 
 if TYPE_CHECKING:
     import polars as pl
 
 
-TABLES = (".csv", ".tsv", ".txt", ".parquet", ".json", ".jsonl")
+TABLES = (*KINDS, ".parquet", *ENDINGS)
 
 
 @overload
@@ -38,11 +37,10 @@ def find_table(folder: Path, name: str, required: bool = True) -> Path | None:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder}")
-    files = sorted(file.name for file in folder.iterdir() if file.is_file())
+    files = sorted(file.name for file in folder.iterdir())
     found = [
         file for file in files
-        if Path(file.lower().removesuffix(".gz")).suffix in TABLES
-        and file.lower().removesuffix(".gz").rpartition(".")[0] == name
+        if Path(bare_name(Path(file))).suffix in TABLES and bare_name(Path(file)).rpartition(".")[0] == name
     ]  # fmt: skip
     if len(found) > 1:
         raise ValueError(f"{folder} has {' and '.join(found)}; say which ({name})")
@@ -60,8 +58,9 @@ def read_log(
     """Reads interactions; columns that are not named are ignored, so are values of a rating.
 
     Args:
-        file: .csv, .tsv, .txt, .inter (tabs), .parquet; text files may end in .gz. A header without the separator of
-            its kind but with semicolons, tabs or commas says what it is separated by.
+        file: .csv, .tsv, .txt, .inter (tabs), .parquet, .json, .jsonl, or a folder of parts of one kind; text files may
+            end in .gz. A header without the separator of its kind but with semicolons, tabs, commas, "|" or "::" says
+            what it is separated by.
         header: column names of a text file without a header line.
         time_unit: of numeric times.
         columns: names of the columns.
@@ -70,10 +69,14 @@ def read_log(
         FileNotFoundError: no such file.
         ValueError: a missing column, an unparsable value (with its row, counted from 1 without the header).
     """
-    roles = roles_of(list(header) if header else column_names(file), file, **columns)
-    return log_of(
-        read_table(file, list(roles.values()), header=header), roles, file, source=file.name, time_unit=time_unit
-    )
+    if is_json(file) and not file.is_dir():
+        named = [name for name in columns.values() if isinstance(name, str)]
+        frame = json_frame(file, columns.get("item", "item_id"), ("user_id", "item_id", "timestamp", *named))
+        roles = roles_of(frame.columns, file, **columns)
+    else:
+        roles = roles_of(list(header) if header else column_names(file), file, **columns)
+        frame = read_table(file, list(roles.values()), header=header)
+    return log_of(frame, roles, file, source=file.name, time_unit=time_unit)
 
 
 def read_items(
@@ -82,7 +85,7 @@ def read_items(
     """Reads an items table: ``id`` and every other column, as text; every row, also a second one of an id.
 
     Args:
-        file: as for :func:`read_log`, or .json (an object of objects by id, or a list of objects), or .jsonl.
+        file: as for :func:`read_log`; a .json may also be an object of objects by id.
         key: the column of the item ids; for .json the key of the object.
         rename: see :func:`~seqmm.data.readers.columns.items_of`.
         lists: see there.
@@ -90,31 +93,8 @@ def read_items(
     Raises:
         FileNotFoundError, ValueError: no such file, a missing column, broken JSON.
     """
-    objects = file.name.removesuffix(".gz").endswith((".json", ".jsonl"))
-    frame = _items_from_json(file, key) if objects else read_table(file, None)
+    frame = json_frame(file, key, (key,)) if is_json(file) and not file.is_dir() else read_table(file, None)
     return items_of(frame, file, key=key, rename=rename, lists=lists)
-
-
-def lines(file: Path, label: str) -> Iterator[tuple[int, str]]:
-    """(1-based number, text) of the non-empty lines of a text file or .gz, with a progress bar over its bytes."""
-    from tqdm import tqdm
-
-    if not file.is_file():
-        raise FileNotFoundError(f"no file {file}")
-    with (
-        file.open("rb") as raw,
-        gzip.GzipFile(fileobj=raw) if file.suffix == ".gz" else nullcontext(raw) as stream,
-        tqdm(total=file.stat().st_size, desc=label, unit="B", unit_scale=True, leave=False, disable=None) as bar,
-    ):
-        try:
-            for number, line in enumerate(stream, 1):
-                if number % 4096 == 0:
-                    bar.update(raw.tell() - bar.n)
-                if line.strip():
-                    yield number, line.decode("utf-8")
-        except (EOFError, gzip.BadGzipFile, UnicodeDecodeError) as error:
-            raise ValueError(f"{file} cannot be read to its end ({error}); it is damaged, fetch it again") from error
-        bar.update(raw.tell() - bar.n)
 
 
 def column_names(file: Path) -> list[str]:
@@ -123,60 +103,21 @@ def column_names(file: Path) -> list[str]:
     Raises:
         FileNotFoundError, ValueError: no such file, an empty one, an unknown kind of file.
     """
-    return _header(file)[0]
-
-
-def _header(file: Path) -> tuple[list[str], str, int]:
-    """Names in a table's header, its separator, and the number of empty lines before it."""
-    if not file.is_file():
+    if file.is_dir():
+        return column_names(_parts(file)[0])
+    if not file.exists():
         raise FileNotFoundError(f"no file {file}")
-    if file.suffix == ".parquet":
-        import polars as pl
+    kind = _kind(file)
+    if kind in KINDS:
+        return text_columns(file)
+    import polars as pl
 
-        try:
-            return list(pl.read_parquet_schema(file)), "", 0
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise ValueError(f"{file} cannot be read as a table: {str(error).splitlines()[0]}") from error
-    usual = _separator(file)
-    opened = gzip.open if file.suffix == ".gz" else open
+    if kind in ENDINGS:
+        return json_frame(file, "").columns
     try:
-        with opened(file, "rt", encoding="utf-8-sig") as stream:
-            empty, line = 0, stream.readline()
-            while line.isspace():
-                empty, line = empty + 1, stream.readline()
-    except UnicodeDecodeError as error:
-        raise ValueError(_not_utf8(file)) from error
-    separator = next((mark for mark in (usual, ";", "\t", ",") if mark in line), usual)
-    names = [name.strip() for name in next(csv.reader([line], delimiter=separator), [])]
-    if not any(names):
-        raise ValueError(f"{file} is empty; expected a header line")
-    return names, separator, empty
-
-
-def _too_wide(file: Path, header: list[str], separator: str) -> str | None:
-    """What is wrong with the first row that has more cells than the header; None if there is none."""
-    if file.suffix == ".parquet":
-        return None
-    opened = gzip.open if file.suffix == ".gz" else open
-    with opened(file, "rt", encoding="utf-8-sig", errors="replace", newline="") as stream:
-        reader = csv.reader(
-            stream, delimiter=separator, quoting=csv.QUOTE_NONE if separator == "\t" else csv.QUOTE_MINIMAL
-        )
-        try:
-            wide = next((row for row in reader if len(row) > len(header)), None)
-        except csv.Error:
-            return None
-        if wide is None:
-            return None
-        hint = "" if separator == "\t" else f"; quote a text that holds {separator!r}"
-        return (
-            f"line {reader.line_num} has {len(wide)} cells, the header {len(header)} "
-            f"({separator.join(wide)[:60]!r}){hint}"
-        )
-
-
-def _not_utf8(file: Path) -> str:
-    return f"{file} is not UTF-8 text; save it as UTF-8 (spreadsheets call it 'CSV UTF-8')"
+        return list(pl.read_parquet_schema(file))
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise ValueError(f"{file} cannot be read as a table: {str(error).splitlines()[0]}") from error
 
 
 def read_table(file: Path, columns: Sequence[str] | None, *, header: Sequence[str] | None = None) -> pl.DataFrame:
@@ -184,91 +125,75 @@ def read_table(file: Path, columns: Sequence[str] | None, *, header: Sequence[st
 
     Raises:
         FileNotFoundError, ValueError: as :func:`column_names`; a column that is not there, or there twice; rows of
-            another width; text that is not UTF-8.
+            another width; text that is not UTF-8; a text table whose rows are not as many as its line ends say.
     """
     import polars as pl
 
-    if not file.is_file():
-        raise FileNotFoundError(f"no file {file}")
-    have, separator, empty = (list(header), _separator(file), 0) if header else _header(file)
+    if file.is_dir():
+        return _read_parts(file, columns)
+    have = list(header) if header else column_names(file)
     wanted = have if columns is None else list(dict.fromkeys(columns))
     for column in wanted:
         require(column, have, file, "column")
         if have.count(column) > 1:
             raise ValueError(f"{file} has {have.count(column)} columns {column!r}; rename all but one of them")
+    kind = _kind(file)
+    if kind in KINDS:
+        return read_text(file, wanted, header)
+    if kind in ENDINGS:
+        return json_frame(file, "", have).select(wanted)
     try:
-        if file.suffix == ".parquet":
-            return pl.read_parquet(file, columns=wanted)
-        places = sorted(have.index(column) for column in wanted)
-        frame = pl.read_csv(
-            file,
-            separator=separator,
-            has_header=header is None,
-            skip_lines=empty,
-            columns=places,
-            infer_schema=False,
-            quote_char=None if separator == "\t" else '"',
-        )
+        return pl.read_parquet(file, columns=wanted)
     except (pl.exceptions.PolarsError, OSError) as error:
-        said = str(error).splitlines()[0]
-        if "utf-8" in said.lower() or "utf8" in said.lower():
-            raise ValueError(_not_utf8(file)) from error
-        raise ValueError(f"{file} cannot be read as a table: {_too_wide(file, have, separator) or said}") from error
-    frame.columns = [have[place] for place in places]  # without the white space around them
-    return frame.select(wanted)
+        raise ValueError(f"{file} cannot be read as a table: {str(error).splitlines()[0]}") from error
 
 
-def _separator(file: Path) -> str:
-    suffix = Path(file.name.removesuffix(".gz")).suffix
-    if suffix.lower() not in (".csv", ".tsv", ".txt", ".inter", ".item"):
+def _kind(file: Path) -> str:
+    """How a table's name ends, of :data:`TABLES`."""
+    suffix = Path(bare_name(file)).suffix
+    if suffix not in TABLES or (suffix == ".parquet" and file.suffix.lower() == ".gz"):
         raise ValueError(
             f"{file}: unknown kind of table {suffix!r}; known: .csv, .tsv, .txt and RecBole's .inter, .item (tabs), "
-            "each also .gz, .parquet"
+            ".json, .jsonl, each also .gz, .parquet, and folders of parts"
         )
-    return "," if suffix.lower() == ".csv" else "\t"
+    return suffix
 
 
-def _items_from_json(file: Path, key: str) -> pl.DataFrame:
+def _parts(folder: Path) -> list[Path]:
+    """The files of a table in parts, as Spark writes it: all but hidden ones and marks such as _SUCCESS.
+
+    Raises:
+        ValueError: no part, parts of several kinds, or folders in it.
+    """
+    there = [file for file in sorted(folder.iterdir()) if not file.name.startswith((".", "_"))]
+    inside = [file.name for file in there if file.is_dir()]
+    if inside:
+        raise ValueError(
+            f"{folder} is a table in parts that holds folders ({', '.join(inside[:3])}); write it as one table without "
+            "partitions"
+        )
+    kinds = {_kind(file) for file in there}
+    if len(kinds) != 1:
+        held = ", ".join(file.name for file in there[:5]) or "nothing"
+        raise ValueError(f"{folder} is no table in parts: it holds {held}; expected files of one kind, or name one")
+    return there
+
+
+def _read_parts(folder: Path, columns: Sequence[str] | None) -> pl.DataFrame:
     import polars as pl
 
+    parts = _parts(folder)
+    have = column_names(parts[0])
+    for part in parts[1:]:
+        if sorted(mine := column_names(part)) != sorted(have):
+            raise ValueError(
+                f"{part} has the columns {', '.join(mine)}, {parts[0].name} has {', '.join(have)}; each part needs the "
+                "same ones (and a header line, if it is text)"
+            )
+    frames = [read_table(part, have if columns is None else columns) for part in parts]
     try:
-        if file.name.removesuffix(".gz").endswith(".jsonl"):
-            records = []
-            for number, line in lines(file, f"read {file.name}"):
-                try:
-                    records.append(json.loads(line))
-                except ValueError as error:
-                    raise ValueError(f"line {number}: {error}") from error
-        else:
-            text = "".join(line for _, line in lines(file, f"read {file.name}"))
-            whole: Any = json.loads(text, object_pairs_hook=_once_each)
-            records = whole if isinstance(whole, list) else [{key: name} | fields for name, fields in whole.items()]
-    except (ValueError, TypeError, AttributeError) as error:
+        return pl.concat(frames, how="vertical_relaxed")
+    except pl.exceptions.PolarsError as error:
         raise ValueError(
-            f"{file} is not an items table in JSON ({error}); expected {{id: {{column: text}}}} or a list of objects"
+            f"{folder}: its parts differ in the types of columns ({str(error).splitlines()[0]})"
         ) from error
-    wrong = next((number for number, record in enumerate(records, 1) if not isinstance(record, dict)), None)
-    if wrong is not None:
-        raise ValueError(f"{file}: record {wrong} is not an object of columns; expected {{column: text}}")
-    cells = [{name: _cell(cell) for name, cell in record.items()} for record in records]
-    try:
-        return pl.DataFrame(cells, infer_schema_length=None)
-    except (pl.exceptions.PolarsError, TypeError) as error:
-        raise ValueError(f"{file}: a column must be text in every row or a list in every row ({error})") from error
-
-
-def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON; a key that is there twice is refused, where json keeps the last."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {twice!r} is there twice")
-    return found
-
-
-def _cell(value: object) -> str | list[str] | None:
-    """Text, or a list of texts."""
-    if isinstance(value, list):
-        return [well_formed(str(part)) for part in value]
-    return None if value is None else well_formed(str(value))

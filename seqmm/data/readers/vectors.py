@@ -13,6 +13,8 @@ Nothing that could run code is read: object arrays and pickles are refused.
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +22,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from seqmm.data.readers.columns import text_ids
-from seqmm.data.readers.table import column_names, read_table
+from seqmm.data.readers.cells import is_index, text_ids
+from seqmm.data.readers.content import bare_name
+from seqmm.data.readers.table import TABLES, column_names, read_table
 from seqmm.data.store import read_items, read_record
 from seqmm.names import MissingVector
 
@@ -31,10 +34,11 @@ if TYPE_CHECKING:
 
 SHOWN = 5
 """Ids named in a report."""
-KNOWN = ".npy, .npz, .pt, .safetensors, .parquet, .csv, .tsv"
+KNOWN = ".npy, .npz, .pt, .safetensors, .parquet, .csv, .tsv, .jsonl"
 ID_COLUMNS = ("id", "item_id", "item", "asin", "parent_asin")
 """Usual names of a table's column of ids."""
-_TABLES = (".parquet", ".csv", ".tsv", ".txt")
+INDEX_NAMES = ("index", "level_0", "rownames", "row.names")
+"""Columns that may number the rows, beside those that pandas names."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,8 @@ class VectorReport:
     """Ids of the file that are no item."""
     duplicates: tuple[str, ...] = ()
     """Ids the file has more than once; the first vector was taken."""
+    ignored: tuple[str, ...] = ()
+    """Columns that only number the rows."""
 
     def describe(self, num_items: int) -> str:
         """One line for the card."""
@@ -60,6 +66,8 @@ class VectorReport:
         ):
             if ids:
                 parts.append(f"{len(ids)} {what}: {named(ids)}")
+        if self.ignored:
+            parts.append(f"ignored, as it numbers the rows: column {named(self.ignored)}")
         return "; ".join(parts)
 
 
@@ -107,9 +115,9 @@ def read_vectors(
             is no finite number, a missing vector with ``missing="error"``.
     """
     file = Path(file)
-    if not file.is_file():
+    if not file.exists():
         raise FileNotFoundError(f"no file {file}")
-    ids, table = _rows(file, id_columns, vector_column)
+    ids, table, ignored = _rows(file, id_columns, vector_column)
     unknown: tuple[str, ...] = ()
     duplicates: tuple[str, ...] = ()
     if ids is None:
@@ -127,7 +135,7 @@ def read_vectors(
     values[~absent] = table[row_of[~absent]]
     _check_finite(file, values, ~absent, row_of, item_ids)
     values[absent] = values[~absent].mean(0, dtype=np.float64)
-    return Vectors(values, absent, VectorReport(len(table), lost, unknown, duplicates))
+    return Vectors(values, absent, VectorReport(len(table), lost, unknown, duplicates, ignored))
 
 
 def read_corpus_vectors(
@@ -235,17 +243,19 @@ def _check_finite(
 # -- kinds of files ---------------------------------------------------------------------------------------------------
 
 
-def _rows(file: Path, id_columns: Sequence[str], vector_column: str | None) -> tuple[list[str] | None, np.ndarray]:
-    """Ids, if the file has any, and vectors."""
-    suffix = Path(file.name.removesuffix(".gz")).suffix.lower()
-    if suffix in _TABLES:
+def _rows(
+    file: Path, id_columns: Sequence[str], vector_column: str | None
+) -> tuple[list[str] | None, np.ndarray, tuple[str, ...]]:
+    """Ids, if the file has any, vectors, and names of columns that were not read."""
+    suffix = Path(bare_name(file)).suffix
+    if suffix in TABLES or file.is_dir():
         return _from_table(file, id_columns, vector_column)
     if suffix in (".npy", ".npz"):
-        return None, _from_numpy(file)
+        return None, _from_numpy(file), ()
     if suffix == ".safetensors":
-        return _from_safetensors(file)
+        return *_from_safetensors(file), ()
     if suffix in (".pt", ".pth"):
-        return _from_torch(file)
+        return *_from_torch(file), ()
     raise ValueError(f"{file}: unknown kind of vectors {suffix!r}; known: {KNOWN}")
 
 
@@ -256,7 +266,7 @@ def _from_numpy(file: Path) -> np.ndarray:
             if len(loaded.files) != 1:
                 raise ValueError(f"it holds {len(loaded.files)} arrays ({', '.join(loaded.files)}), expected one")
             loaded = loaded[loaded.files[0]]
-    except (ValueError, EOFError, OSError, SyntaxError) as error:
+    except (ValueError, EOFError, OSError, SyntaxError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         pickled = any(word in str(error) for word in ("pickle", "Python objects", "Object arrays"))
         said = "it holds pickled objects, which could run code" if pickled else str(error)
         raise ValueError(
@@ -335,7 +345,9 @@ def _numbers(file: Path, tensor: torch.Tensor) -> np.ndarray:
     return _checked(file, tensor.detach().float().numpy())
 
 
-def _from_table(file: Path, id_columns: Sequence[str], vector_column: str | None) -> tuple[list[str], np.ndarray]:
+def _from_table(
+    file: Path, id_columns: Sequence[str], vector_column: str | None
+) -> tuple[list[str], np.ndarray, tuple[str, ...]]:
     import polars as pl
 
     have = column_names(file)
@@ -343,16 +355,17 @@ def _from_table(file: Path, id_columns: Sequence[str], vector_column: str | None
     if key is None:
         raise ValueError(
             f"{file} has no column of ids ({', '.join(id_columns)}); it has: {', '.join(have[:20])}. Rename the one "
-            "with the ids"
+            "with the ids (or, if these are no names, write a line with them before the first)"
         )
     table = read_table(file, None if vector_column is None else [key, vector_column])
-    ids = text_ids(table[key])
+    ids = text_ids(table[key], file)
     if ids.null_count():
         raise ValueError(f"{file}: {ids.null_count()} rows have no id (column {key!r}); remove them")
     if not len(ids):
         raise ValueError(f"{file} holds no row")
     lists = [name for name, kind in table.schema.items() if isinstance(kind, (pl.List, pl.Array)) and name != key]
-    others = [name for name in table.columns if name != key]
+    ignored = tuple(name for name in table.columns if name != key and _numbers_rows(file, table[name]))
+    others = [name for name in table.columns if name not in (key, *ignored)]
     if len(lists) > 1:
         raise ValueError(
             f"{file} has {len(lists)} columns of lists ({', '.join(lists)}); keep the one with the vectors"
@@ -360,21 +373,43 @@ def _from_table(file: Path, id_columns: Sequence[str], vector_column: str | None
     if lists:
         there = table[lists[0]].is_not_null()  # a row with an id and nothing else is no vector
         ids = ids.filter(there)
-        return ids.to_list(), _from_lists(file, table[lists[0]].filter(there), ids)
+        return ids.to_list(), _from_lists(file, table[lists[0]].filter(there), ids), ignored
     if not others:
         raise ValueError(f"{file} has no column beside {key!r}")
     if len(others) == 1 and table[others[0]].dtype == pl.String and table[others[0]].str.contains(r"[\[,\s]").any():
         text = table[others[0]].str.strip_chars("[]() \t\r\n").str.replace_all(r"[\s,;]+", " ")
-        return ids.to_list(), _from_lists(file, text.str.split(" ").alias(others[0]), ids)
+        return ids.to_list(), _from_lists(file, text.str.split(" ").alias(others[0]), ids), ignored
     columns = []
     for name in others:
         column = table[name]
+        if column.dtype != pl.String and not column.dtype.is_numeric():
+            raise ValueError(f"{file}: column {name!r} holds {column.dtype}, which is no number; leave it out")
         numbers = column.cast(pl.Float32, strict=False)
         if numbers.null_count():
             row = int(numbers.is_null().arg_max() or 0)
             _no_number(file, column[row], row, name, ids)
         columns.append(numbers.to_numpy())
-    return ids.to_list(), _checked(file, np.stack(columns, 1))
+    return ids.to_list(), _checked(file, np.stack(columns, 1)), ignored
+
+
+def _numbers_rows(file: Path, column: pl.Series) -> bool:
+    """Whether a column only numbers the rows, as pandas' and R's indexes do; one without a name must."""
+    import polars as pl
+
+    if not is_index(column.name) and column.name not in INDEX_NAMES:
+        return False
+    numbers = column.cast(pl.Int64, strict=False) if column.dtype == pl.String or column.dtype.is_numeric() else None
+    counts = numbers is not None and not numbers.has_nulls() and len(numbers) > 0
+    if counts and numbers is not None and numbers[0] in (0, 1) and (numbers.diff().drop_nulls() == 1).all():
+        return True
+    if column.null_count() == len(column):
+        return True
+    if column.name in INDEX_NAMES:
+        return False
+    raise ValueError(
+        f"{file}: column {column.name!r} has no name of its own and does not number the rows; name it if it belongs to "
+        "the vectors, or remove it"
+    )
 
 
 def _from_lists(file: Path, lists: pl.Series, ids: pl.Series) -> np.ndarray:
