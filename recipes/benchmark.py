@@ -48,7 +48,8 @@ class Arguments(Options):
     monitor: str = option("ndcg@10", "What picks the best baseline (on validation) and is tested.")
     mask: MaskChoice = option(
         "auto",
-        "Items left out of the ranking: train, history (train + validation), none; auto = history for leave_one_out.",
+        "Items left out of the ranking: train, history (train + validation), none; auto = train for ratio and given, "
+        "else history.",
     )
     ideal: Ideal = option("test", "Ideal list of NDCG: of the test items, or of the hits in the retrieved list.")
     probes: bool = option(True, "Whether to run the leakage probes.")

@@ -201,22 +201,23 @@ class EvalArguments(Options):
 
     section: ClassVar[str] = "eval"
 
-    # one more cut-off or metric is one more number; those that were there stay as they are
-    ks: tuple[int, ...] = option((5, 10, 20), "Lengths of the lists that are measured.", least=1, changes_result=False)
+    ks: tuple[int, ...] = option((5, 10, 20), "Lengths of the lists that are measured.", least=1)
     metrics: tuple[MetricName, ...] = option(
         ("recall", "ndcg"),
         "Metrics among recall, precision, ndcg, map, mrr, hit, coverage, popularity.",
-        changes_result=False,
     )
     monitor: str = option("ndcg@10", "Metric of validation that chooses the weights and stops training.")
     mask: MaskChoice = option(
         "auto",
-        "Seen items left out of the ranking: train (auto for ratio, given, temporal, cold), history = train + "
-        "validation (auto for leave_one_out), or none.",
+        "Seen items left out of the ranking: train (auto for ratio and given), history = train, at test train + "
+        "validation (auto for leave_one_out, temporal, cold), or none.",
     )
     ideal: Ideal = option(
         "test",
         "Ideal list of NDCG: of the test items, or of the hits in the retrieved list (as MMSSL prints it).",
+    )
+    max_users: int = option(
+        0, "Users that validation ranks, the same sample in every epoch and run; 0 = all. Test ranks all.", least=0
     )
     batch_size: int = option(1024, "Users scored at a time.", least=1, changes_result=False)
     test: bool = option(

@@ -11,9 +11,9 @@ EvaluatedSplit = Literal["validation", "test"]
 Protocol = Literal["leave_one_out", "ratio", "temporal", "cold", "given"]
 """How interactions are split: last item, per-user random 8:1:1, global time, items held out, labels of the source."""
 Mask = Literal["train", "history", "none"]
-"""Seen items left out of a ranking: those of train, train + validation (at test), or none."""
+"""Seen items left out of a ranking: those of train, all that is known (at test train + validation), or none."""
 MaskChoice = Literal["auto", "train", "history", "none"]
-"""auto = history for leave_one_out, train for every other protocol."""
+"""auto = history for leave_one_out, temporal and cold, train for ratio and given."""
 Ideal = Literal["test", "retrieved"]
 """NDCG's ideal list: of the test items, or of the hits in the retrieved list (as MMSSL prints it)."""
 MetricName = Literal["recall", "precision", "ndcg", "map", "mrr", "hit", "coverage", "popularity"]

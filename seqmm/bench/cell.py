@@ -15,10 +15,12 @@ from seqmm.bench.plan import Cell, Evaluation, settings_of
 from seqmm.data.corpus import Corpus
 from seqmm.data.feature_store import hash_rows
 from seqmm.data.identity import describe
+from seqmm.evaluation.evaluator import Evaluator
 from seqmm.files import file_digest, write_json, writing
 from seqmm.hub.access import local_folder
 from seqmm.models.base import Recommender, RecommenderConfig, fill
 from seqmm.models.checkpoint import check_trained_on, from_pretrained, load_config
+from seqmm.models.registry import model_class
 from seqmm.names import first_difference
 from seqmm.run.opening import open_corpus
 from seqmm.run.run import Run
@@ -97,12 +99,20 @@ def _evaluated(
         "seed": cell.seed,
         "source": cell.source,
         "model_type": cell.run.model.model_type,
+        "validation_users": _chosen_on(cell, corpus),
         "parameters": sum(p.numel() for p in model.parameters()),
         "validation": validation(accelerator, model),
         "test": test(accelerator, model),
         "breakdown": test.breakdown(),
     }
     return result, {"users": test.users, **test.per_user}
+
+
+def _chosen_on(cell: Cell, corpus: Corpus) -> str | None:
+    """On how many users the weights were chosen, if not on all: "validation on 2,000 of 39,387 users"."""
+    if not model_class(cell.run.model.model_type).stages:
+        return None
+    return Evaluator(corpus, "validation", ks=[1], max_users=cell.run.eval.max_users).sample
 
 
 def _start(cell: Cell, earlier: Corpus | None) -> RecommenderConfig | None:

@@ -94,7 +94,7 @@ def report(
         + " Probes learn nothing: what they lose when users are renumbered was read out of the numbering."
         * bool(probes)
     )
-    text += ["\n".join(lines), _parts(rows, monitor)]
+    text += ["\n".join(lines), _parts(rows, monitor), *_samples(rows)]
     text += [*leak_warnings(probes, monitor), *notes]
     values: dict[str, Any] = {
         "protocol": evaluator.describe(),
@@ -132,6 +132,12 @@ def _explain(baseline: Row | None, monitor: str) -> str:
         f"Δ is against {baseline.label}, the baseline (any row but the first) best in validation {monitor}; its "
         "interval is a paired bootstrap over users, p a paired t test."
     )
+
+
+def _samples(rows: Sequence[Row]) -> list[str]:
+    """Which weights a sample of users chose."""
+    chosen = {(row.label, result["validation_users"]): None for row in rows for result in row.results}
+    return [f"The weights of {label} were chosen by {sample}, a sample." for label, sample in chosen if sample]
 
 
 def _parts(rows: Sequence[Row], monitor: str) -> str:

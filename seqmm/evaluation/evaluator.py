@@ -18,6 +18,7 @@ from seqmm.distributed import placed
 from seqmm.evaluation.metrics import LIST_METRICS, METRICS, TopK, count_ranks, listed, mean_popularity, place
 from seqmm.models.base import Recommender, bound
 from seqmm.names import EvaluatedSplit, Ideal, Mask, MaskChoice, Split
+from seqmm.random import hash_ints
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -26,6 +27,9 @@ Batch = dict[str, Tensor]
 Scorer = Callable[[Batch], Callable[[slice], Tensor]]
 """Takes a scoring batch, returns what gives ``[B, n]`` scores of a slice of the items: a new tensor, written into."""
 
+HISTORY_MASKED = ("leave_one_out", "temporal", "cold")
+"""Protocols whose "auto" masks all that is known of a user; the papers on ratio and given mask train alone."""
+
 BLOCK = 1 << 25
 """Scores held at a time: users x items of a block (128 MB in float32)."""
 
@@ -33,9 +37,10 @@ BLOCK = 1 << 25
 class Evaluator:
     """Ranks one split of a corpus.
 
-    The mask names the items left out of a user's ranking: ``train`` (MMRec's and MMSSL's protocol, "auto" for ratio,
-    given, temporal and cold), ``history`` (train + validation at test; "auto" for leave_one_out) or ``none`` (repeat
-    consumption). A target that is itself masked counts as missed, and a warning says how many there are.
+    The mask names the items left out of a user's ranking: ``history`` (all that is known of the user: train, at test
+    train + validation; "auto" for leave_one_out, temporal and cold), ``train`` (MMRec's and MMSSL's protocol, "auto"
+    for ratio and given) or ``none`` (repeat consumption). A target that is itself masked counts as missed, and a
+    warning says how many there are.
 
     Users are cut into the same blocks for any number of processes and the blocks are dealt out, so results do not
     depend on it, bit by bit. Memory: ``batch_size`` users x a block of items, 128 MB, whatever the catalogue.
@@ -49,9 +54,12 @@ class Evaluator:
         mask: "auto", "train", "history" or "none".
         ideal: NDCG's ideal list, "test" or "retrieved" (list of max(ks) items).
         batch_size: users at a time.
+        max_users: of validation, users ranked: a sample that depends on nothing but the users who have a target, so it
+            is the same for every model, seed, epoch and process; a smaller sample is part of a larger one. 0 = all.
 
     Raises:
-        ValueError: for an unknown metric or mask, a K larger than the catalogue, a split without rows.
+        ValueError: for an unknown metric or mask, a K larger than the catalogue, a split without rows, a sample of the
+            test split.
 
     >>> import seqmm
     >>> corpus = seqmm.synthetic_corpus(num_users=60, num_items=40, protocol="ratio")
@@ -73,11 +81,13 @@ class Evaluator:
         mask: MaskChoice = "auto",
         ideal: Ideal = "test",
         batch_size: int = 1024,
+        max_users: int = 0,
     ):
+        self.max_users = max_users
         self.corpus, self.split, self.ideal, self.batch_size = corpus, split, ideal, batch_size
         self.ks, self.metrics = tuple(sorted(set(ks))), tuple(metrics)
         if mask == "auto":
-            mask = "history" if corpus.protocol == "leave_one_out" else "train"
+            mask = "history" if corpus.protocol in HISTORY_MASKED else "train"
         self.mask: Mask = mask
         """The rule in force: train, history or none."""
         self._check()
@@ -86,10 +96,13 @@ class Evaluator:
         self._seen = None if seen is None else corpus.histories(seen)
         targets = corpus.targets(split)
         key = np.unique(np.repeat(np.arange(corpus.num_users), targets.lengths) * corpus.num_items + targets.values)
+        self.users_with_targets = len(np.unique(key // corpus.num_items))
+        """Of whom :attr:`users` are all, or a sample."""
+        key = self._sampled(key)
         self.targets = key % corpus.num_items
         """``[T]`` target items, sorted by user; a pair counts once."""
         self.users, self._starts = np.unique(key // corpus.num_items, return_index=True)
-        """``[N]`` users with at least one target, ascending; the rows of :attr:`per_user`."""
+        """``[N]`` users with at least one target (that are sampled), ascending; the rows of :attr:`per_user`."""
         self._row = np.repeat(np.arange(len(self.users)), np.diff([*self._starts, len(key)]))
         self._starts = np.append(self._starts, len(key))
         self.train_counts = np.bincount(corpus.splits["train"].item, minlength=corpus.num_items)
@@ -106,15 +119,28 @@ class Evaluator:
 
     @property
     def rules(self) -> dict[str, str]:
-        """How it ranks: the mask in force, and NDCG's ideal list."""
-        return {"mask": self.mask, "ideal": self.ideal}
+        """How it ranks: the mask in force, NDCG's ideal list, and which users."""
+        return {"mask": self.mask, "ideal": self.ideal, "users": self.sample or "all"}
+
+    @property
+    def sample(self) -> str | None:
+        """ "validation on 2,000 of 39,387 users"; None where all are ranked."""
+        ranked, all_users = len(self.users), self.users_with_targets
+        return None if ranked == all_users else f"{self.split} on {ranked:,} of {all_users:,} users"
+
+    @property
+    def masked(self) -> str:
+        """The mask in force and what it leaves out: "history (train + validation)"."""
+        known = "train + validation" if self.split == "test" else "train"
+        return f"history ({known})" if self.mask == "history" else self.mask
 
     def describe(self) -> str:
         """One line to print with every table."""
         c = self.corpus
         return (
-            f"{c.name}, {c.protocol}, {self.split}: {len(self.users)} users with {len(self.targets)} targets, "
-            f"ranked among all {c.num_items} items, mask = {self.mask}, ideal = {self.ideal}"
+            f"{c.name}, {c.protocol}, {self.sample or f'{self.split}: {len(self.users)} users'} with "
+            f"{len(self.targets)} targets, ranked among all {c.num_items} items, mask = {self.masked}, "
+            f"ideal = {self.ideal}"
         )
 
     def __call__(self, accelerator: Accelerator | None, model: torch.nn.Module) -> dict[str, float]:
@@ -277,10 +303,24 @@ class Evaluator:
             raise ValueError(f"cut-offs must be positive, got ks = {self.ks}")
         if self.ks[-1] > num_items:
             raise ValueError(f"K = {self.ks[-1]} is larger than the catalogue of {where}, {num_items} items; lower ks")
+        if self.max_users < 0 or (self.max_users and self.split != "validation"):
+            raise ValueError(
+                f"max_users = {self.max_users} of {self.split}: choose 1 or more users of validation, or 0 for all; "
+                "test is always ranked whole"
+            )
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be positive, got {self.batch_size}")
         if len(self.corpus.splits[self.split]) == 0:
             raise ValueError(f"the {self.split} split of {where} has no rows; prepare it with another protocol")
+
+    def _sampled(self, key: np.ndarray) -> np.ndarray:
+        """The targets ``user * num_items + item`` of the users who are ranked."""
+        user = key // self.corpus.num_items
+        everyone = np.unique(user)
+        if not 0 < self.max_users < len(everyone):
+            return key
+        chosen = everyone[np.argsort(hash_ints("validation users", 0, everyone), kind="stable")[: self.max_users]]
+        return key[np.isin(user, chosen)]
 
     def _warn_masked(self, target_keys: np.ndarray) -> None:
         if self._seen is None:

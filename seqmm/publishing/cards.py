@@ -120,7 +120,10 @@ def _about(config: Mapping[str, Any], metrics: Mapping[str, Any], run: Mapping[s
     ]
     if started:
         lines += [f"- pretrained on {started['name']} ({started['protocol']}, fingerprint `{started['fingerprint']}`)"]
-    masked = f"- masked from the ranking: {metrics['mask']}"
+    known = {"history": "history (train; of test train + validation)"}
+    masked = f"- masked from the ranking: {known.get(metrics['mask'], metrics['mask'])}"
+    if "validation_users" in metrics:
+        lines += [f"- weights chosen by {metrics['validation_users']}, a sample"]
     return [*lines, f"{masked}; best epoch {metrics['best_epoch']} of {metrics['epochs']}"]
 
 

@@ -125,6 +125,7 @@ class Run:
             mask=asked.mask,
             ideal=asked.ideal,
             batch_size=asked.batch_size,
+            max_users=asked.max_users if split == "validation" else 0,
         )
 
     def fit(self, callbacks: Sequence[Callback] = ()) -> dict[str, Any]:
@@ -149,6 +150,8 @@ class Run:
             logger.info(
                 "%s on %s, %s parameters, %s", self.settings.model.model_type, self.corpus, f"{weights:,}", processes
             )
+            if validation.sample:
+                logger.info("%s chooses the weights", validation.sample)
         trainer.open_output()
         if accelerator.is_main_process:
             self.write_settings()  # before training: an interrupted run keeps them
@@ -157,6 +160,7 @@ class Run:
             "validation": state.validation,
             "test": self.evaluator("test")(accelerator, self.model) if self.settings.eval.test else None,
             "mask": validation.mask,
+            **({"validation_users": validation.sample} if validation.sample else {}),
             "best_epoch": state.best_epoch,
             "epochs": state.epoch,
             "seconds": round(state.seconds, 1),
@@ -216,4 +220,5 @@ def environment() -> dict[str, str]:
 
 def _shown(metrics: dict[str, Any], split: str) -> str:
     values = "  ".join(f"{name} {value:.4f}" for name, value in metrics[split].items())
-    return f"({metrics['mask']} masked): {values}"
+    sample = metrics.get("validation_users") if split == "validation" else None
+    return f"({f'{sample}, ' if sample else ''}{metrics['mask']} masked): {values}"

@@ -179,6 +179,30 @@ def test_run_folders_are_rows_and_recommend(tmp_path, recipe, corpus, capsys):
     assert "made with other settings (weights" in capsys.readouterr().err
 
 
+def test_a_sample_of_users_is_said_and_is_part_of_the_cell(tmp_path, recipe, corpus, capsys):
+    file = configuration(tmp_path / "small", "lightgcn", tmp_path / "corpus")
+    values = read_yaml(file)
+    write_yaml(Path(file), values | {"eval": {"max_users": 20}})
+    command = ["benchmark", "--runs", file, "--output", tmp_path / "out", "--probes", False]
+    assert recipe(*command) == 0
+    sample = "validation on 20 of 80 users"
+    assert f"{sample} chooses the weights" in capsys.readouterr().out
+    assert f"The weights of small/lightgcn were chosen by {sample}" in (tmp_path / "out" / "results.md").read_text()
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert [row["cells"][0]["validation_users"] for row in metrics["rows"]] == [sample, None]
+    run = tmp_path / "out" / "runs" / "small-lightgcn-seed0"
+    assert json.loads((run / "metrics.json").read_text())["validation_users"] == sample
+    assert f"- weights chosen by {sample}" in (run / "README.md").read_text()
+    assert read_yaml(run / "run.yaml")["eval"]["max_users"] == 20
+    # the table's own validation and test are of everyone; another sample, ideal, cut-off or metric is another cell
+    assert len(np.load(tmp_path / "out" / "per_user" / "small-lightgcn-seed0.npz")["users"]) == 80
+    changes = {"max_users": 30, "ideal": "retrieved", "ks": [5, 10], "metrics": ["recall", "ndcg", "mrr"]}
+    for key, other in changes.items():
+        write_yaml(Path(file), values | {"eval": {"max_users": 20} | {key: other}})
+        assert recipe(*command) == 2
+        assert f"small-lightgcn-seed0 made with other settings (run.eval.{key}" in capsys.readouterr().err
+
+
 def test_a_leak_is_said(tmp_path, recipe):
     for order in ("source", "permuted"):
         item_sorted(order, num_users=1500, num_items=800).save(tmp_path / order)

@@ -17,6 +17,7 @@ from seqmm.data.synthetic import synthetic_corpus
 from seqmm.evaluation import evaluator as module
 from seqmm.evaluation.evaluator import Evaluator, evaluate, scoring_batch
 from seqmm.models.base import Recommender, RecommenderConfig
+from seqmm.models.making import make_model
 
 
 class Factors(Recommender):
@@ -92,6 +93,87 @@ def test_equals_a_loop_over_users(corpus, accelerator, mask, seen):
     assert list(result) == ["recall@3", "recall@7", "ndcg@3", "ndcg@7"]
     assert result["ndcg@7"] == pytest.approx(np.mean([value for _, value in expected.values()]))
     assert f"mask = {evaluator.mask}" in evaluator.describe()
+
+
+@pytest.mark.parametrize(
+    ("protocol", "mask"),
+    [
+        ("leave_one_out", "history"),
+        ("temporal", "history"),
+        ("cold", "history"),
+        ("ratio", "train"),
+        ("given", "train"),
+    ],
+)
+def test_what_is_known_of_a_user_is_masked_by_protocol(protocol, mask):
+    corpus = synthetic_corpus(num_users=90, num_items=60, protocol=protocol)
+    ranked: dict[str, set[tuple[int, int]]] = {}
+    for split in ("validation", "test"):
+        evaluator = Evaluator(corpus, split, ks=(60,), metrics=("recall",))
+        assert evaluator.mask == mask
+        said = {"validation": "history (train)", "test": "history (train + validation)"}[split]
+        assert f"mask = {said if mask == 'history' else 'train'}, " in evaluator.describe()
+        masked = ranked[split] = set()
+        for start in range(0, len(evaluator.users), 32):
+            users = evaluator.users[start : start + 32]
+            row, item = evaluator._masked(start, start + len(users), torch.device("cpu"))
+            masked.update(zip(users[row].tolist(), item.tolist(), strict=True))
+    known = {
+        name: {(u, i) for u, i in zip(part.user.tolist(), part.item.tolist(), strict=True)}
+        for name, part in corpus.splits.items()
+    }
+    tested = set(corpus.splits["test"].user.tolist())
+    assert ranked["validation"] <= known["train"]
+    validation = {pair for pair in known["validation"] if pair[0] in tested}
+    assert validation, "nothing would be shown"
+    assert (validation <= ranked["test"]) == (mask == "history")
+    assert ranked["test"] == {
+        p for p in known["train"] | (validation if mask == "history" else set()) if p[0] in tested
+    }
+
+
+def test_no_item_that_was_input_is_in_a_temporal_top_ten(accelerator):
+    corpus = synthetic_corpus(num_users=120, num_items=50, protocol="temporal")
+    model = make_model("item_knn", corpus)
+    shown = {}
+    for mask in ("auto", "train"):
+        evaluator = Evaluator(corpus, "test", ks=(10,), metrics=("popularity",), mask=mask)
+        lists = []
+        rank = evaluator._rank
+        evaluator._rank = lambda *a, rank=rank, lists=lists, **o: (lambda r: (lists.append(r[1]), r)[1])(rank(*a, **o))
+        evaluator(accelerator, model)
+        listed = torch.cat(lists).numpy()
+        histories = corpus.histories("test")
+        shown[mask] = sum(
+            len(set(row.tolist()) & set(histories[user].tolist()))
+            for user, row in zip(evaluator.users, listed, strict=True)
+        )
+    assert shown["auto"] == 0 < shown["train"]
+
+
+def test_validation_can_rank_a_sample_of_users(corpus, accelerator):
+    model = Factors.for_corpus(RecommenderConfig(), corpus)
+    whole = Evaluator(corpus, "validation", metrics=("recall", "ndcg"))
+    assert whole.sample is None and whole.rules["users"] == "all"
+    whole(accelerator, model)
+    all_users, before = len(whole.users), set()
+    for most in (7, 30):
+        some = Evaluator(corpus, "validation", metrics=("recall", "ndcg"), max_users=most)
+        assert some.sample == some.rules["users"] == f"validation on {most} of {all_users} users"
+        assert f"validation on {most} of {all_users} users with " in some.describe()
+        assert np.array_equal(some.users, Evaluator(corpus, "validation", max_users=most).users)
+        assert len(some.users) == most and before < set(some.users.tolist())
+        before = set(some.users.tolist())
+        # a user's values are those that ranking everyone gives
+        result = some(accelerator, model)
+        place = np.searchsorted(whole.users, some.users)
+        for name, values in some.per_user.items():
+            np.testing.assert_array_equal(values, whole.per_user[name][place])
+            assert result[name] == pytest.approx(values.mean())
+    assert np.array_equal(Evaluator(corpus, "validation", max_users=10**6).users, whole.users)
+    for split, most in (("test", 5), ("validation", -1)):
+        with pytest.raises(ValueError, match=f"max_users = {most} of {split}: choose"):
+            Evaluator(corpus, split, max_users=most)
 
 
 def test_blocks_of_items_change_nothing(corpus, accelerator, monkeypatch):
