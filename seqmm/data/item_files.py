@@ -6,7 +6,7 @@ import hashlib
 import re
 import tarfile
 import unicodedata
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -93,15 +93,15 @@ class ItemFiles:
     """Files by item id, read when asked for; an item may have several.
 
     An item's files are ``<id>.<suffix>``, then ``<id>_<k>.<suffix>`` in the order of k, then those in a folder
-    ``<id>/`` in the order of their names, numbers as numbers. An id stands there as it is, or as
+    ``<id>/`` in the order of their names, numbers as numbers; all of them in any folder
+    (``010/0108775015.jpg``). An id stands there as it is, or as
     :func:`file_stem` writes it, which it can any id; an accent may be a character of its own or not, which some file
     systems change. Of files that differ in suffix or folder alone the first counts.
 
     Args:
-        paths: folders (searched flat, and one level of folders named by item), ``.tar`` files that are not compressed
-            (members at any depth, by their own name), or folders of ``.tar`` files.
+        paths: folders, searched at any depth, ``.tar`` files that are not compressed, or folders of ``.tar`` files.
         items: all item ids. Then a file ``a_1.jpg`` is not taken for a file of the item ``a`` if there is an item
-            ``a_1``, and a member of a tar file lies in an item's folder if the folder's name is an id.
+            ``a_1``, and a file is one of an item's folder only if the folder's name is an id.
 
     Raises:
         FileNotFoundError: a path is missing, or no file is found in any.
@@ -117,6 +117,7 @@ class ItemFiles:
         self._own: dict[str, Place] = {}
         self._numbered: defaultdict[str, dict[int, Place]] = defaultdict(dict)
         self._inside: defaultdict[str, dict[str, Place]] = defaultdict(dict)
+        self._nested: dict[str, Place] = {}
         self._tars: dict[Path, tarfile.TarFile] = {}
         self._count = 0
         for path in map(Path, paths):
@@ -135,34 +136,38 @@ class ItemFiles:
             )
 
     def _add_folder(self, folder: Path) -> None:
-        for path in sorted(folder.iterdir()):
-            if path.is_dir():
-                for file in path.iterdir():
-                    if file.suffix.lower() in self.suffixes and file.is_file():
-                        inside = self._inside[_composed(path.name)]
-                        self._count += inside.setdefault(file.name, Place(file)) == Place(file)
-            elif path.suffix == ".tar":
+        for path, inside in _walk(folder):
+            if path.suffix == ".tar":
                 self._add_tar(path)
             elif path.suffix.lower() in self.suffixes and path.is_file():  # not a link to nowhere
-                self._add_file(_composed(path.stem), Place(path))
+                self._add_nested(inside, _composed(path.stem), Place(path))
 
     def _add_tar(self, path: Path) -> None:
         try:
             # not a compressed one, which would be unpacked from its beginning for every file
             tar = self._tars[path] = tarfile.open(path, "r:")  # noqa: SIM115 (read from later)
             members = tar.getmembers()
-        except tarfile.TarError as error:
+        except (tarfile.TarError, EOFError, OverflowError, ValueError, RecursionError) as error:
             raise ValueError(
                 f"{path} is not a readable tar file: {error}; give a folder or a tar that is not compressed"
             ) from error
         for member in members:
             name = PurePosixPath(_composed(member.name))
-            if member.isfile() and name.suffix.lower() in self.suffixes:
-                place = Place(path, member)
-                if name.parent.name in self._known:
-                    self._count += self._inside[name.parent.name].setdefault(name.name, place) is place
-                else:
-                    self._add_file(name.stem, place)
+            if member.isfile() and name.suffix.lower() in self.suffixes and not name.name.startswith(_FORKS):
+                folders = name.parent.parts if self._known else ()  # whose folder a tar's is, the ids tell
+                self._add_nested(folders, name.stem, Place(path, member))
+
+    def _add_nested(self, folders: tuple[str, ...], stem: str, place: Place) -> None:
+        """A file by the folders it is in: of the item the last is called after, or else by its own name."""
+        owners = [depth for depth, name in enumerate(folders) if name in self._known or not self._known]
+        nearest = max(owners, default=None)
+        if nearest is None or (nearest < len(folders) - 1 and stem in self._known):
+            self._add_file(stem, place)
+            return
+        name = "/".join([*folders[nearest + 1 :], place.name])
+        self._count += self._inside[folders[nearest]].setdefault(name, place) is place
+        if not self._known:  # then a folder may be an item's or one of many
+            self._nested.setdefault(stem, place)
 
     def _add_file(self, stem: str, place: Place) -> None:
         number = re.fullmatch(r"(.+)_(\d{1,9})", stem)
@@ -189,7 +194,7 @@ class ItemFiles:
             found = [*own, *(numbered[k] for k in sorted(numbered)), *(inside[n] for n in sorted(inside, key=_natural))]
             if found:
                 return found
-        return []
+        return [self._nested[item]] if item in self._nested else []
 
     def digest(self) -> str:
         """Number of files, and 16 hex digits over their names and sizes: whether they are those of an earlier run."""
@@ -212,9 +217,43 @@ class ItemFiles:
                 return place.path.read_bytes()
             except PermissionError as error:
                 raise Unreadable("no permission to read it") from error
+        whole = place.path.stat().st_size
+        if place.size > whole:  # what only a header says, or zeros that are not even there
+            raise Unreadable(f"its header says {place.size:,} bytes, the tar has {whole:,}")
         stream = self._tars[place.path].extractfile(place.member)
         assert stream is not None  # only plain files are indexed
-        return stream.read()
+        try:
+            content = stream.read()
+        except tarfile.TarError as error:
+            raise Unreadable(f"the tar is cut short: {error}") from error
+        if len(content) < place.size:
+            raise Unreadable(f"the tar is cut short: {len(content):,} of {place.size:,} bytes are there")
+        return content
+
+
+_FORKS = "._"
+"""Begins the names of files in which macOS keeps what other disks have no room for; their suffix is the image's."""
+
+
+def _walk(root: Path) -> Iterator[tuple[Path, tuple[str, ...]]]:
+    """Every file below a folder and the names of the folders between, in order, those further up first.
+
+    Links to folders are followed, once each; hidden folders are not (thumbnails, versions).
+    """
+    waiting: deque[tuple[Path, tuple[str, ...]]] = deque([(root, ())])
+    seen = set()
+    while waiting:
+        folder, inside = waiting.popleft()
+        about = folder.stat()
+        if (about.st_dev, about.st_ino) in seen:
+            continue
+        seen.add((about.st_dev, about.st_ino))
+        for path in sorted(folder.iterdir()):
+            if path.is_dir():
+                if not path.name.startswith("."):
+                    waiting.append((path, (*inside, _composed(path.name))))
+            elif not path.name.startswith(_FORKS):
+                yield path, inside
 
 
 def _composed(name: str) -> str:

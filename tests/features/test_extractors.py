@@ -224,7 +224,7 @@ def test_vectors_that_are_there_already(corpus: Path, capsys: pytest.CaptureFixt
     assert found.missing is not None and found.missing.tolist() == [True, *[False] * 5]
     assert found.provenance == {"encoder": "CLIP", "missing": "mean vector"}
     assert "1 in the file but no item of the corpus: 'more'" in capsys.readouterr().out
-    with pytest.raises(ValueError, match="has a feature set 'clip'; add --overwrite True"):
+    with pytest.raises(ValueError, match="has a feature set 'clip' of other vectors .*; add --overwrite True"):
         add(vectors=(f"clip={file}",))
     with pytest.raises(ValueError, match=r"--vectors-made-by clpi=…: no such set in --vectors, which has: clip"):
         add(vectors=(f"clip={file}",), vectors_made_by=("clpi=CLIP",))

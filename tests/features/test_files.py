@@ -114,6 +114,46 @@ def test_an_id_that_looks_encoded_has_not_the_file_of_another(tmp_path: Path) ->
     assert names(both, "a/b") == ["a%2Fb.jpg"] and names(both, "a%2Fb") == []
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_files_in_nested_folders(tmp_path: Path, packed: bool) -> None:
+    """As H&M's photos, by the beginning of the id; by anything else; and an item's own folder, however deep."""
+    every = ["010/0108775015.jpg", "011/more/0118775016.PNG", "011/0118775016_2.jpg", "0.jpg", "x/7/9.jpg",
+             "x/7/b/1.jpg", "x/y/7.jpg", "8/big/9.jpg", "010/._0108775015.jpg"]  # fmt: skip
+    tar_of(tmp_path / "a.tar", *every) if packed else write(tmp_path, *every)
+    files = Pictures([tmp_path], items=["0108775015", "0118775016", "0", "7", "8", "9"])
+    assert names(files, "0108775015") == ["010/0108775015.jpg"]
+    assert names(files, "0118775016") == ["011/more/0118775016.PNG", "011/0118775016_2.jpg"]
+    assert names(files, "0") == ["0.jpg"]
+    assert names(files, "7") == ["x/y/7.jpg", "x/7/9.jpg", "x/7/b/1.jpg"]  # the folder is nearer than the name "9"
+    assert names(files, "9") == ["8/big/9.jpg"]  # but not this one
+    assert names(files, "8") == [] and len(files) == 8
+    unknown = Pictures([tmp_path])
+    assert names(unknown, "0108775015") == ["010/0108775015.jpg"]
+    assert names(unknown, "0118775016") == ["011/more/0118775016.PNG"] if not packed else True
+
+
+def test_folders_that_are_links(tmp_path: Path) -> None:
+    """Are followed, also those that lead back, once; hidden ones are not."""
+    write(tmp_path / "disk", "010/a.jpg", ".thumbnails/b.jpg")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "part").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk" / "010" / "up").symlink_to(tmp_path / "images")
+    files = Pictures([tmp_path / "images"], items=["a", "b"])
+    assert names(files, "a") == ["010/a.jpg"] and names(files, "b") == [] and len(files) == 1
+
+
+@pytest.mark.parametrize("kind", ["size", "sparse", "short"])
+def test_a_tar_that_says_more_than_it_holds(tmp_path: Path, kind: str) -> None:
+    member = tarfile.TarInfo("a.jpg")
+    if kind == "sparse":  # of GNU: a billion zeros in a header
+        member.pax_headers = {"GNU.sparse.size": "1000000000", "GNU.sparse.map": "0,0"}
+    member.size = {"size": 900_000_000, "sparse": 0, "short": 100}[kind]
+    (tmp_path / "x.tar").write_bytes(member.tobuf(tarfile.PAX_FORMAT) + b"\0" * (10 if kind == "short" else 1024))
+    said = "its header says 1,000,000,000 bytes, the tar has" if kind == "sparse" else r"x\.tar is not a readable tar"
+    with pytest.raises(ValueError, match=said):
+        names(Pictures([tmp_path / "x.tar"], items=["a"]), "a")
+
+
 def test_an_encoded_folder_and_the_plain_name(tmp_path: Path) -> None:
     write(tmp_path, quote("a/b", safe="") + "/1.jpg", "c d.jpg")
     files = Pictures([tmp_path], items=["a/b", "c d"])
