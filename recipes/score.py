@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from dataclasses import MISSING, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from seqmm.cli import run_recipe
 from seqmm.flags import made_by_flags, parse_flags
@@ -31,6 +31,7 @@ from seqmm.options import Options, option
 
 if TYPE_CHECKING:
     from seqmm.data.corpus import Corpus
+    from seqmm.evaluation.lists import Pairs
 
 
 @dataclass(frozen=True)
@@ -64,14 +65,12 @@ def main() -> None:
     columns = {"user": arguments.user, "item": arguments.item}
     lists = read_lists(arguments.lists, **columns, rank=arguments.rank, score=arguments.score)
     train = None if arguments.train is None else read_pairs(arguments.train, **columns)
-    num_items = arguments.num_items
+    truth: Pairs | Corpus
     if Path(arguments.truth).is_file() or Path(arguments.truth).suffix:
         truth = read_pairs(arguments.truth, **columns)
     else:
-        corpus = load_corpus(arguments.truth, protocol=arguments.protocol)
-        print(f"truth: the test split of {corpus}")
-        truth, num_items = pairs_of(corpus, "test"), num_items or corpus.num_items
-        train = train or pairs_of(corpus, "train")
+        truth = load_corpus(arguments.truth, protocol=arguments.protocol)
+        print(f"truth: the test split of {truth}")
     found = measure_lists(
         lists,
         truth,
@@ -80,7 +79,7 @@ def main() -> None:
         metrics=arguments.metrics,
         ideal=arguments.ideal,
         filter_seen=arguments.filter_seen,
-        num_items=num_items,
+        num_items=arguments.num_items,
     )
     print(f"{len(found.users):,} users with held-out items; catalogue of {found.num_items:,} items")
     for remark in found.remarks():
@@ -89,14 +88,6 @@ def main() -> None:
     print(f"{'':{width}}" + "".join(f"{f'@{k}':>10}" for k in sorted(set(arguments.ks))))
     for name in arguments.metrics:
         print(f"{name:{width}}" + "".join(f"{found.values[f'{name}@{k}']:10.4f}" for k in sorted(set(arguments.ks))))
-
-
-def pairs_of(corpus: Corpus, split: Any) -> dict[str, list[str]]:
-    """External ids of a split's items, by user."""
-    users = corpus.user_ids or tuple(map(str, range(corpus.num_users)))
-    items = corpus.item_ids or tuple(map(str, range(corpus.num_items)))
-    rows = corpus.targets(split)
-    return {user: [items[item] for item in rows[number]] for number, user in enumerate(users) if len(rows[number])}
 
 
 if __name__ == "__main__":

@@ -298,6 +298,8 @@ def test_open_checkpoint(tmp_path):
     assert same.fingerprint() == corpus.fingerprint()
     ours, theirs = Index(model, corpus).recommend("user-2"), Index(loaded, same).recommend("user-2")
     assert [item.item_id for item in ours] == [item.item_id for item in theirs]
+    given, mine = open_checkpoint(str(run), corpus)  # one that is in memory
+    assert mine is corpus and Index(given, mine).recommend("user-2") == ours
 
     other = synthetic_corpus(num_users=50, num_items=40, seed=1)
     other.save(tmp_path / "other")

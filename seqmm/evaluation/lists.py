@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from seqmm.checks import check_choice
+from seqmm.data.corpus import Corpus
 from seqmm.evaluation.list_files import read_lists, read_pairs
 from seqmm.evaluation.metrics import LIST_METRICS, METRICS, listed, mean_popularity, place
-from seqmm.names import Ideal, counted
+from seqmm.names import Ideal, Split, counted
 
 Id: TypeAlias = Any
 """Text or a number; ids are compared as text."""
@@ -64,7 +65,7 @@ class ListScores:
 
 def score_lists(
     lists: Lists | str | Path,
-    truth: Pairs | str | Path,
+    truth: Pairs | Corpus | str | Path,
     *,
     train: Pairs | str | Path | None = None,
     ks: Sequence[int] = (5, 10, 20),
@@ -77,14 +78,15 @@ def score_lists(
 
     Args:
         lists: user -> items, best first, or user -> {item: score}; or a file (:func:`read_lists`).
-        truth: user -> held-out items; or a file of pairs. Users without a list count as missed, and a log line says
-            how many there are.
-        train: user -> items that were trained on; or a file of pairs. Popularity needs it.
+        truth: user -> held-out items; or a file of pairs; or a corpus, whose test split they are. Users without a list
+            count as missed, and a log line says how many there are.
+        train: user -> items that were trained on; or a file of pairs; None = the train split, where truth is a corpus.
+            Popularity needs it.
         ks: cut-offs.
         metrics: of recall, precision, ndcg, map, mrr, hit, coverage and popularity.
         ideal: NDCG's ideal list, of the test items or of the hits in the retrieved list.
         filter_seen: take what a user had in train out of his list first.
-        num_items: size of the catalogue, for coverage; None = the items of train, truth and lists.
+        num_items: size of the catalogue, for coverage; None = the corpus', or the items of train, truth and lists.
 
     Returns:
         "metric@k" -> mean over the users of the truth (coverage: over the catalogue).
@@ -110,7 +112,7 @@ def score_lists(
 
 def measure_lists(
     lists: Lists | str | Path,
-    truth: Pairs | str | Path,
+    truth: Pairs | Corpus | str | Path,
     *,
     train: Pairs | str | Path | None = None,
     ks: Sequence[int] = (5, 10, 20),
@@ -121,6 +123,9 @@ def measure_lists(
 ) -> ListScores:
     """As :func:`score_lists`, with each user's values and what was left out or missing."""
     ks = tuple(sorted(set(ks)))
+    if isinstance(truth, Corpus):
+        train, num_items = pairs_of(truth, "train") if train is None else train, num_items or truth.num_items
+        truth = pairs_of(truth, "test")
     _check(ks, metrics, ideal, train, filter_seen)
     ranked = {str(user): _ranked(user, items) for user, items in _mapping(lists, read_lists).items()}
     held_out = {str(user): list(dict.fromkeys(map(str, items))) for user, items in _mapping(truth, read_pairs).items()}
@@ -161,6 +166,14 @@ def measure_lists(
         shorter=sum(0 < len(scores) < ks[-1] for scores in mine),
         num_items=num_items,
     )
+
+
+def pairs_of(corpus: Corpus, split: Split) -> dict[str, list[str]]:
+    """A split's items by user, with the ids of the source; numbers as text where a corpus has none."""
+    users = corpus.user_ids or tuple(map(str, range(corpus.num_users)))
+    items = corpus.item_ids or tuple(map(str, range(corpus.num_items)))
+    rows = corpus.targets(split)
+    return {user: [items[item] for item in rows[number]] for number, user in enumerate(users) if len(rows[number])}
 
 
 def _check(ks: Sequence[int], metrics: Sequence[str], ideal: str, train: object, filter_seen: bool) -> None:

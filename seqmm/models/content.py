@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 from typing import get_args
 
@@ -9,6 +10,8 @@ from seqmm.data.corpus import Corpus
 from seqmm.models.base import Recommender, RecommenderConfig
 from seqmm.names import FeatureKind
 from seqmm.nn.features import FeatureTable
+
+logger = logging.getLogger(__name__)
 
 ANY: tuple[FeatureKind, ...] = get_args(FeatureKind)
 VECTORS: tuple[FeatureKind, ...] = ("dense", "ragged")
@@ -53,6 +56,12 @@ def check_modalities(
         ValueError: fewer, or one of another kind.
     """
     names = config.reads()
+    if not names and least == 0:
+        logger.warning(
+            "%s was given no feature set of the items and learns from interactions alone; name sets with "
+            "`data.features`",
+            config.model_type,
+        )
     if len(names) < least:
         raise ValueError(
             f"{config.model_type} needs at least {least} {' or '.join(kinds)} feature set(s) of the items; the corpus "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import numpy as np
@@ -265,12 +266,13 @@ class Index:
         return Recommendation(name, self.corpus.titles[item] if self.corpus.titles else "", float(score))
 
 
-def open_checkpoint(folder: str, corpus_path: str | None = None) -> tuple[Recommender, Corpus]:
+def open_checkpoint(folder: str, corpus: str | Path | Corpus | None = None) -> tuple[Recommender, Corpus]:
     """A run's model, bound to the corpus it was trained on.
 
     Args:
         folder: of a run (or a Hub repository): ``config.json``, ``model.safetensors``, ``run.yaml``.
-        corpus_path: where the corpus is now, a folder or a Hub repository; None = where run.yaml says it was.
+        corpus: where the corpus is now, a folder or a Hub repository, or the corpus itself with the features the model
+            reads; None = where run.yaml says it was.
 
     Raises:
         FileNotFoundError: no such folder, model or corpus.
@@ -287,11 +289,12 @@ def open_checkpoint(folder: str, corpus_path: str | None = None) -> tuple[Recomm
     3
     """
     place = local_folder(folder)
-    data = DataArguments.from_values(read_yaml(place / "run.yaml").get("data", {}))
     model = from_pretrained(str(place))
-    if corpus_path is not None:
-        data = replace(data, path=corpus_path, revision=None)
-    corpus, _ = open_corpus(replace(data, features=(), rename=()), model.config)
+    if not isinstance(corpus, Corpus):
+        data = DataArguments.from_values(read_yaml(place / "run.yaml").get("data", {}))
+        if corpus is not None:
+            data = replace(data, path=str(corpus), revision=None)
+        corpus, _ = open_corpus(replace(data, features=(), rename=()), model.config)
     check_trained_on(model, corpus, folder)
     return model.bind(corpus).eval(), corpus
 

@@ -14,7 +14,7 @@ import torch
 from seqmm.data.synthetic import synthetic_corpus
 from seqmm.evaluation.evaluator import Evaluator
 from seqmm.evaluation.list_files import read_lists, read_pairs
-from seqmm.evaluation.lists import measure_lists, score_lists
+from seqmm.evaluation.lists import measure_lists, pairs_of, score_lists
 
 LISTS = {"ann": ["tea", "jam", "rye"], "bob": ["jam", "oil", "tea"], "eve": ["tea"]}
 TRUTH = {"ann": ["tea", "rye"], "bob": ["tea"], "cem": ["jam"]}
@@ -197,3 +197,8 @@ def test_against_a_corpus(tmp_path, monkeypatch, capsys, repository):
     options = ("--truth", tmp_path / "corpus", "--ks", 1, "--metrics", "mrr")
     shown = recipe(monkeypatch, capsys, repository, tmp_path / "lists.jsonl", *options)
     assert "catalogue of 20 items" in shown and shown.split()[-2:] == ["mrr", "1.0000"]
+    assert score_lists({user: [item] for user, item in target.items()}, corpus, ks=[1])["recall@1"] == 1
+    first = {user: items[:1] for user, items in pairs_of(corpus, "train").items()}
+    listed = {item for items in first.values() for item in items}
+    assert score_lists(first, corpus, ks=[1], metrics=["coverage"])["coverage@1"] == len(listed) / 20
+    assert score_lists(first, corpus, ks=[1], metrics=["popularity"])["popularity@1"] > 1, "the train split is known"

@@ -50,6 +50,13 @@ def test_both_halves_refuse_a_corpus_without_content_alike(name):
         cls.for_corpus(cls.config_class(**options), corpus)
 
 
+@pytest.mark.parametrize("name", ["freedom", "bm3"])
+def test_a_model_that_can_do_without_content_says_that_it_does(name, caplog):
+    cls = model_class(name)
+    cls.for_corpus(cls.config_class(hidden_size=8), CASES["bpr"].corpus())
+    assert f"{name} was given no feature set of the items and learns from interactions alone" in caplog.text
+
+
 @pytest.mark.parametrize("name", ["vbpr", "msm4sr", "sasrecm"])
 def test_what_is_bound_are_the_corpus_rows(name):
     case = next(case for case in CASES.values() if case.model_type == name and case.features)
