@@ -113,7 +113,7 @@ def read_run_file(file: Path) -> dict[str, Any]:
     Raises:
         FileNotFoundError, ValueError: naming the file.
     """
-    return read_json(file, "not a trained model's folder", "the checkpoint is damaged, copy it again")
+    return read_json(file, dict[str, Any], "not a trained model's folder", "the checkpoint is damaged, copy it again")
 
 
 def check_start(cls: type[Recommender], path: str, before: RecommenderConfig, config: RecommenderConfig) -> None:

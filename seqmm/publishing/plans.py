@@ -66,13 +66,17 @@ def plan_corpus(folder: str | Path, repo_id: str, license: str | Mapping[str, st
         )
     record |= {"license": dict(license)}
     sets = feature_names(folder)
-    for name in tqdm([*record["protocols"], *sets], desc="verifying", unit="config", leave=False, disable=None):
-        if name in sets:
+    with tqdm(
+        total=len(record["protocols"]) + len(sets), desc="verifying", unit="config", leave=False, disable=None
+    ) as bar:
+        for protocol in record["protocols"]:
+            Corpus.load(folder, protocol=protocol)
+            bar.update()
+        for name in sets:
             read_features(folder, name, record["num_items"], record["items"])
-        else:
-            Corpus.load(folder, protocol=name)
+            bar.update()
     own = ["items/items.parquet", "users/users.parquet"]
-    own += [f"{protocol}/{split}.parquet" for protocol in record["protocols"] for split in SPLITS]
+    own += [f"{name}/{split}.parquet" for name in record["protocols"] for split in SPLITS]
     for name in sets:
         own += [f"{name}/{file.name}" for file in sorted((folder / name).iterdir()) if _is_of_features(file)]
     own += [file.name for file in sorted(folder.glob("*")) if _is_beside_the_card(file)]
