@@ -14,12 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from seqmm.leftovers import held, neighbour, put_back, remove
 from seqmm.parsing import parse_json, parse_yaml
 from seqmm.schema import check_record
 
 T = TypeVar("T")
-
-from seqmm.leftovers import held, neighbour, put_back, remove
 
 # -- places ------------------------------------------------------------------------------------------------------------
 
