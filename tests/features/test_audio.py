@@ -194,3 +194,14 @@ def test_what_a_model_does_not_have(tmp_path: Path) -> None:
         AudioEncoder(str(folder), pooling="pooler")
     with pytest.raises(FileNotFoundError, match="no folder ./nowhere with a audio encoder"):
         AudioEncoder("./nowhere")
+
+
+def test_a_header_with_too_many_channels():
+    import struct
+
+    rate, channels = 8000, 200
+    data = bytes(2 * channels * rate // 4)
+    head = struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", 36 + len(data), b"WAVE", b"fmt ", 16, 1, channels, rate,
+                       rate * channels * 2, channels * 2, 16, b"data", len(data))  # fmt: skip
+    with pytest.raises(ValueError, match="200 channels, more than 64"):
+        waveform(head + data, rate)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,18 @@ FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF")
 
 MAX_PIXELS = 50_000_000
 """A file that must be unpacked whole and has more is refused; a baseline JPEG is not unpacked whole."""
+
+MAX_SCANS = 100
+"""Of a progressive JPEG, each of which goes over the whole picture again; cameras and programs write about ten."""
+
+MAX_SEEN = 300
+"""Frames of an animation, and the first of a longer one, that are counted and of which some are taken."""
+
+MAX_SEEN_PIXELS = 200_000_000
+"""Of the frames of an animation together: an animation shows each on the one before, so all of them are unpacked."""
+
+MAX_VIDEO_PIXELS = 40_000_000_000
+"""The same for videos: ten minutes of 1920 x 1080 at 30 frames a second."""
 
 KEPT_PIXELS = 4_000_000
 """Larger images are shrunk by a whole factor as they are read: encoders look at some hundred pixels a side."""
@@ -50,9 +63,15 @@ def decode(content: bytes) -> Image.Image:
 @contextmanager
 def _quietly(content: bytes) -> Iterator[None]:
     """Pillow's warnings (odd metadata, many pixels) are no news: what cannot be used is an error, sizes are checked."""
+    from PIL import Image
+
     with warnings.catch_warnings(), reading(content, "image"):
         warnings.simplefilter("ignore")
-        yield
+        try:
+            yield
+        except Image.DecompressionBombError as error:  # before we see its size
+            pixels = re.search(r"\d+", str(error))
+            raise Unreadable(f"{int(pixels[0]) if pixels else 0:,} pixels, more than {MAX_PIXELS:,}") from error
 
 
 def _open(content: bytes) -> Image.Image:
@@ -66,9 +85,15 @@ def _open(content: bytes) -> Image.Image:
     if image.format == "JPEG" and not image.info.get("progressive"):  # libjpeg keeps a progressive one whole
         factor = _factor(width, height)
         image.draft("RGB", (width // factor, height // factor))  # to 1/2, 1/4 or 1/8, not below the size asked for
-    if image.width * image.height > MAX_PIXELS:
-        raise Unreadable(f"{width} x {height} pixels, more than {MAX_PIXELS:,}")
+    _check_size(image)
+    if image.format == "JPEG" and image.info.get("progressive") and content.count(b"\xff\xda") > MAX_SCANS:
+        raise Unreadable(f"a JPEG of {content.count(bytes((255, 218)))} scans, more than {MAX_SCANS}")
     return image
+
+
+def _check_size(image: Image.Image) -> None:
+    if image.width * image.height > MAX_PIXELS:
+        raise Unreadable(f"{image.width} x {image.height} pixels, more than {MAX_PIXELS:,}")
 
 
 def _factor(width: int, height: int) -> int:
@@ -124,7 +149,8 @@ def frames(files: ImageFiles, item: str, limit: int = MAX_FRAMES) -> tuple[list[
     """An item's images in order, and what is wrong with its files.
 
     Its files follow one another; of an animated GIF, WebP or PNG and of a video all frames do. At most ``limit`` of
-    those that can be used are taken, evenly from the first to the last.
+    those that can be used are taken, evenly from the first to the last; of a long animation or video, to the last of
+    its first :data:`MAX_SEEN` frames, or of those that :data:`MAX_SEEN_PIXELS`, :data:`MAX_VIDEO_PIXELS` allow.
 
     Args:
         files: where they are.
@@ -167,13 +193,40 @@ def _count_frames(files: ImageFiles, place: Place) -> int:
         content, av = files.open(place), _pyav()
         with reading(content, "video"), av.open(io.BytesIO(content)) as video:
             # packets are read, not decoded: the number in the header is often missing or wrong
-            return sum(packet.size > 0 for packet in video.demux(video.streams.video[0]))
+            stream = video.streams.video[0]
+            count = sum(packet.size > 0 for packet in video.demux(stream))
+            return min(count, max(1, MAX_VIDEO_PIXELS // max(1, stream.width * stream.height)))
     if place.suffix in (".jpg", ".jpeg", ".bmp", ".tif", ".tiff"):
         return 1
     content = files.open(place)
     with _quietly(content):
         image = _open(content)
-        return int(image.n_frames) if image.format in ("GIF", "WEBP", "PNG") and image.is_animated else 1  # type: ignore[attr-defined]
+        most = max(1, min(MAX_SEEN, MAX_SEEN_PIXELS // (image.width * image.height)))
+        if image.format == "GIF":
+            return max(1, _gif_frames(content, most))
+        return min(most, int(image.n_frames)) if image.format in ("WEBP", "PNG") and image.is_animated else 1  # type: ignore[attr-defined]
+
+
+def _gif_frames(content: bytes, most: int) -> int:
+    """Frames of a GIF, counted to ``most``, by its blocks alone: Pillow would go over all of them."""
+
+    def colours(place: int) -> int:
+        """Bytes of the colour table that the flags there announce."""
+        return 3 << ((content[place] & 7) + 1) if content[place] & 0x80 else 0
+
+    place, frames = 13 + colours(10), 0
+    while frames < most and place < len(content) - 10:
+        if content[place] == 0x2C:  # an image: its place and size, a colour table, the width of its codes
+            frames += 1
+            place += 11 + colours(place + 9)
+        elif content[place] == 0x21:  # an extension: a label
+            place += 2
+        else:
+            break
+        while place < len(content) and content[place]:  # sub-blocks, each with its length before it
+            place += 1 + content[place]
+        place += 1
+    return frames
 
 
 def _read_frames(files: ImageFiles, place: Place, numbers: list[int]) -> list[Image.Image]:
@@ -188,10 +241,17 @@ def _read_frames(files: ImageFiles, place: Place, numbers: list[int]) -> list[Im
         return [decode(content)]
     with _quietly(content):
         image = _open(content)
-        found = []
-        for number in numbers:
-            image.seek(number)
-            found.append(_rgb(image))
+        found: list[Image.Image] = []
+        for number in range(max(numbers) + 1):  # each by itself: a frame may be larger than the one before
+            try:
+                image.seek(number)
+            except EOFError:  # fewer than its header says
+                if found:
+                    break
+                raise
+            _check_size(image)
+            if number in numbers:
+                found.append(_rgb(image))
         return found
 
 

@@ -22,6 +22,10 @@ RATES = (1_000, 768_000)
 """Samples a second; a header may claim any number, and the resampling filter grows with it."""
 
 
+MAX_CHANNELS = 64
+"""Of a sound; a header may claim any number, and all are unpacked."""
+
+
 class AudioFiles(ItemFiles):
     """Sounds by item id. See :class:`seqmm.data.item_files.ItemFiles`."""
 
@@ -51,6 +55,8 @@ def waveform(content: bytes, rate: int, *, seconds: float = MAX_SECONDS, loop: b
         source = file.samplerate
         if not RATES[0] <= source <= RATES[1]:
             raise Unreadable(f"{source} samples a second; {RATES[0]} to {RATES[1]:,} can be used")
+        if file.channels > MAX_CHANNELS:
+            raise Unreadable(f"{file.channels} channels, more than {MAX_CHANNELS}")
         samples = file.read(math.ceil(seconds * source), dtype="float32", always_2d=True).mean(1)
         if len(samples) < MIN_SECONDS * source:
             raise Unreadable(f"{len(samples) / source:.3f} s of sound, less than {MIN_SECONDS} s")
