@@ -11,6 +11,7 @@
 
 from seqmm.cli import run_recipe
 from seqmm.files import installed_folder
+from seqmm.foreign import word
 from seqmm.run.settings import load_run
 from seqmm.run.variants import is_configuration, reference
 
@@ -26,7 +27,7 @@ def main() -> None:
 
     if is_configuration(run.train.init_from):
         file, variant = reference(run.train.init_from)
-        pretrain = f"recipes/pretrain.py --config {file}" + (f" --variant {variant}" if variant else "")
+        pretrain = f"recipes/pretrain.py --config {word(file)}" + (f" --variant {word(variant)}" if variant else "")
         raise ValueError(
             f"train.init_from is the configuration {run.train.init_from}: run {pretrain} first, "
             "then pass its output folder with --train.init-from"

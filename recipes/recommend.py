@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING
 
 from seqmm.cli import run_recipe
 from seqmm.flags import made_by_flags, parse_flags
+from seqmm.foreign import shown
 from seqmm.names import Backend
 from seqmm.options import OptionError, Options, option
 
@@ -94,41 +95,45 @@ def main() -> None:
 
 
 def print_recommended(index: Index, arguments: Arguments, new: NewItems | None) -> None:
-    what = (
-        f"{index.corpus.num_items:,} items of {index.corpus.name}" if new is None else f"the {len(new.ids)} new items"
-    )
+    what = ranked(index, new)
     among = None if new is None else new.ids
     note = " (seen items left out)" if arguments.filter_seen else ""
     history = None if arguments.history is None else [name.strip() for name in arguments.history.split(",")]
     for user in arguments.user or (None,):
         found = index.recommend(user, history, k=arguments.k, among=among, filter_seen=arguments.filter_seen)
         known = index.history(user, history)
-        whom = f"user {user}" if user is not None else "a new user"
-        print(f"{whom} had {len(known)} items, at last: {'; '.join(title or name for name, title in known[-5:])}")
+        whom = f"user {shown(user)}" if user is not None else "a new user"
+        print(
+            f"{whom} had {len(known)} items, at last: {'; '.join(shown(title or name) for name, title in known[-5:])}"
+        )
         print(f"{index.model.config.model_type} recommends, of {what}{note}:")
         print_items(found)
+
+
+def ranked(index: Index, new: NewItems | None) -> str:
+    if new is not None:
+        return f"the {len(new.ids)} new items"
+    return f"{index.corpus.num_items:,} items of {shown(index.corpus.name)}"
 
 
 def print_similar(index: Index, arguments: Arguments, new: NewItems | None) -> None:
     found = index.similar(arguments.similar or "", k=arguments.k, among=None if new is None else new.ids)
     (_, title), *_ = index.history(history=[arguments.similar or ""])
-    what = (
-        f"{index.corpus.num_items:,} items of {index.corpus.name}" if new is None else f"the {len(new.ids)} new items"
-    )
-    print(f"like item {arguments.similar} {title!r} are, of {what}, to {index.model.config.model_type}:")
+    what = ranked(index, new)
+    print(f"like item {shown(arguments.similar)} {title!r} are, of {what}, to {index.model.config.model_type}:")
     print_items(found)
 
 
 def print_audiences(index: Index, arguments: Arguments, new: NewItems) -> None:
     for item, title in zip(new.ids, new.titles, strict=True):
-        print(f"{index.model.config.model_type} shows new item {item} {title!r} to")
+        print(f"{index.model.config.model_type} shows new item {shown(item)} {title!r} to")
         for place, (name, score) in enumerate(index.audience(item, k=arguments.k), 1):
-            print(f"  {place:>3}  {score:9.4f}  user {name}")
+            print(f"  {place:>3}  {score:9.4f}  user {shown(name)}")
 
 
 def print_items(found: Sequence[Recommendation]) -> None:
     for place, (name, title, score) in enumerate(found, 1):
-        print(f"  {place:>3}  {score:9.4f}  {name:<12} {title}")
+        print(f"  {place:>3}  {score:9.4f}  {shown(name):<12} {shown(title)}")
 
 
 if __name__ == "__main__":

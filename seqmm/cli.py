@@ -8,9 +8,11 @@ import runpy
 import sys
 import traceback
 from collections.abc import Callable
+from typing import Any, TextIO, cast
 
 from seqmm.files import installed_folder
 from seqmm.flags import in_flags
+from seqmm.foreign import shown
 from seqmm.registry import plug_in
 
 RECIPES = ("prepare", "extract", "pretrain", "finetune", "train", "benchmark", "recommend", "score", "publish", "speed")
@@ -24,6 +26,25 @@ class Printer(logging.Handler):
 
         tqdm.write(in_flags(self.format(record)))
         sys.stdout.flush()
+
+
+class PlainLines:
+    """A stream on which nothing but line breaks and tabs steers a terminal, whoever's text is printed.
+
+    Args:
+        stream: where it goes.
+    """
+
+    def __init__(self, stream: TextIO):
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        """Writes it with every other control character as ``\\u001b``."""
+        self.stream.write(shown(text, keep="\n\t"))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
 
 
 def print_log() -> None:
@@ -46,6 +67,8 @@ def run_recipe(main: Callable[[], None]) -> None:
     """
     wants_help = "--help" in sys.argv or "-h" in sys.argv
     print_log()
+    if not wants_help:  # which may be in colours
+        sys.stdout = cast(TextIO, PlainLines(sys.stdout))
     try:
         sys.argv[1:], plugins = without_plugins(sys.argv[1:])
         for place in plugins:
@@ -56,14 +79,16 @@ def run_recipe(main: Callable[[], None]) -> None:
             print(PLUGINS)
         raise
     except KeyboardInterrupt as interrupt:
-        print(f"\ninterrupted. {in_flags(str(interrupt))}".rstrip(), file=sys.stderr)
+        print(shown(f"\ninterrupted. {in_flags(str(interrupt))}".rstrip(), keep="\n"), file=sys.stderr)
         sys.exit(130)
     except (ValueError, OSError, FloatingPointError) as error:
         if os.environ.get("SEQMM_DEBUG"):
             traceback.print_exc()
-        print(f"error: {in_flags(str(error))}", file=sys.stderr)
+        print(shown(f"error: {in_flags(str(error))}", keep="\n"), file=sys.stderr)
         sys.exit(2)
     finally:
+        if isinstance(sys.stdout, PlainLines):
+            sys.stdout = sys.stdout.stream
         if "torch.distributed" in sys.modules and sys.modules["torch.distributed"].is_initialized():
             sys.modules["torch.distributed"].destroy_process_group()
 

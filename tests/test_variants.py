@@ -5,8 +5,9 @@ from copy import deepcopy
 import pytest
 
 from seqmm.files import read_yaml, write_yaml
+from seqmm.foreign import path_name
 from seqmm.run.settings import load_run
-from seqmm.run.variants import chosen, is_configuration, reference, run_name, sweep_of, variants_of
+from seqmm.run.variants import chosen, is_configuration, reference, sweep_of, variants_of
 
 BASE = {"model": {"model_type": "lightgcn", "num_layers": 3}, "train": {"epochs": 7}}
 
@@ -132,4 +133,4 @@ def test_references():
     assert reference("runs/c#1/run.yaml") == ("runs/c#1/run.yaml", None)
     assert is_configuration("a/b.yaml#M1") and is_configuration("a.yml")
     assert not is_configuration("runs/mine") and not is_configuration("org/model")
-    assert run_name("mentor", None, "num_layers=1 seed=0") == "mentor-num_layers-1-seed-0"
+    assert path_name("mentor", None, "num_layers=1 seed=0") == "mentor-num_layers-1-seed-0"

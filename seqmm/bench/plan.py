@@ -13,12 +13,13 @@ from seqmm.arguments import TrainArguments
 from seqmm.data.corpus import Corpus
 from seqmm.evaluation.evaluator import Evaluator
 from seqmm.files import installed_folder, read_yaml
+from seqmm.foreign import path_name, word
 from seqmm.models.collaborative.popularity import PopularityConfig
 from seqmm.models.registry import model_class
 from seqmm.names import EvaluatedSplit, Ideal, MaskChoice, nearest
 from seqmm.options import result_values
 from seqmm.run.settings import ARGUMENTS, RunConfig, load_run
-from seqmm.run.variants import ALL, Point, chosen, is_configuration, merged, reference, run_name, sweep_of, variants_of
+from seqmm.run.variants import ALL, Point, chosen, is_configuration, merged, reference, sweep_of, variants_of
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        return run_name(self.label, f"seed{self.seed}")
+        return path_name(self.label, f"seed{self.seed}")
 
     @property
     def is_run(self) -> bool:
@@ -204,8 +205,8 @@ def _written_to(cell: Cell, output: Path) -> Cell:
     run, directory = cell.run, output / "runs" / cell.name
     if run.hub.push_to:
         raise ValueError(
-            f"{cell.source}: hub.push_to {run.hub.push_to}, but a benchmark trains several and pushes none; leave "
-            f"it out, and publish one: python recipes/publish.py --model {directory} --repo {run.hub.push_to}"
+            f"{cell.source}: hub.push_to {run.hub.push_to}, but a benchmark trains several and pushes none; leave it "
+            f"out, and publish one: python recipes/publish.py --model {word(directory)} --repo {word(run.hub.push_to)}"
         )
     train = replace(run.train, output_dir=str(directory), resume=True, overwrite=False)
     return replace(cell, run=replace(run, train=train, eval=replace(run.eval, test=False)))

@@ -13,6 +13,7 @@ from seqmm.bench.plan import Cell
 from seqmm.bench.probes import Probe, leak_warnings
 from seqmm.evaluation.evaluator import Evaluator
 from seqmm.evaluation.significance import Comparison, compare, over_seeds, standard_error
+from seqmm.foreign import inline
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def report(
         shown = [_bold(_spread(*test[name]), test[name][0] == best[name] and len(rows) > 1) for name in names]
         users = row.values[monitor].mean(0)  # [users]
         error = standard_error(users)
-        cells = [row.label, str(len(row.results)), *shown, number(error)]
+        cells = [inline(row.label), str(len(row.results)), *shown, number(error)]
         against = compared.get(row.label)
         if against is not None:
             interval = f"{number(against.difference)} [{number(against.low)}, {number(against.high)}]"
@@ -87,7 +88,7 @@ def report(
     for probe in probes:
         for name, probed in ((probe.name, probe.values), (f"{probe.name}, users renumbered", probe.renumbered)):
             lines.append(f"| *{name}* | | {' | '.join(number(probed[metric]) for metric in names)} |{empty}")
-    text = [f"# {evaluator.corpus.name}", evaluator.describe() + "."]
+    text = [f"# {inline(evaluator.corpus.name)}", inline(evaluator.describe()) + "."]
     text.append(
         "Mean ± standard deviation over seeds; ± users is the standard error of the mean over users, which seeds do "
         f"not show. {_explain(baseline, monitor)}"
@@ -129,15 +130,15 @@ def _explain(baseline: Row | None, monitor: str) -> str:
     if baseline is None:
         return ""
     return (
-        f"Δ is against {baseline.label}, the baseline (any row but the first) best in validation {monitor}; its "
-        "interval is a paired bootstrap over users, p a paired t test."
+        f"Δ is against {inline(baseline.label)}, the baseline (any row but the first) best in validation {monitor}; "
+        "its interval is a paired bootstrap over users, p a paired t test."
     )
 
 
 def _samples(rows: Sequence[Row]) -> list[str]:
     """Which weights a sample of users chose."""
     chosen = {(row.label, result["validation_users"]): None for row in rows for result in row.results}
-    return [f"The weights of {label} were chosen by {sample}, a sample." for label, sample in chosen if sample]
+    return [f"The weights of {inline(label)} were chosen by {sample}, a sample." for label, sample in chosen if sample]
 
 
 def _parts(rows: Sequence[Row], monitor: str) -> str:
@@ -149,7 +150,7 @@ def _parts(rows: Sequence[Row], monitor: str) -> str:
     lines = [f"| {monitor} by target | {' | '.join(sizes)} |", "|---" * (len(names) + 1) + "|"]
     for row in rows:
         spread = (over_seeds([result["breakdown"][name][monitor] for result in row.results]) for name in names)
-        lines.append(f"| {row.label} | {' | '.join(_spread(*pair) for pair in spread)} |")
+        lines.append(f"| {inline(row.label)} | {' | '.join(_spread(*pair) for pair in spread)} |")
     return "\n".join(lines)
 
 

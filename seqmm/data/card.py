@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from seqmm.data.feature_store import feature_names, read_about
-from seqmm.data.store import CorpusRecord, ProtocolRecord, read_record
+from seqmm.data.store import read_record
 from seqmm.files import file_digest, write_json, write_text
-from seqmm.names import SPLITS, Protocol
+from seqmm.foreign import code, front, inline, literal
+from seqmm.names import SPLITS
 
 KEPT = "<!-- what you write below this line is kept -->"
 
@@ -25,7 +26,8 @@ def write_card(folder: str | Path) -> None:
 def kept_text(card: Path) -> str:
     """The line ``KEPT`` and what its owner wrote below it."""
     old = card.read_text(encoding="utf-8") if card.is_file() else ""
-    return KEPT + (old.split(KEPT, 1)[1] if KEPT in old else "\n")
+    _, line, below = f"\n{old}".partition(f"\n{KEPT}")  # a line of its own: a corpus may be called anything
+    return KEPT + (below if line else "\n")
 
 
 def write_license(folder: str | Path, license: Mapping[str, str]) -> None:
@@ -36,11 +38,11 @@ def write_license(folder: str | Path, license: Mapping[str, str]) -> None:
         license: front matter of the card: ``license``, and for "other" ``license_name`` and ``license_link``.
     """
     folder = Path(folder)
-    write_json(folder / "corpus.json", {**read_record(folder), "license": dict(license)})
+    write_json(folder / "corpus.json", read_record(folder) | {"license": dict(license)})
     write_card(folder)
 
 
-def card_text(folder: Path, record: CorpusRecord, address: str = "THIS_FOLDER_OR_REPOSITORY") -> str:
+def card_text(folder: Path, record: dict[str, Any], address: str = "THIS_FOLDER_OR_REPOSITORY") -> str:
     """The card down to ``KEPT``.
 
     Args:
@@ -51,10 +53,10 @@ def card_text(folder: Path, record: CorpusRecord, address: str = "THIS_FOLDER_OR
     import yaml
 
     protocol = next(iter(record["protocols"]))
-    total = sum(record["protocols"][protocol]["rows"][split] for split in SPLITS)
-    front = {
-        "pretty_name": record["name"],
-        **record.get("license", {}),
+    total = sum(record["protocols"][protocol]["rows"].values())
+    head = {
+        "pretty_name": front(record["name"]),
+        **license_of_record(record),
         "size_categories": [_size_category(total)],
         "tags": ["recommendation", "seqmm"],  # the Hub has no task category for recommendation
         "configs": _configs(folder, record),
@@ -62,14 +64,14 @@ def card_text(folder: Path, record: CorpusRecord, address: str = "THIS_FOLDER_OR
     density = total / max(record["num_users"] * record["num_items"], 1)
     lines = [
         "---",
-        yaml.safe_dump(front, sort_keys=False, allow_unicode=True).strip(),
+        yaml.safe_dump(head, sort_keys=False, allow_unicode=True).strip(),
         "---",
         "",
-        f"# {record['name']}",
+        f"# {inline(record['name'])}",
         "",
         "A recommendation corpus prepared by seqmm.",
         "",
-        f"{record['num_users']:,} users, {record['num_items']:,} items, {total:,} interactions ({protocol}), "
+        f"{record['num_users']:,} users, {record['num_items']:,} items, {total:,} interactions ({inline(protocol)}), "
         f"sparsity {1 - density:.2%}.",
         "",
         *_loading(feature_names(folder), protocol, address),
@@ -80,7 +82,19 @@ def card_text(folder: Path, record: CorpusRecord, address: str = "THIS_FOLDER_OR
     return "\n".join(lines)
 
 
-def _configs(folder: Path, record: CorpusRecord) -> list[dict[str, Any]]:
+def license_of_record(record: Mapping[str, Any]) -> dict[str, str]:
+    """What a corpus.json says of the licence, as front matter; nothing else that stands there.
+
+    Raises:
+        ValueError: it is no mapping.
+    """
+    said = record.get("license") or {}
+    if not isinstance(said, dict):
+        raise ValueError(f"corpus.json: license is {said!r}, not license, license_name and license_link; remove it")
+    return {key: front(said[key]) for key in ("license", "license_name", "license_link") if key in said}
+
+
+def _configs(folder: Path, record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What ``datasets.load_dataset(folder, name)`` loads.
 
     datasets keys its cache of a folder by the folder's name and these entries, so each says in its description what the
@@ -100,9 +114,9 @@ def _configs(folder: Path, record: CorpusRecord) -> list[dict[str, Any]]:
         files = [{"split": split, "path": f"{name}/{split}.parquet"} for split in SPLITS if protocol["rows"][split]]
         said = f"fingerprint {protocol['fingerprint'][:16]}"
         configs.append({"config_name": name, "description": said, "data_files": files})
-    for made in feature_names(folder):
-        said = f"sha256 {read_about(folder, made)['sha256'][:16]}"
-        configs.append({"config_name": made, "description": said, "data_files": f"{made}/*.parquet"})
+    for name in feature_names(folder):
+        said = f"sha256 {read_about(folder, name)['sha256'][:16]}"
+        configs.append({"config_name": name, "description": said, "data_files": f"{name}/*.parquet"})
     return configs
 
 
@@ -113,7 +127,7 @@ def _loading(sets: list[str], protocol: str, address: str) -> list[str]:
         "```python",
         "import seqmm",
         "",
-        f'corpus = seqmm.load_corpus("{address}", protocol="{protocol}", features={sets})',
+        f"corpus = seqmm.load_corpus({literal(address)}, protocol={literal(protocol)}, features={literal(sets)})",
         "```",
         "",
         "Only the protocol and the feature sets asked for are downloaded. Or row by row, fetched some 32 MB at a time:",
@@ -121,7 +135,10 @@ def _loading(sets: list[str], protocol: str, address: str) -> list[str]:
         "```python",
         "from datasets import load_dataset",
         "",
-        *(f'{what} = load_dataset("{address}", "{name}", split="train", streaming=True)' for what, name in streamed),
+        *(
+            f'{what} = load_dataset({literal(address)}, {literal(name)}, split="train", streaming=True)'
+            for what, name in streamed
+        ),
         "for row in items:",
         "    ...",
         "```",
@@ -129,18 +146,25 @@ def _loading(sets: list[str], protocol: str, address: str) -> list[str]:
     ]
 
 
-def _tables(folder: Path, record: CorpusRecord) -> list[str]:
+def _tables(folder: Path, record: Mapping[str, Any]) -> list[str]:
     """Splits, feature sets, statistics and settings."""
     protocols = record["protocols"]
     lines = ["| protocol | train | validation | test | fingerprint |", "|---|---|---|---|---|"]
     for name, protocol in protocols.items():
         rows = " | ".join(f"{protocol['rows'][split]:,}" for split in SPLITS)
-        lines.append(f"| {name} | {rows} | `{protocol['fingerprint'][:16]}` |")
+        lines.append(f"| {inline(name)} | {rows} | {code(protocol['fingerprint'][:16])} |")
     sets = []
-    for made in feature_names(folder):
-        about = read_about(folder, made)
-        cells = [about["provenance"], about.get("source") or "", about.get("notes") or ""]
-        sets.append(f"| {made} | {about['kind']} | {about['dim']} | {' | '.join(map(_cell, cells))} |")
+    for name in feature_names(folder):
+        about = read_about(folder, name)
+        cells = [
+            name,
+            about["kind"],
+            about["dim"],
+            about["provenance"],
+            about.get("source") or "",
+            about.get("notes") or "",
+        ]
+        sets.append(f"| {' | '.join(map(_cell, cells))} |")
     if sets:
         lines += [
             "",
@@ -154,18 +178,18 @@ def _tables(folder: Path, record: CorpusRecord) -> list[str]:
     return lines + _by_protocol(protocols, "info")
 
 
-def _by_protocol(protocols: Mapping[Protocol, ProtocolRecord], what: Literal["statistics", "info"]) -> list[str]:
+def _by_protocol(protocols: Mapping[str, Mapping[str, Any]], what: str) -> list[str]:
     """Rows of a table of all settings; protocols that agree in one share its row."""
-    keys = dict.fromkeys(key for protocol in protocols.values() for key in protocol[what])
+    keys = dict.fromkeys(key for protocol in protocols.values() for key in protocol.get(what, {}))
     rows = []
     for key in keys:
         agreeing: dict[str, list[str]] = {}
         for name, protocol in protocols.items():
-            if key in protocol[what]:
+            if key in protocol.get(what, {}):
                 agreeing.setdefault(_cell(protocol[what][key]), []).append(name)
         for value, names in agreeing.items():
             who = "all" if len(names) == len(protocols) > 1 else ", ".join(names)
-            rows.append(f"| {who} | {key} | {value} |")
+            rows.append(f"| {inline(who)} | {inline(key)} | {value} |")
     return rows
 
 
@@ -181,4 +205,4 @@ def _size_category(rows: int) -> str:
 def _cell(value: object) -> str:
     if isinstance(value, dict):
         value = ", ".join(f"{key}: {what}" for key, what in value.items())
-    return str(value).replace("|", "\\|").replace("\n", " ")
+    return inline(value)

@@ -14,6 +14,7 @@ from seqmm.data.item_files import file_stem
 from seqmm.data.public_client import SUFFIXES, Client, Failed
 from seqmm.data.store import read_items, read_record
 from seqmm.files import writing
+from seqmm.foreign import cells
 
 FAILURES = "failures.csv"
 
@@ -197,4 +198,4 @@ def _write_failures(report: DownloadReport) -> None:
     with writing(file) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(Failure._fields)
-        writer.writerows(sorted(report.failures))
+        writer.writerows(map(cells, sorted(report.failures)))

@@ -63,7 +63,7 @@ def has_train(user: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 def split(rows: Interactions, labels: np.ndarray) -> dict[str, Interactions]:
     """``{"train": …, "validation": …, "test": …}`` by label, order kept."""
-    parts: dict[str, Interactions] = {}
+    parts = {}
     for label, name in enumerate(SPLITS):
         keep = labels == label
         timestamp = None if rows.timestamp is None else rows.timestamp[keep]

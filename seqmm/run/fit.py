@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from seqmm.arguments import HubArguments
+from seqmm.foreign import word
 from seqmm.hub.access import open_repository
 from seqmm.publishing.push import publish_model
 from seqmm.run.run import Run
@@ -36,7 +37,7 @@ def fit_and_publish(run: Run) -> None:
                 run.output, hub.push_to, corpus_repo=hub.corpus_repo, private=hub.private, revision=hub.revision
             )
         except OSError as error:
-            later = f"python recipes/publish.py --model {run.output} --repo {hub.push_to}"
+            later = f"python recipes/publish.py --model {word(run.output)} --repo {word(hub.push_to)}"
             raise OSError(f"{error}; the run is whole in {run.output}, push it later: {later}") from error
         logger.info("pushed to %s, commit %s", pushed.url, pushed.commit)
 

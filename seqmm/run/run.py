@@ -9,13 +9,13 @@ from dataclasses import replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 from seqmm.arguments import EvalArguments, TrainArguments
 from seqmm.data.corpus import Corpus
 from seqmm.evaluation.evaluator import Evaluator
 from seqmm.files import write_json, write_yaml
+from seqmm.foreign import path_name, word
 from seqmm.hub.access import local_folder
 from seqmm.models.base import Recommender, RecommenderConfig
 from seqmm.models.checkpoint import load_config
@@ -25,7 +25,7 @@ from seqmm.publishing.cards import recipe_of, write_model_card
 from seqmm.registry import register
 from seqmm.run.opening import named, open_corpus
 from seqmm.run.settings import RunConfig
-from seqmm.run.variants import reference, run_name
+from seqmm.run.variants import reference
 from seqmm.training.callbacks import Callback
 from seqmm.training.trainer import Trainer
 
@@ -55,7 +55,7 @@ class Run:
             corpus, data = open_corpus(settings.data, _checkpoint(settings))
         else:
             data = named(corpus, settings.data)
-        name = run_name(
+        name = path_name(
             settings.model.model_type,
             corpus.name,
             recipe_of(vars(settings.train)),
@@ -187,13 +187,12 @@ class Run:
         file, variant = reference(self.settings.variant or "")
         found = type(self.model)
         ours, place = found.__module__.startswith("seqmm."), f"{found.__module__}:{found.__qualname__}"
-        plugin = "" if ours else f" --plugin {quote(place)}"
-        again = f"accelerate launch recipes/{recipe}.py --config {self.output}/run.yaml{plugin}"
+        plugin = "" if ours else f" --plugin {word(place)}"
+        again = f"accelerate launch recipes/{recipe}.py --config {word(self.output / 'run.yaml')}{plugin}"
         comment = f"{again} --train.overwrite True\nor, to go on: {again} --train.resume True"
         if variant is not None:
-            comment += (
-                f"\nmade of: accelerate launch recipes/{recipe}.py --config {file} --variant {quote(variant)}{plugin}"
-            )
+            made_of = f"recipes/{recipe}.py --config {word(file)} --variant {word(variant)}{plugin}"
+            comment += f"\nmade of: accelerate launch {made_of}"
         if found.__module__ == "__main__":
             comment += f"\n{place} is of a script or notebook: put it into a module, and give that with --plugin"
         if self.settings.data.path is None:

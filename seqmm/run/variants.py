@@ -125,11 +125,6 @@ def merged(values: Mapping[str, Any], point: Mapping[str, Any]) -> dict[str, Any
     return sections
 
 
-def run_name(*parts: str | None) -> str:
-    """Model, corpus, variant … as a file's name: ``mentor-baby-train-M1``."""
-    return re.sub(r"[^\w.-]+", "-", "-".join(filter(None, parts)))
-
-
 def _is_key(key: object) -> bool:
     return isinstance(key, str) and all(key.partition("."))
 
