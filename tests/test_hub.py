@@ -58,7 +58,7 @@ def test_the_card_holds_results_corpus_and_how_to_load(run_folder):
 def test_a_corpus_of_the_hub_is_named_with_its_commit(tmp_path):
     trained(tmp_path / "bpr", replace(CASES["bpr"].corpus(), origin=ORIGIN))
     card = ModelCard.load(tmp_path / "bpr" / "README.md")
-    assert card.data.datasets == ["org/somewhere"] and f"revision={ORIGIN['revision']!r}" in card.text
+    assert card.data.datasets == ["org/somewhere"] and f'revision="{ORIGIN["revision"]}"' in card.text
     assert {result.dataset_type for result in card.data.eval_results} == {"org/somewhere"}
     assert ORIGIN.items() <= from_pretrained(str(tmp_path / "bpr")).config.corpus.items()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
@@ -15,7 +16,9 @@ from seqmm.data.collators import Collator
 from seqmm.data.corpus import Corpus
 from seqmm.data.feature_sets import Features
 from seqmm.data.identity import describe, match_sets
+from seqmm.hub.access import local_folder, quietly
 from seqmm.models.paper import Paper
+from seqmm.models.weights import FORMAT, WEIGHTS, read_config, read_weights, sign
 from seqmm.names import Objective
 from seqmm.options import check_keys, check_options, option, option_fields, refuse_plain_fields
 from seqmm.registry import MODELS, Registry
@@ -52,6 +55,8 @@ class RecommenderConfig(PreTrainedConfig):
 
     pretrained_on: dict[str, Any] = field(default_factory=dict)
     """The corpus and checkpoint the encoder was pretrained on, when it was."""
+    seqmm_format: int = FORMAT
+    """Of the checkpoint; a newer one is refused, and said to be newer."""
 
     def __init_subclass__(cls, *args: Any, **kwargs: Any) -> None:
         """Makes the dataclass, as transformers does; every field is an option."""
@@ -60,6 +65,11 @@ class RecommenderConfig(PreTrainedConfig):
             each.name for each in option_fields(RecommenderConfig)
         }
         refuse_plain_fields(cls, TRANSFORMERS | filled)
+
+    @classmethod
+    def own_fields(cls) -> list[str]:
+        """Names of the fields that are not transformers'."""
+        return [each.name for each in fields(cls) if each.name not in TRANSFORMERS]
 
     def reads(self) -> list[str]:
         """Names of the feature sets a model of this config reads, in its order; of the others nothing is asked."""
@@ -73,7 +83,7 @@ class RecommenderConfig(PreTrainedConfig):
         """
         cls = type(self)
         unknown = [key for key in rest if not key.startswith("_") and key not in PASSED_BY_TRANSFORMERS]
-        check_keys(unknown, [each.name for each in fields(cls) if each.name not in TRANSFORMERS], cls.__name__)
+        check_keys(unknown, cls.own_fields(), cls.__name__)
         super().__post_init__(**rest)
         check_options(self)
         self.check()
@@ -126,6 +136,48 @@ class Recommender(PreTrainedModel):
     def __init__(self, config: RecommenderConfig):
         super().__init__(config)
         self.hook_state: dict[str, Tensor] = {}  # what set_state was given, by name
+
+    # -- files --------------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls,
+        pretrained_model_name_or_path: Any = None,
+        *model_args: Any,
+        config: RecommenderConfig | None = None,
+        revision: str | None = None,
+        **options: Any,
+    ) -> Any:
+        """The model of a checkpoint, whole: transformers would start what is missing at random.
+
+        Args:
+            pretrained_model_name_or_path: a folder, or ``org/name`` on the Hub.
+            model_args: as transformers takes them.
+            config: in place of the checkpoint's.
+            revision: of a Hub repository: a branch, tag or commit; None = main.
+            options: fields of the config to have other values, and what transformers takes (``dtype``, …).
+
+        Raises:
+            FileNotFoundError: no such folder or repository, or one without a model.
+            ValueError: a tensor that is missing, unknown, of another shape or not finite; another model's config.
+        """
+        if options.get("state_dict") is not None:
+            return super().from_pretrained(pretrained_model_name_or_path, *model_args, config=config, **options)
+        directory = local_folder(str(pretrained_model_name_or_path), revision=revision)
+        changed = {name: options.pop(name) for name in cls.config_class.own_fields() if name in options}
+        signed = config is None and not changed
+        made = config if config is not None else read_config(directory, cls.config_class, **changed)
+        with torch.device("meta"):
+            outline = cls(made)
+        weights = read_weights(directory, outline, signed=signed)
+        with quietly():
+            return super().from_pretrained(None, *model_args, config=made, state_dict=weights, **options)
+
+    def save_pretrained(self, save_directory: Any, *arguments: Any, **options: Any) -> None:
+        """As transformers'; the weights say besides to which model's settings they belong."""
+        super().save_pretrained(save_directory, *arguments, **options)
+        if (Path(save_directory) / WEIGHTS).is_file() and options.get("is_main_process", True):
+            sign(Path(save_directory), self)
 
     # -- construction and binding -------------------------------------------------------------------------------------
 

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from seqmm.data.corpus import Corpus
 from seqmm.data.identity import match_sets
-from seqmm.files import file_digest, read_json
+from seqmm.files import file_digest
 from seqmm.hub.access import local_folder, origin_of, quietly
 from seqmm.models.base import Recommender, RecommenderConfig, fill
 from seqmm.models.registry import model_class
+from seqmm.models.weights import WEIGHTS, config_values, read_config, read_weights
 from seqmm.names import nearest
 from seqmm.registry import MODELS
 
@@ -34,7 +34,8 @@ def from_pretrained(path: str, *, revision: str | None = None) -> Recommender:
 
     Raises:
         FileNotFoundError: for a folder without a model, or a repository that cannot be reached.
-        ValueError: for a file that is no seqmm checkpoint, or is truncated.
+        ValueError: for a file that is no seqmm checkpoint, is truncated, is of a newer seqmm, or holds other tensors
+            than the model has, or one that is not finite; the text names them.
 
     >>> import seqmm
     >>> corpus = seqmm.synthetic_corpus(num_users=60, num_items=40)
@@ -44,40 +45,8 @@ def from_pretrained(path: str, *, revision: str | None = None) -> Recommender:
     'bpr'
     """
     directory = local_folder(path, revision=revision)
-    config = load_config(directory)
-    if not (directory / "model.safetensors").is_file():
-        raise FileNotFoundError(f"{path} holds no model.safetensors: not a trained model's folder")
-    heads = {cls.__name__: cls for cls in MODELS.classes(config.model_type)}
-    cls = heads.get((config.architectures or [""])[0]) or model_class(config.model_type)
-    with explain_damage(directory), quietly():
-        return cls.from_pretrained(directory)
-
-
-@contextmanager
-def explain_damage(directory: Path) -> Iterator[None]:
-    """Turns what safetensors says of a truncated file into a ValueError that names it."""
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except (SafetensorError, OSError) as error:
-        weights = directory / "model.safetensors"
-        raise ValueError(f"{weights} cannot be read ({error}); it is truncated or damaged, copy it again") from error
-
-
-def read_weights(directory: Path) -> dict[str, Tensor]:
-    """The weights of a checkpoint folder by key.
-
-    Raises:
-        FileNotFoundError, ValueError: naming the file.
-    """
-    from safetensors.torch import load_file
-
-    weights = directory / "model.safetensors"
-    if not weights.is_file():
-        raise FileNotFoundError(f"{directory} holds no model.safetensors: not a trained model's folder")
-    with explain_damage(directory):
-        return load_file(weights)
+    model: Recommender = class_in(directory).from_pretrained(directory)
+    return model
 
 
 def load_config(directory: Path) -> RecommenderConfig:
@@ -86,14 +55,46 @@ def load_config(directory: Path) -> RecommenderConfig:
     Raises:
         FileNotFoundError, ValueError: naming the file.
     """
-    model_type = read_run_file(directory / "config.json").get("model_type")
+    config: RecommenderConfig = read_config(directory, class_in(directory).config_class)
+    return config
+
+
+def whole_weights(directory: Path) -> dict[str, Tensor]:
+    """The weights of a checkpoint folder by key, all of its model's and finite.
+
+    Raises:
+        FileNotFoundError, ValueError: naming the file, and the tensors.
+    """
+    config = load_config(directory)
+    with torch.device("meta"):
+        outline = class_in(directory)(config)
+    return read_weights(directory, outline)
+
+
+def class_in(directory: Path) -> type[Recommender]:
+    """The class of a checkpoint's model: of a two-stage model the head it was saved from.
+
+    Raises:
+        FileNotFoundError, ValueError: naming the file.
+    """
+    values = config_values(directory)
+    model_type, named = values.get("model_type"), values.get("architectures")
     if model_type not in MODELS.names():
         raise ValueError(
             f"{directory / 'config.json'}: model_type {model_type!r} is not registered"
             f"{nearest(model_type, MODELS.names())} (a model of one's own: call seqmm.register(ItsClass) first in "
             "Python, or give a recipe --plugin module:ItsClass)"
         )
-    return MODELS.classes(model_type)[0].config_class.from_pretrained(directory)
+    heads = {cls.__name__: cls for cls in MODELS.classes(model_type)}
+    if named is None:
+        return model_class(model_type)
+    if not isinstance(named, list) or len(named) != 1 or named[0] not in heads:
+        raise ValueError(
+            f"{directory / 'config.json'}: architectures is {named!r}, but a {model_type} is {' or '.join(heads)}; "
+            "it is another model's, copy both files of one checkpoint"
+        )
+    head: type[Recommender] = heads[named[0]]
+    return head
 
 
 def check_trained_on(model: Recommender, corpus: Corpus, folder: str) -> None:
@@ -105,15 +106,6 @@ def check_trained_on(model: Recommender, corpus: Corpus, folder: str) -> None:
             f"{trained['fingerprint'][:12]}), but the corpus given is {corpus.name!r} ({corpus.protocol}, "
             f"{corpus.fingerprint()[:12]}); name the former, or start from the checkpoint with recipes/finetune.py"
         )
-
-
-def read_run_file(file: Path) -> dict[str, Any]:
-    """A JSON file of a run's folder.
-
-    Raises:
-        FileNotFoundError, ValueError: naming the file.
-    """
-    return read_json(file, dict[str, Any], "not a trained model's folder", "the checkpoint is damaged, copy it again")
 
 
 def check_start(cls: type[Recommender], path: str, before: RecommenderConfig, config: RecommenderConfig) -> None:
@@ -165,8 +157,8 @@ def start_from(
     before = load_config(directory)
     check_start(cls, path, before, config)
     config = fill(config, corpus)
-    weights = read_weights(directory)
-    config.pretrained_on = before.corpus | {"checkpoint": path, "weights": file_digest(directory / "model.safetensors")}
+    weights = whole_weights(directory)  # all the checkpoint's own, before any is left behind
+    config.pretrained_on = before.corpus | {"checkpoint": path, "weights": file_digest(directory / WEIGHTS)}
     if origin := origin_of(path, directory):
         config.pretrained_on["checkpoint_revision"] = origin["revision"]
     names = match_sets(
@@ -181,7 +173,7 @@ def start_from(
     if fresh := [name for name in config.reads() if name not in names]:
         logger.warning("%s has no feature set like %s, whose weights start fresh", path, ", ".join(fresh))
     _keep_order(config, before, names)
-    model = _with_weights(cls, path, config, _named_as(cls, config, weights, before.reads(), names))
+    model = _with_weights(cls, path, config, before, _named_as(cls, config, weights, before.reads(), names))
     if before.corpus.get("fingerprint") != config.corpus["fingerprint"]:
         for name, module in model.named_modules():  # ids of another corpus mean nothing here
             if isinstance(module, nn.Embedding) and not name.startswith(cls.base_model_prefix + "."):
@@ -190,20 +182,37 @@ def start_from(
     return model.bind(corpus)
 
 
-def _with_weights(cls: type[M], path: str, config: RecommenderConfig, weights: dict[str, Tensor]) -> M:
+def _with_weights(
+    cls: type[M], path: str, config: RecommenderConfig, before: RecommenderConfig, weights: dict[str, Tensor]
+) -> M:
     """A model with the weights given; what they lack outside its encoder starts fresh."""
+    with torch.device("meta"):
+        expected = cls(config).state_dict()
     with quietly():
-        loaded: Any = cls.from_pretrained(
-            None, config=config, state_dict=weights, output_loading_info=True, ignore_mismatched_sizes=True
-        )
-    model, report = loaded
+        model: M = cls.from_pretrained(None, config=config, state_dict=weights, ignore_mismatched_sizes=True)
     inside = cls.base_model_prefix + "."
-    missing = sorted(key for key in report["missing_keys"] if key.startswith(inside))
-    other = sorted(str(key) for key in report["mismatched_keys"] if inside in str(key))
+    missing = sorted(key for key in expected.keys() - weights.keys() if key.startswith(inside))
+    shapes = {key: (tuple(weights[key].shape), tuple(expected[key].shape)) for key in expected.keys() & weights.keys()}
+    other = [
+        f"{key} is {was}, here {now}"
+        for key, (was, now) in sorted(shapes.items())
+        if was != now and (key.startswith(inside) or not _resized(was, now, before, config))
+    ]
     if missing or other:
         what = [f"it lacks {', '.join(missing)}"] * bool(missing) + [f"other shapes: {', '.join(other)}"] * bool(other)
-        raise ValueError(f"the checkpoint {path} does not fit: {'; '.join(what)}. Use the features of its run.yaml")
+        raise ValueError(
+            f"the checkpoint {path} does not fit: {'; '.join(what)}. Use the features and the sizes of its run.yaml"
+        )
+    if not shapes:
+        raise ValueError(f"the checkpoint {path} has no weight that a {config.model_type} of these options has")
     return model
+
+
+def _resized(was: tuple[int, ...], now: tuple[int, ...], before: RecommenderConfig, config: RecommenderConfig) -> bool:
+    """Whether two shapes differ in the number of users or items alone: a table that starts fresh on another corpus."""
+    counts = {(getattr(before, name), getattr(config, name)) for name in ("num_users", "num_items")}
+    counts |= {(before.num_users + before.num_items, config.num_users + config.num_items)}
+    return len(was) == len(now) and all(a == b or (a, b) in counts for a, b in zip(was, now, strict=True))
 
 
 def _keep_order(config: RecommenderConfig, before: RecommenderConfig, names: Mapping[str, str]) -> None:

@@ -8,10 +8,11 @@ from typing import Any
 
 from seqmm.data.card import kept_text
 from seqmm.files import read_yaml, write_text
+from seqmm.foreign import code, front, inline, literal
 from seqmm.hub.access import one_line
 from seqmm.hub.licences import as_license
-from seqmm.models.checkpoint import read_run_file
 from seqmm.models.registry import model_class
+from seqmm.models.weights import read_run_file
 
 
 def write_model_card(
@@ -47,7 +48,7 @@ def model_card(
         _front_matter(config, metrics, license, corpus),
         "---",
         "",
-        f"# {_name(config)}",
+        f"# {inline(_name(config))}",
         "",
         *_about(config, metrics, run),
         "",
@@ -62,7 +63,7 @@ def model_card(
 
 
 def _name(config: Mapping[str, Any]) -> str:
-    return f"{config['model_type']}-{config['corpus']['name']}"
+    return front(f"{config['model_type']}-{config['corpus']['name']}")
 
 
 def _scored(metrics: Mapping[str, Any]) -> dict[str, dict[str, float]]:
@@ -80,9 +81,9 @@ def _front_matter(
     results = [
         EvalResult(
             task_type="recommendation",
-            dataset_type=corpus.get("repository", trained["name"]),
-            dataset_name=trained["name"],
-            dataset_config=trained["protocol"],
+            dataset_type=front(corpus.get("repository", trained["name"])),
+            dataset_name=front(trained["name"]),
+            dataset_config=front(trained["protocol"]),
             dataset_split=split,
             dataset_revision=corpus.get("revision"),
             metric_type=metric.split("@")[0],
@@ -111,19 +112,20 @@ def _about(config: Mapping[str, Any], metrics: Mapping[str, Any], run: Mapping[s
     trained, started = config["corpus"], config.get("pretrained_on", {})
     recipe = recipe_of(run["train"])
     lines = [
-        f"A `{config['model_type']}` recommender trained by seqmm (`recipes/{recipe}.py`; settings: run.yaml).",
+        f"A {code(config['model_type'])} recommender trained by seqmm (`recipes/{recipe}.py`; settings: run.yaml).",
         "",
-        f"- corpus: {trained['name']}, protocol `{trained['protocol']}`, {config['num_users']:,} users, "
+        f"- corpus: {inline(trained['name'])}, protocol {code(trained['protocol'])}, {config['num_users']:,} users, "
         f"{config['num_items']:,} items,",
-        f"  fingerprint `{trained['fingerprint']}`",
-        f"- features: {', '.join(config['feature_order']) or 'none'}",
+        f"  fingerprint {code(trained['fingerprint'])}",
+        f"- features: {inline(', '.join(config['feature_order'])) or 'none'}",
     ]
     if started:
-        lines += [f"- pretrained on {started['name']} ({started['protocol']}, fingerprint `{started['fingerprint']}`)"]
+        where = f"{inline(started['name'])} ({inline(started['protocol'])}"
+        lines += [f"- pretrained on {where}, fingerprint {code(started['fingerprint'])})"]
     known = {"history": "history (train; of test train + validation)"}
-    masked = f"- masked from the ranking: {known.get(metrics['mask'], metrics['mask'])}"
+    masked = f"- masked from the ranking: {inline(known.get(metrics['mask'], metrics['mask']))}"
     if "validation_users" in metrics:
-        lines += [f"- weights chosen by {metrics['validation_users']}, a sample"]
+        lines += [f"- weights chosen by {inline(metrics['validation_users'])}, a sample"]
     return [*lines, f"{masked}; best epoch {metrics['best_epoch']} of {metrics['epochs']}"]
 
 
@@ -134,25 +136,25 @@ def _results(metrics: Mapping[str, Any]) -> list[str]:
         return ["Not evaluated."]
     names = list(next(iter(scored.values())))
     rows = [
-        f"| {split} | " + " | ".join(f"{value:.4f}" for value in values.values()) + " |"
+        f"| {inline(split)} | " + " | ".join(f"{value:.4f}" for value in values.values()) + " |"
         for split, values in scored.items()
     ]
-    return [f"| split | {' | '.join(names)} |", "|---|" + "---|" * len(names), *rows]
+    return [f"| split | {' | '.join(map(inline, names))} |", "|---|" + "---|" * len(names), *rows]
 
 
 def _loading(config: Mapping[str, Any], run: Mapping[str, Any], corpus: Mapping[str, str], address: str) -> list[str]:
     """The code that loads the model and its corpus."""
     trained, where = config["corpus"], corpus.get("repository", "FOLDER_OF_THE_CORPUS")
-    pinned = f", revision={corpus['revision']!r}" if corpus.get("revision") else ""
-    loading = f"protocol={trained['protocol']!r}, features={config['feature_order']!r}{pinned}"
-    code = [f"corpus = seqmm.load_corpus({where!r}, {loading})"]
+    pinned = f", revision={literal(corpus['revision'])}" if corpus.get("revision") else ""
+    loading = f"protocol={literal(trained['protocol'])}, features={literal(config['feature_order'])}{pinned}"
+    code = [f"corpus = seqmm.load_corpus({literal(where)}, {loading})"]
     if run["data"].get("joined"):
         places = [f"FOLDER_OF_{part}" for part in trained["name"].split("+")]
         code = [
-            f"corpora = [seqmm.load_corpus(place, {loading}) for place in {places!r}]",
+            f"corpora = [seqmm.load_corpus(place, {loading}) for place in {literal(places)}]",
             "corpus = seqmm.concat_corpora(corpora)",
         ]
-    model = f'model = seqmm.from_pretrained("{address}").bind(corpus)'
+    model = f"model = seqmm.from_pretrained({literal(address)}).bind(corpus)"
     return ["```python", "import seqmm", "", *code, model, "```"]
 
 
@@ -170,10 +172,10 @@ def license_of_card(folder: Path) -> dict[str, str]:
     if not file.is_file():
         return {}
     try:
-        front = ModelCard.load(file).data.to_dict()
+        said = ModelCard.load(file).data.to_dict()
     except (ValueError, yaml.YAMLError) as error:
         raise ValueError(f"{file}: the front matter cannot be read ({one_line(error)}); mend or remove it") from error
-    return {key: front[key] for key in ("license", "license_name", "license_link") if key in front}
+    return {key: said[key] for key in ("license", "license_name", "license_link") if key in said}
 
 
 def origin_in(config: Mapping[str, Any]) -> dict[str, str]:

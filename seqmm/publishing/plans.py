@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from seqmm.data.card import card_text, kept_text
+from seqmm.data.card import card_text, kept_text, license_of_record
 from seqmm.data.corpus import Corpus
-from seqmm.data.feature_store import feature_names, read_features
+from seqmm.data.feature_store import feature_folder, feature_names, read_features
 from seqmm.data.store import read_record
 from seqmm.files import json_text, read_yaml, yaml_text
-from seqmm.hub.access import check_repository_name
+from seqmm.hub.access import MODEL_FILES, check_repository_name
 from seqmm.hub.licences import COMMON, OTHER, as_license, check_license, shown_license
-from seqmm.models.checkpoint import explain_damage, read_run_file
+from seqmm.models.checkpoint import whole_weights
+from seqmm.models.weights import WEIGHTS, read_run_file
 from seqmm.names import SPLITS, RepositoryKind
 from seqmm.publishing.cards import license_of_card, model_card, origin_in, recipe_of
+
+LICENSE_FILES = ("LICENSE", "LICENSE.md")
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ def plan_corpus(folder: str | Path, repo_id: str, license: str | Mapping[str, st
     folder = Path(folder)
     check_repository_name(repo_id)
     record = read_record(folder)
-    license = as_license(license) or record.get("license")
+    license = as_license(license) or license_of_record(record)
     if not license:
         infos = [about["info"] for about in record["protocols"].values()]
         said = sorted({str(info["licence"]) for info in infos if "licence" in info})
@@ -65,21 +69,18 @@ def plan_corpus(folder: str | Path, repo_id: str, license: str | Mapping[str, st
             + (f". Its source says: {'; '.join(said)}" if said else "")
         )
     record |= {"license": dict(license)}
-    sets = feature_names(folder)
-    with tqdm(
-        total=len(record["protocols"]) + len(sets), desc="verifying", unit="config", leave=False, disable=None
-    ) as bar:
-        for protocol in record["protocols"]:
-            Corpus.load(folder, protocol=protocol)
-            bar.update()
-        for name in sets:
-            read_features(folder, name, record["num_items"], record["items"])
-            bar.update()
+    sets = [feature_folder(name) for name in feature_names(folder)]
     own = ["items/items.parquet", "users/users.parquet"]
-    own += [f"{name}/{split}.parquet" for name in record["protocols"] for split in SPLITS]
+    own += [f"{protocol}/{split}.parquet" for protocol in record["protocols"] for split in SPLITS]
     for name in sets:
         own += [f"{name}/{file.name}" for file in sorted((folder / name).iterdir()) if _is_of_features(file)]
     own += [file.name for file in sorted(folder.glob("*")) if _is_beside_the_card(file)]
+    _refuse_links(folder, [*own, "README.md", "corpus.json"])
+    for name in tqdm([*record["protocols"], *sets], desc="verifying", unit="config", leave=False, disable=None):
+        if name in sets:
+            read_features(folder, name, record["num_items"], record["items"])
+        else:
+            Corpus.load(folder, protocol=name)
     files: dict[str, Path | bytes] = {name: folder / name for name in own}
     kept = kept_text(folder / "README.md")
     files["README.md"] = (card_text(folder, record, repo_id) + kept).encode()
@@ -98,12 +99,27 @@ def plan_corpus(folder: str | Path, repo_id: str, license: str | Mapping[str, st
 
 
 def _is_of_features(file: Path) -> bool:
-    return file.is_file() and not file.name.startswith(".") and file.suffix in (".parquet", ".json", ".txt")
+    own = file.name == "features.json" or file.suffix == ".parquet"
+    return file.is_file() and not file.name.startswith(".") and own
 
 
 def _is_beside_the_card(file: Path) -> bool:
     """A licence's text, or a vocabulary that an extractor wrote."""
-    return file.is_file() and (file.name in ("LICENSE", "LICENSE.md") or file.name.endswith("_vocabulary.txt"))
+    known = file.name in LICENSE_FILES or file.name.endswith("_vocabulary.txt")
+    return file.is_file() and known and not file.name.startswith(".")
+
+
+def _refuse_links(folder: Path, names: Sequence[str]) -> None:
+    """Raises ValueError for a file to be uploaded that lies elsewhere, or is a hidden one, through a link."""
+    root = Path(os.path.realpath(folder))
+    for name in names:
+        place = Path(os.path.realpath(folder / name))  # which takes a circle of links for a place, too
+        inside = place.relative_to(root).parts if place.is_relative_to(root) else None
+        if inside is None or any(part.startswith(".") for part in inside):
+            raise ValueError(
+                f"{folder / name} is a link to {place}, which is not of the folder; nothing is published: put the file "
+                "itself there, or remove it"
+            )
 
 
 def plan_model(
@@ -128,6 +144,7 @@ def plan_model(
     """
     folder = Path(folder)
     check_repository_name(repo_id)
+    _refuse_links(folder, [*MODEL_FILES, *LICENSE_FILES])
     config = _finished(folder)
     run = read_yaml(folder / "run.yaml")
     given = as_license(license)
@@ -140,10 +157,10 @@ def plan_model(
         "README.md": card.encode(),
         "config.json": json_text(config, sort_keys=True).encode(),
         "metrics.json": folder / "metrics.json",
-        "model.safetensors": folder / "model.safetensors",
+        WEIGHTS: folder / WEIGHTS,
         "run.yaml": yaml_text(run, again).encode(),
     }
-    if license.get("license_link") in ("LICENSE", "LICENSE.md"):
+    if license.get("license_link") in LICENSE_FILES:
         files[license["license_link"]] = folder / license["license_link"]
     left_out = tuple(sorted(file.name for file in folder.iterdir() if file.name not in files))
     note = f"licence: {shown_license(license)}" + ("" if given else ", as the run's card says; `license` says another")
@@ -154,17 +171,14 @@ def plan_model(
 
 def _finished(folder: Path) -> dict[str, Any]:
     """config.json of a run that is finished and whose weights can be read."""
-    from safetensors import safe_open
-
     config = read_run_file(folder / "config.json")
     if not (folder / "metrics.json").is_file():
         raise FileNotFoundError(
             f"{folder} holds no metrics.json: the run is not finished (go on with it, resume True), or a Trainer "
             "alone made it, which leaves weights without settings and results; seqmm.Run.of(…).fit() leaves them all"
         )
-    with explain_damage(folder), safe_open(folder / "model.safetensors", framework="numpy") as weights:
-        if not weights.keys():
-            raise ValueError(f"{folder / 'model.safetensors'} holds no weights; train the run again")
+    if not whole_weights(folder):
+        raise ValueError(f"{folder / WEIGHTS} holds no weights; train the run again")
     return config
 
 
@@ -198,7 +212,7 @@ def _check_card(upload: Upload) -> None:
     front = card.data.to_dict()
     check_license(front.get("license", ""), front.get("license_name"), front.get("license_link"))
     link = front.get("license_link")
-    if link in ("LICENSE", "LICENSE.md"):
+    if link in LICENSE_FILES:
         file = upload.files.get(link)
         if not isinstance(file, Path) or not file.is_file():
             raise ValueError(f"the licence's text was said to be in {link}, which the folder does not have")

@@ -15,7 +15,7 @@ from seqmm.data.store import read_record
 from seqmm.files import read_yaml
 from seqmm.hub.access import check_repository_name, explained, hub_api, local_folder, open_repository, origin_of
 from seqmm.hub.licences import as_license
-from seqmm.models.checkpoint import read_run_file
+from seqmm.models.weights import read_run_file
 from seqmm.names import PROTOCOLS
 from seqmm.publishing.cards import write_model_card
 from seqmm.publishing.plans import Upload, plan_corpus, plan_model
@@ -119,8 +119,7 @@ def find_corpus(repo_id: str, config: Mapping[str, Any]) -> dict[str, str]:
     check_repository_name(repo_id)
     folder = local_folder(repo_id, kind="dataset", files=["corpus.json", "*/features.json"])
     trained = config["corpus"]
-    about = read_record(folder)["protocols"].get(trained["protocol"])
-    held = "no such protocol" if about is None else about["fingerprint"]
+    held = read_record(folder)["protocols"].get(trained["protocol"], {}).get("fingerprint", "no such protocol")
     if held != trained["fingerprint"]:
         raise ValueError(
             f"{repo_id} is not the corpus the model was trained on: its {trained['protocol']} has the fingerprint "

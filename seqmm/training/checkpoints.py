@@ -11,11 +11,10 @@ from pathlib import Path
 import torch.distributed as dist
 from accelerate import Accelerator
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from seqmm.hub.access import quietly
 from seqmm.models.base import Recommender
-from seqmm.models.checkpoint import explain_damage
+from seqmm.models.weights import read_weights
 
 CHECKPOINTS = "checkpoints"
 """Folder of the training states in a run's folder."""
@@ -111,8 +110,7 @@ def save_weights(accelerator: Accelerator, model: Recommender, folder: Path) -> 
 def load_weights(accelerator: Accelerator, model: Recommender, folder: Path) -> None:
     """The weights that :func:`save_weights` wrote, read by rank 0 and sent to all."""
     if accelerator.is_main_process:
-        with explain_damage(folder):
-            model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
+        model.load_state_dict(read_weights(folder, model))
     if accelerator.num_processes > 1:
         for tensor in model.state_dict().values():
             dist.broadcast(tensor, 0)
