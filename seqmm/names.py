@@ -23,7 +23,8 @@ IndexOrder = Literal["permuted", "source"]
 Duplicates = Literal["first", "last", "keep"]
 DuplicateItems = Literal["first", "refuse"]
 UnknownItems = Literal["keep", "drop", "refuse"]
-TimeUnit = Literal["s", "ms"]
+TimeUnit = Literal["auto", "s", "ms", "us", "ns"]
+"""Of numbers since 1970; auto = told by their size."""
 Objective = Literal["pretraining", "recommendation"]
 """Which head of a two-stage model is trained."""
 MixedPrecision = Literal["no", "bf16", "fp16"]

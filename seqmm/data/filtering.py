@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -30,31 +33,47 @@ class Log:
     """Rows the reader left out because user, item or (without positions) time were empty."""
     notes: tuple[str, ...] = ()
     """What else the reader has to say, a line each."""
+    nanoseconds: np.ndarray | None = None
+    """``[rows]`` int64 after the whole second of ``timestamp``: they order the rows and are not stored; None = 0."""
+    said: Mapping[str, str] = field(default_factory=dict)
+    """What the reader tells of the order, for the card: ``times`` (column, unit, first and last), ``position``,
+    ``taken_by_name``, ``not_read``."""
 
     def __len__(self) -> int:
         return len(self.user)
 
     def take(self, rows: np.ndarray) -> Log:
         """Rows by mask or index; the ids stay."""
-        timestamp, position, label = (
-            None if column is None else column[rows] for column in (self.timestamp, self.position, self.label)
-        )
-        user, item = self.user[rows], self.item[rows]
-        return replace(self, user=user, item=item, timestamp=timestamp, position=position, label=label)
+        names = ("user", "item", "timestamp", "nanoseconds", "position", "label")
+        columns = {name: getattr(self, name) for name in names}
+        kept: dict[str, Any] = {name: None if column is None else column[rows] for name, column in columns.items()}
+        return replace(self, **kept)
 
 
 def chronological(log: Log, tie_order: TieOrder, seed: int) -> np.ndarray:
-    """Row numbers sorted by user, then time; ties in time by a seeded hash, or as the source has them.
+    """Row numbers sorted by user, then time; ties by position, then by a seeded hash or as the source has them.
 
     Time is the timestamp; where a row has none but the source gives positions, that of its neighbour (the row before,
     else after); for a user without any timestamp, and for a source without, the position. Ties matter: the public
     Amazon files write a day's items in ascending id, so the last item is the largest of its tie group.
     """
     rows = np.arange(len(log))
-    in_source = rows if log.position is None else log.position
-    time = _time(log)
-    tie = in_source if tie_order == "source" else hash_ints("ties", seed, rows)
-    return np.lexsort((rows, tie, time, log.user))
+    time, nanoseconds = _time(log)
+    tie = rows if tie_order == "source" else hash_ints("ties", seed, rows)
+    return np.lexsort((rows, tie, rows * 0 if log.position is None else log.position, nanoseconds, time, log.user))
+
+
+def order_of(log: Log, tie_order: TieOrder) -> str:
+    """What :func:`chronological` sorts by, in words: "timestamp, ties by column position, then by a seeded hash"."""
+    by = [] if log.timestamp is None else ["timestamp"]
+    by += [] if log.position is None else [log.said.get("position", "position")]
+    ties = "as in the source" if tie_order == "source" else "by a seeded hash"
+    if not by:
+        return f"none (no timestamp, no position); a user's interactions {ties}"
+    said = f"{by[0]}, ties by {by[1]}, then {ties}" if len(by) == 2 else f"{by[0]}, ties {ties}"
+    if log.timestamp is not None and log.position is not None and (log.timestamp == -1).any():
+        said += "; a row without a timestamp has that of the row before it by position"
+    return said
 
 
 def tie_share(log: Log) -> float | None:
@@ -62,28 +81,49 @@ def tie_share(log: Log) -> float | None:
     if log.timestamp is None:
         return None
     neighbours = (np.diff(log.user) == 0) & (log.timestamp[1:] != -1) & (log.timestamp[:-1] != -1)
-    return float((np.diff(log.timestamp)[neighbours] == 0).mean()) if neighbours.any() else 0.0
+    same = np.diff(log.timestamp) == 0
+    if log.nanoseconds is not None:
+        same &= np.diff(log.nanoseconds) == 0
+    return float(same[neighbours].mean()) if neighbours.any() else 0.0
 
 
-def _time(log: Log) -> np.ndarray:
+def digest_of(log: Log) -> str:
+    """sha256 (hex) over the rows as they were read: ids, times and places in the source's order, but no split labels.
+
+    Logs of one digest are one source, whatever their files are called.
+    """
+    digest = hashlib.sha256()
+    for ids in (log.user_ids, log.item_ids):
+        digest.update("\0".join(ids).encode("utf-8", "surrogatepass") + b"\1")
+    nanoseconds = log.nanoseconds if log.nanoseconds is not None and log.nanoseconds.any() else None
+    for column in (log.user, log.item, log.timestamp, nanoseconds, log.position):
+        digest.update(b"none" if column is None else np.ascontiguousarray(column, dtype="<i8").data)
+    return digest.hexdigest()
+
+
+def _time(log: Log) -> tuple[np.ndarray, np.ndarray]:
+    """Seconds of each row, and nanoseconds after them; without times, its position as seconds."""
+    none = np.zeros(len(log), np.int64)
     if log.timestamp is None:
-        return np.zeros(len(log), np.int64) if log.position is None else log.position
+        return none if log.position is None else log.position, none
+    nanoseconds = none if log.nanoseconds is None else log.nanoseconds
     if log.position is None or not (log.timestamp == -1).any():
-        return log.timestamp
+        return log.timestamp, nanoseconds
     order = np.lexsort((log.position, log.user))
-    user, time = log.user[order], log.timestamp[order]
-    time = _carried(user, time)
-    time = _carried(user[::-1], time[::-1])[::-1]
-    filled = np.empty_like(time)
-    filled[order] = np.where(time == -1, log.position[order], time)
-    return filled
+    user, known = log.user[order], log.timestamp[order] != -1
+    row = _carried(user, np.where(known, np.arange(len(log)), -1))
+    row = _carried(user[::-1], row[::-1])[::-1]
+    time, fine = np.empty_like(none), np.empty_like(none)
+    time[order] = np.where(row == -1, log.position[order], log.timestamp[order][row])
+    fine[order] = np.where(row == -1, 0, nanoseconds[order][row])
+    return time, fine
 
 
-def _carried(user: np.ndarray, time: np.ndarray) -> np.ndarray:
-    """Each -1 becomes the last known time before it of the same user, if there is one."""
-    known = np.where(time == -1, 0, np.arange(len(time)))
+def _carried(user: np.ndarray, row: np.ndarray) -> np.ndarray:
+    """Each -1 becomes the last other value before it of the same user, if there is one."""
+    known = np.where(row == -1, 0, np.arange(len(row)))
     source = np.maximum.accumulate(known)
-    return np.where(user[source] == user, time[source], -1)
+    return np.where(user[source] == user, row[source], -1)
 
 
 def without_duplicates(log: Log, keep: Duplicates) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Unpack
 from seqmm.data.corpus import Corpus
 from seqmm.data.preparation import Preparation, PreparationValues
 from seqmm.data.prepare import prepare
-from seqmm.data.readers.columns import ColumnNames
+from seqmm.data.readers.roles import AUTO, ColumnNames
 from seqmm.data.sources.base import SourceData, Table, sensible_protocols
 from seqmm.names import TimeUnit
 
@@ -20,10 +20,11 @@ def prepare_corpus(
     *,
     user: str = "user_id",
     item: str = "item_id",
-    timestamp: str | None = None,
-    position: str | None = None,
-    split: str | None = None,
-    time_unit: TimeUnit = "s",
+    timestamp: str | None = AUTO,
+    position: str | None = AUTO,
+    split: str | None = AUTO,
+    time_unit: TimeUnit = "auto",
+    time_format: str | None = None,
     rename: Mapping[str, str] | None = None,
     lists: Mapping[str, str] | None = None,
     tags: Sequence[str] = (),
@@ -40,8 +41,11 @@ def prepare_corpus(
             of ``datasets``, a dict of columns, a list of dicts, or the path of a file.
         items: the same for the items; its column ``title`` becomes the corpus' titles.
         user: column of the user ids, and ``item`` of the item ids, in both tables.
-        timestamp: column of the times, numbers in ``time_unit``; "timestamp" if there is one. So are ``position``, the
-            place in the user's history, and ``split``, the split labels.
+        timestamp: column of the times; if "auto" the column "timestamp", where it is; None = no times. So are
+            ``position``, the place in the user's history, which also breaks ties in time, and ``split``, the split
+            labels.
+        time_unit: of numeric times since 1970: s, ms, us, ns; told by their size if "auto".
+        time_format: how dates are written, where the year is not first: ``%m/%d/%Y``.
         rename: new name -> items column; ``lists``: items column -> separator at which its text is cut into a list.
         tags: items columns that become tag features; ``features``: name -> file of vectors, by item id or a row for
             each row of ``items``.
@@ -59,7 +63,9 @@ def prepare_corpus(
     3
     """
     names: ColumnNames = {"user": user, "item": item, "timestamp": timestamp, "position": position, "split": split}
-    data = SourceData.of(interactions, items, time_unit=time_unit, rename=rename, lists=lists, **names)
+    data = SourceData.of(
+        interactions, items, time_unit=time_unit, time_format=time_format, rename=rename, lists=lists, **names
+    )
     protocol = how.get("protocol", sensible_protocols(data.log)[0])
     usual: PreparationValues = {"protocol": protocol, "k_core": 0 if protocol == "given" else 5}
     prepared = prepare(

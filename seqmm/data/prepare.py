@@ -15,13 +15,16 @@ from seqmm.data import filtering, splits
 from seqmm.data.catalogue import catalogue_of, cleaned, match, source_rows_of, tag_sets, vectors_of_file
 from seqmm.data.corpus import Corpus
 from seqmm.data.feature_sets import Features
-from seqmm.data.filtering import Log, chronological, dense, tie_share, without_duplicates
+from seqmm.data.filtering import Log, chronological, dense, digest_of, order_of, tie_share, without_duplicates
 from seqmm.data.interactions import Interactions
 from seqmm.data.preparation import Preparation
 from seqmm.names import SPLITS
 
 if TYPE_CHECKING:
     import polars as pl
+
+SAID = ("times", "taken_by_name", "not_read")
+"""What a reader says of the columns that order the rows, or could have."""
 
 Record = dict[str, object]
 """What was done, for the corpus' info; the steps add to it."""
@@ -75,7 +78,8 @@ def prepare(
     """
     how, features = how or Preparation(), features or {}
     _check(log, how, features)
-    record: Record = {"source": log.source, "rows_read": len(log), "rows_incomplete": log.incomplete, "seed": how.seed}
+    record: Record = {"source": log.source, "source_digest": digest_of(log), "rows_read": len(log)}
+    record |= {"rows_incomplete": log.incomplete, "seed": how.seed}
     record |= {"reading": "; ".join(log.notes)} if log.notes else {}
     with _progress() as step:
         step("order")
@@ -113,14 +117,15 @@ def _check(log: Log, how: Preparation, features: Mapping[str, tuple[Path, str]])
             raise FileNotFoundError(f"no file {file} for feature set {feature!r}")
     if how.protocol == "given" and log.label is None:
         raise ValueError(f"{log.source}: protocol 'given' needs the source's split labels: name their column (split)")
+    unread = f"; {log.said['not_read']}" if "not_read" in log.said else ""
     if how.protocol == "leave_one_out" and log.timestamp is None and log.position is None:
         raise ValueError(
             f"{log.source}: protocol 'leave_one_out' needs an order: name a column of times (timestamp) or of places "
-            "(position), or choose another protocol, such as ratio"
+            f"(position), or choose another protocol, such as ratio{unread}"
         )
     if how.protocol == "temporal" and (log.timestamp is None or (log.timestamp == -1).any()):
         missing = "no row has one" if log.timestamp is None else f"{int((log.timestamp == -1).sum())} rows have none"
-        raise ValueError(f"{log.source}: protocol 'temporal' needs a timestamp on every row; {missing}")
+        raise ValueError(f"{log.source}: protocol 'temporal' needs a timestamp on every row; {missing}{unread}")
 
 
 def _matched(log: Log, items: pl.DataFrame | None, how: Preparation, record: Record) -> Log:
@@ -134,6 +139,7 @@ def _matched(log: Log, items: pl.DataFrame | None, how: Preparation, record: Rec
 def _ordered(log: Log, how: Preparation, record: Record) -> Log:
     """By user, then time, without repeated interactions."""
     whole = len(log)
+    record |= {"order": order_of(log, how.tie_order)} | {key: log.said[key] for key in SAID if key in log.said}
     log = log.take(chronological(log, how.tie_order, how.seed))
     log = log.take(without_duplicates(log, how.duplicates))
     record |= {"duplicates": how.duplicates, "duplicates_removed": whole - len(log)}
@@ -184,7 +190,7 @@ def _labels(log: Log, how: Preparation) -> np.ndarray:
     if how.protocol == "given" and log.label is not None:
         return log.label
     if how.protocol == "temporal" and log.timestamp is not None:
-        return splits.temporal(log.timestamp, how.validation, how.test)
+        return splits.temporal(log.timestamp, how.validation, how.test, log.nanoseconds)
     if how.protocol == "cold":
         item, codes = dense(log.item, "source", how.seed, "items")
         return splits.cold(item, len(codes), how.seed, how.validation, how.test)
@@ -267,6 +273,9 @@ def statistics(prepared: Prepared) -> list[str]:
             out.append(f"unknown      items that are not in the items table: {info['items_unknown']}; {fate}")
     if "cells_cleaned" in info:
         out.append(f"cleaned      cells with markup, entities or page code: {info['cells_cleaned']}")
+    out.append(f"order        {info['order']}")
+    names = {"times": "times", "taken_by_name": "by name", "not_read": "not read"}
+    out += [f"{names[key]:<13}{info[key]}" for key in SAID if key in info]
     out.append(f"duplicates   {info['duplicates_removed']:,} removed ({info['duplicates']})")
     for number, (count, users, items) in enumerate(prepared.k_core_steps):
         pass_name = f"{info['k_core']}-core, {number}"

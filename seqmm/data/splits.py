@@ -39,8 +39,19 @@ def ratio(user: np.ndarray, seed: int) -> np.ndarray:
     return labels.astype(np.int8)
 
 
-def temporal(timestamp: np.ndarray, validation: float = 0.1, test: float = 0.1) -> np.ndarray:
-    """Cuts at global time quantiles; rows of one second stay on one side (the later one)."""
+def temporal(
+    timestamp: np.ndarray, validation: float = 0.1, test: float = 0.1, nanoseconds: np.ndarray | None = None
+) -> np.ndarray:
+    """Cuts at global time quantiles; rows of one moment stay on one side (the later one).
+
+    Args:
+        timestamp: seconds.
+        validation: share of the rows.
+        test: share of the rows.
+        nanoseconds: after the whole second; None = 0.
+    """
+    if nanoseconds is not None:
+        timestamp = timestamp * 10**9 + nanoseconds
     ordered = np.sort(timestamp)
     cuts = [ordered[min(int(len(ordered) * share), len(ordered) - 1)] for share in (1 - validation - test, 1 - test)]
     return np.searchsorted(np.array(cuts), timestamp, side="right").astype(np.int8)

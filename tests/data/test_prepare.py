@@ -45,7 +45,7 @@ def taste_rows(num_users=30, num_items=12, length=8, seed=0):
     rng = np.random.default_rng(seed)
     rows = []
     for user in range(num_users):
-        times = np.sort(rng.integers(0, 5, length)) + 1_000_000
+        times = np.sort(rng.integers(0, 5, length)) + 1_000_000_000
         rows += [
             (user, item, t)
             for item, t in zip(rng.permutation(num_items)[:length].tolist(), times.tolist(), strict=True)
@@ -106,7 +106,7 @@ def test_movielens_to_corpus(run, tmp_path):
 
 
 def test_table_to_corpus(run, tmp_path):
-    rows = taste_rows() + [(99, 3, 1_000_000)]  # the 5-core drops user 99
+    rows = taste_rows() + [(99, 3, 1_000_000_000)]  # the 5-core drops user 99
     inter = table(tmp_path / "inter.csv", rows)
     items = tmp_path / "items.tsv"
     items.write_text("item_id\tname\tkind\n" + "".join(f"{i}\tItem {i}\tk{i % 3}|all\n" for i in range(12)))
@@ -172,8 +172,9 @@ def test_numbering_does_not_change_the_rows(run, tmp_path):
 
 @pytest.mark.parametrize("protocol", ["ratio", "temporal", "cold"])
 def test_protocols(run, tmp_path, protocol):
-    late = [(99, item, 10**9) for item in range(12)]  # a user who comes after the cut: temporal drops him
-    inter = table(tmp_path / "inter.csv", [(u, i, 30 * t + 2 * u) for u, i, t in taste_rows(60, 30, 12)] + late)
+    late = [(99, item, 1_100_000_000) for item in range(12)]  # a user who comes after the cut: temporal drops him
+    rows = [(u, i, 10**9 + 30 * (t - 10**9) + 2 * u) for u, i, t in taste_rows(60, 30, 12)]
+    inter = table(tmp_path / "inter.csv", rows + late)
     code, printed, errors = run("table", "--interactions", inter, "--protocols", protocol, "--output", tmp_path / "out")
     assert code == 0, errors
     corpus = Corpus.load(tmp_path / "out", protocol=protocol)
@@ -219,7 +220,7 @@ def test_amazon_2023(run, tmp_path):
     )
     assert code == 0, errors
     corpus = Corpus.load(out, features=("brand", "categories"))
-    assert corpus.splits["train"].timestamp.max() < 2_000_000  # seconds
+    assert corpus.splits["train"].timestamp.max() < 2_000_000_000  # seconds
     for item in range(12):
         number = corpus.item_ids[item][1:]
         assert corpus.titles[item] == ("" if number == "11" else f"T{number}")

@@ -78,7 +78,7 @@ def test_incomplete_rows_are_left_out_and_counted(tmp_path):
         ("user_id,item_id\n1,2\n", {"timestamp": "when"}, "a.csv has no column 'when'"),
         ("user_id,item_id,timestamp\n1,2,5\n1,3,soon\n", {}, "row 2, column 'timestamp': 'soon' is not a time"),
         ("user_id,item_id,timestamp\n,2,5\n1,3,soon\n", {}, "row 2, column 'timestamp': 'soon'"),
-        ("user_id,item_id,timestamp\n1,2,1500000000000\n", {}, "row 1.*milliseconds"),
+        ("user_id,item_id,timestamp\n1,2,1500000000000\n", {"time_unit": "s"}, "row 1.*milliseconds"),
         ("user_id,item_id,timestamp\n1,2,-4\n", {}, "row 1.*'-4'.*after 1970"),
         ("user_id,item_id,timestamp\n1,2,nan\n", {}, "row 1.*'nan'"),
         ("user_id,item_id,position\n1,2,0\n1,3,1.5\n", {}, "row 2, column 'position': '1.5'"),
@@ -224,14 +224,15 @@ def test_reviews_2014_and_2018(tmp_path):
 
 
 def test_ratings_only(tmp_path):
-    old = read_reviews(write(tmp_path / "a.csv", "A,X,5.0,100\nB,X,4.0,200\n"), 2014)
-    new = read_reviews(write(tmp_path / "b.csv.gz", "X,A,5.0,100\nX,B,4.0,200\n"), 2018)
+    old = read_reviews(write(tmp_path / "a.csv", "A,X,5.0,1400000000\nB,X,4.0,1500000000\n"), 2014)
+    new = read_reviews(write(tmp_path / "b.csv.gz", "X,A,5.0,1400000000\nX,B,4.0,1500000000\n"), 2018)
     last = read_reviews(
-        write(tmp_path / "c.csv", "user_id,parent_asin,rating,timestamp\nA,X,5,100999\nB,X,4,200000\n"), 2023
+        write(tmp_path / "c.csv", "user_id,parent_asin,rating,timestamp\nA,X,5,1400000000999\nB,X,4,1500000000000\n"),
+        2023,
     )
     for log in (old, new, last):
         assert (log.user_ids, log.item_ids) == (["A", "B"], ["X"])
-        assert log.timestamp.tolist() == [100, 200]
+        assert log.timestamp.tolist() == [1_400_000_000, 1_500_000_000]
 
 
 def test_reviews_2023(tmp_path):

@@ -229,6 +229,9 @@ def test_a_folder_of_datasets(run, published: Path, tmp_path: Path, streaming: b
     train = seqmm.Corpus.load(tmp_path / "corpora" / "shop")
     part = pl.read_parquet(published / "plays" / "train.parquet")
     assert train.fingerprint() == seqmm.prepare_corpus(part, **NAMES).fingerprint()
+    part.head(150).write_parquet(published / "plays" / "train.parquet")  # same folder, same card, other rows
+    run(*common, "--overwrite", True)
+    assert seqmm.Corpus.load(tmp_path / "corpora" / "shop").info["rows_read"] == 150
     with pytest.raises(ValueError, match="cannot be read as a dataset.*'nosuch'"):
         run("datasets", "--interactions", published, "--interactions-config", "nosuch")
 

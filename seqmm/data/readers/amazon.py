@@ -21,7 +21,8 @@ from seqmm.data.filtering import Log
 from seqmm.data.readers.cells import well_formed
 from seqmm.data.readers.content import lines
 from seqmm.data.readers.table import column_names, read_log
-from seqmm.data.readers.times import LATEST
+from seqmm.data.readers.times import NAMES, PER_SECOND, latest, of_integers
+from seqmm.names import TimeUnit
 
 if TYPE_CHECKING:
     import polars as pl
@@ -38,15 +39,15 @@ class _Names(NamedTuple):
     user: str
     item: str
     time: str
-    per_second: int
+    unit: TimeUnit
     header: tuple[str, ...] | None
 
 
-_OLD = ("reviewerID", "asin", "unixReviewTime", 1)
+_OLD: tuple[str, str, str, TimeUnit] = ("reviewerID", "asin", "unixReviewTime", "s")
 _NAMES = {
     2014: _Names(*_OLD, ("reviewerID", "asin", "overall", "unixReviewTime")),
     2018: _Names(*_OLD, ("asin", "reviewerID", "overall", "unixReviewTime")),
-    2023: _Names("user_id", "parent_asin", "timestamp", 1000, None),
+    2023: _Names("user_id", "parent_asin", "timestamp", "ms", None),
 }
 
 
@@ -65,7 +66,6 @@ def read_reviews(file: Path, year: Year) -> Log:
             user=names.user,
             item=names.item,
             timestamp=names.time,
-            time_unit="ms" if names.per_second == 1000 else "s",
             header=names.header,
         )
         _check_columns(file, year, log)
@@ -84,20 +84,23 @@ def read_reviews(file: Path, year: Year) -> Log:
         ):
             incomplete += 1
             continue
-        moment = _seconds(record[names.time], names, f"{file}, row {number}, field {names.time!r}")
+        moment = _time(record[names.time], names, f"{file}, row {number}, field {names.time!r}")
         user.append(users.setdefault(str(record[names.user]), len(users)))
         item.append(items.setdefault(str(record[names.item]), len(items)))
         time.append(moment)
     if not user:
         raise ValueError(f"{file} holds no review with user, item and time")
+    times = of_integers(np.frombuffer(time, np.int64), names.unit, file)
     return Log(
         np.frombuffer(user, np.int32),
         np.frombuffer(item, np.int32),
         list(users),
         list(items),
-        timestamp=np.frombuffer(time, np.int64),
+        timestamp=times.seconds,
+        nanoseconds=times.nanoseconds,
         source=file.name,
         incomplete=incomplete,
+        said={"times": f"field {names.time}, {times.said}"},
     )
 
 
@@ -133,13 +136,14 @@ def _check_columns(file: Path, year: Year, log: Log) -> None:
         )
 
 
-def _seconds(value: Any, names: _Names, where: str) -> int:
+def _time(value: Any, names: _Names, where: str) -> int:
+    """A time in the unit of the year's files."""
     try:
-        moment = int(value) // names.per_second
+        moment = int(value)
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{where}: {value!r} is not a time; correct or remove it") from error
-    if moment > LATEST:
-        unit = "seconds" if names.per_second == 1 else "milliseconds"
+    if moment > latest() * PER_SECOND[names.unit]:
+        unit = NAMES[names.unit]
         raise ValueError(f"{where}: {value!r} is not a time in {unit}; correct it, or is the file of another year?")
     if moment < 0:
         raise ValueError(f"{where}: {value!r} is not a time after 1970; correct or remove it")

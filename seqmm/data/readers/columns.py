@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,8 +18,10 @@ from seqmm.data.readers.cells import (
     words_for_missing,
 )
 from seqmm.data.readers.markup import one_line
-from seqmm.data.readers.times import integers, seconds, split_labels
-from seqmm.names import TimeUnit, nearest
+from seqmm.data.readers.places import places, split_labels
+from seqmm.data.readers.roles import USUAL, Roles, require
+from seqmm.data.readers.times import Times, read_times
+from seqmm.names import TimeUnit
 
 if TYPE_CHECKING:
     import polars as pl
@@ -32,47 +33,14 @@ RAW_TEXT = ("description", "features", "text")
 other text is cleaned to one line (:func:`seqmm.data.catalogue.cleaned`)."""
 
 
-USUAL = {"timestamp": "timestamp", "position": "position", "split": "split"}
-"""Columns that are taken where they are there and none is named."""
-
-
-class ColumnNames(TypedDict, total=False):
-    """Which column of a table of interactions is what."""
-
-    user: str
-    """Of the user ids; user_id if not given."""
-    item: str
-    """Of the item ids; item_id if not given."""
-    timestamp: str | None
-    """Of the times: numbers, ISO dates, or a date type; None = :data:`USUAL`, if it is there."""
-    position: str | None
-    """Of the place in the user's history, already chronological; None as for the times."""
-    split: str | None
-    """Of split labels: 0, 1, 2 or train, validation, test; None as for the times."""
-
-
-def roles_of(have: Sequence[str], where: object, **columns: Unpack[ColumnNames]) -> dict[str, str]:
-    """Role -> column of a table of interactions; of the optional ones only those it has.
-
-    Args:
-        have: the table's columns.
-        where: the table, for errors.
-        columns: names of the columns.
-
-    Raises:
-        ValueError: a column that is named is not there.
-    """
-    named: dict[str, str | None] = {"user": columns.get("user", "user_id"), "item": columns.get("item", "item_id")}
-    for role, usual in USUAL.items():
-        named[role] = columns.get(role) or (usual if usual in have else None)  # type: ignore[assignment]
-    roles = {role: column for role, column in named.items() if column is not None}
-    for role, column in roles.items():
-        require(column, have, where, role)
-    return roles
-
-
 def log_of(
-    frame: pl.DataFrame, roles: Mapping[str, str], where: object, *, source: str, time_unit: TimeUnit = "s"
+    frame: pl.DataFrame,
+    roles: Roles,
+    where: object,
+    *,
+    source: str,
+    time_unit: TimeUnit = "auto",
+    time_format: str | None = None,
 ) -> Log:
     """The interactions in a table.
 
@@ -85,6 +53,7 @@ def log_of(
         where: the table, for errors.
         source: its name in the corpus' card.
         time_unit: of numeric times.
+        time_format: how dates are written, where the year is not first.
 
     Raises:
         ValueError: an unparsable value (with its row, counted from 1), no complete row.
@@ -96,6 +65,8 @@ def log_of(
     frame = frame.with_columns(text_ids(frame[column], where) for column in dict.fromkeys((user, item)))
     rows = pl.Series("row", np.arange(1, len(frame) + 1, dtype=np.int32))
     complete = frame[user].is_not_null() & frame[item].is_not_null()
+    if "timestamp" in roles and frame[roles["timestamp"]].dtype.is_float():
+        frame = frame.with_columns(pl.col(roles["timestamp"]).fill_nan(None))
     if "timestamp" in roles and "position" not in roles:
         complete = complete & frame[roles["timestamp"]].is_not_null()
     incomplete = int((~complete).sum())
@@ -105,19 +76,28 @@ def log_of(
         raise ValueError(f"{where} holds no complete row (columns {', '.join(roles.values())})")
     user_code, user_ids = encode(frame[user])
     item_code, item_ids = encode(frame[item])
-    times, places, labels = (frame[roles[role]] if role in roles else None for role in USUAL)
+    times, order, labels = (frame[roles[role]] if role in roles else None for role in USUAL)
+    read = None if times is None else read_times(times, rows, where, time_unit, time_format)
     return Log(
         user_code,
         item_code,
         user_ids,
         item_ids,
-        timestamp=None if times is None else seconds(times, rows, where, time_unit),
-        position=None if places is None else integers(places, rows, where),
+        timestamp=None if read is None else read.seconds,
+        nanoseconds=None if read is None else read.nanoseconds,
+        position=None if order is None else places(order, rows, where),
         label=None if labels is None else split_labels(labels, rows, where),
         source=source,
         incomplete=incomplete,
         notes=tuple(filter(None, notes)),
+        said=roles.said() | _said_of_order(roles, read),
     )
+
+
+def _said_of_order(roles: Roles, times: Times | None) -> dict[str, str]:
+    """What the card says of the columns that order the rows."""
+    said = {} if times is None else {"times": f"column {roles['timestamp']}, {times.said}"}
+    return said | {role: f"column {roles[role]}" for role in ("position",) if role in roles}
 
 
 def _said_missing(ids: pl.Series, where: object) -> str:
@@ -210,22 +190,6 @@ def _described(column: pl.Series, where: object, cut: bool) -> pl.Series:
             where, column.name, likely, column.name,
         )  # fmt: skip
     return column if lists is None else lists
-
-
-def require(column: str, have: Sequence[str], where: object, role: str) -> None:
-    """Raises ValueError, with the nearest name, for a column that a table does not have."""
-    if column not in have:
-        near = nearest(column, have)
-        hint = near if "did you mean" in near else ""
-        numbers = [name for name in have if re.fullmatch(r"[-+]?\d+([.:-]\d+)*(e[-+]?\d+)?", name)]
-        if numbers and numbers != [str(n) for n in range(len(numbers))]:
-            raise ValueError(
-                f"{where} has no column {column!r}, and its first line looks like data, not names: "
-                f"{', '.join(have)[:80]!r}; write a line with the columns' names before it ({role}: {column})"
-            )
-        raise ValueError(
-            f"{where} has no column {column!r}; it has: {', '.join(have)}. Name the right one ({role}){hint}"
-        )
 
 
 def encode(ids: pl.Series) -> tuple[np.ndarray, list[str]]:

@@ -28,7 +28,7 @@ from seqmm.data.filtering import Log
 from seqmm.data.readers.columns import encode
 from seqmm.data.readers.markup import one_line
 from seqmm.data.readers.table import column_names, read_table
-from seqmm.data.readers.times import seconds
+from seqmm.data.readers.times import read_times
 from seqmm.files import cache_folder
 
 if TYPE_CHECKING:
@@ -314,9 +314,19 @@ def _log(ratings: pl.DataFrame, file: Path) -> Log:
         raise ValueError(f"{file} holds no rating with user, movie and timestamp; fetch it again")
     user, user_ids = encode(kept["user"])
     item, item_ids = encode(kept["item"])
-    time = seconds(kept["time"], rows, file, "s")
+    times = read_times(kept["time"], rows, file)
     incomplete = len(ratings) - len(kept)
-    return Log(user, item, user_ids, item_ids, timestamp=time, source=file.name, incomplete=incomplete)
+    return Log(
+        user,
+        item,
+        user_ids,
+        item_ids,
+        timestamp=times.seconds,
+        nanoseconds=times.nanoseconds,
+        source=file.name,
+        incomplete=incomplete,
+        said={"times": times.said},
+    )
 
 
 def _movies(table: pl.DataFrame) -> pl.DataFrame:

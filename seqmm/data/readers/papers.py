@@ -68,7 +68,8 @@ def _read_inter(file: Path) -> Log:
             )
         chosen.append(found)
     user, item, label = chosen
-    return read_log(file, user=user, item=item, split=label)
+    order = {role: role if role in have else None for role in ("timestamp", "position")}
+    return read_log(file, user=user, item=item, split=label, **order)  # type: ignore[arg-type]
 
 
 def _read_json(folder: Path) -> Log:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack, overload
 
 from seqmm.data.filtering import Log
-from seqmm.data.readers.columns import ColumnNames, items_of, log_of, require, roles_of
+from seqmm.data.readers.columns import items_of, log_of
 from seqmm.data.readers.content import bare_name
 from seqmm.data.readers.delimited import KINDS, read_text, text_columns
 from seqmm.data.readers.json_records import ENDINGS, is_json, json_frame
+from seqmm.data.readers.roles import ColumnNames, require, roles_of
 from seqmm.names import TimeUnit
 
 if TYPE_CHECKING:
@@ -53,7 +54,12 @@ def find_table(folder: Path, name: str, required: bool = True) -> Path | None:
 
 
 def read_log(
-    file: Path, *, header: Sequence[str] | None = None, time_unit: TimeUnit = "s", **columns: Unpack[ColumnNames]
+    file: Path,
+    *,
+    header: Sequence[str] | None = None,
+    time_unit: TimeUnit = "auto",
+    time_format: str | None = None,
+    **columns: Unpack[ColumnNames],
 ) -> Log:
     """Reads interactions; columns that are not named are ignored, so are values of a rating.
 
@@ -63,6 +69,7 @@ def read_log(
             what it is separated by.
         header: column names of a text file without a header line.
         time_unit: of numeric times.
+        time_format: how dates are written, where the year is not first.
         columns: names of the columns.
 
     Raises:
@@ -76,7 +83,7 @@ def read_log(
     else:
         roles = roles_of(list(header) if header else column_names(file), file, **columns)
         frame = read_table(file, list(roles.values()), header=header)
-    return log_of(frame, roles, file, source=file.name, time_unit=time_unit)
+    return log_of(frame, roles, file, source=file.name, time_unit=time_unit, time_format=time_format)
 
 
 def read_items(

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 from seqmm.data.filtering import Log
-from seqmm.data.readers.columns import ColumnNames, items_of, log_of, roles_of
+from seqmm.data.readers.columns import items_of, log_of
 from seqmm.data.readers.frames import columns_of, describe, frame_of
+from seqmm.data.readers.roles import ColumnNames, roles_of
 from seqmm.data.readers.table import read_items, read_log
 from seqmm.files import installed_folder
 from seqmm.names import Protocol, TimeUnit
@@ -62,7 +63,8 @@ class SourceData:
         interactions: Table,
         items: Table | None = None,
         *,
-        time_unit: TimeUnit = "s",
+        time_unit: TimeUnit = "auto",
+        time_format: str | None = None,
         rename: Mapping[str, str] | None = None,
         lists: Mapping[str, str] | None = None,
         **columns: Unpack[ColumnNames],
@@ -72,7 +74,8 @@ class SourceData:
         Args:
             interactions: one row an interaction.
             items: one row an item; the ids are in the column that is ``item`` in both tables.
-            time_unit: of numeric times.
+            time_unit: of numeric times; told by their size if not given.
+            time_format: how dates are written, where the year is not first: ``%m/%d/%Y``.
             rename: new name -> items column.
             lists: items column -> separator at which its text is cut into a list.
             columns: which column of the interactions is what.
@@ -83,18 +86,19 @@ class SourceData:
         """
         key = columns.get("item", "item_id")
         return cls(
-            _log(interactions, time_unit, **columns),
+            _log(interactions, time_unit, time_format, **columns),
             None if items is None else _items(items, key=key, rename=rename, lists=lists),
             id_column=key,
         )
 
 
-def _log(table: Table, time_unit: TimeUnit, **columns: Unpack[ColumnNames]) -> Log:
+def _log(table: Table, time_unit: TimeUnit, time_format: str | None, **columns: Unpack[ColumnNames]) -> Log:
     if isinstance(table, str | Path):
-        return read_log(Path(table), time_unit=time_unit, **columns)
+        return read_log(Path(table), time_unit=time_unit, time_format=time_format, **columns)
     where = f"the interactions ({describe(table)})"
     roles = roles_of(columns_of(table), where, **columns)
-    return log_of(frame_of(table, list(roles.values())), roles, where, source=describe(table), time_unit=time_unit)
+    frame = frame_of(table, list(roles.values()))
+    return log_of(frame, roles, where, source=describe(table), time_unit=time_unit, time_format=time_format)
 
 
 def _items(table: Table, **columns: Any) -> pl.DataFrame:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqmm.data.filtering import Log
-from seqmm.data.readers.columns import items_of, log_of, roles_of
+from seqmm.data.readers.columns import items_of, log_of
 from seqmm.data.readers.frames import columns_of, describe, frame_of
+from seqmm.data.readers.roles import roles_of
 from seqmm.data.sources.base import Source, SourceData
 from seqmm.data.sources.table import ColumnOptions
 from seqmm.data.splits import LABELS
@@ -41,7 +42,9 @@ class DatasetsOptions(ColumnOptions):
     items_columns: tuple[str, ...] | None = option(None, "Items columns to read, the ids among them; all if absent.")
     revision: str | None = option(None, "Branch, tag or commit of the interactions' dataset (and of the items' in it).")
     streaming: bool = option(
-        False, "Read rows as they come, without a copy in datasets' cache; only the columns needed are fetched."
+        False,
+        "Read rows as they come, without a copy in datasets' cache; only the columns needed are fetched. A folder is "
+        "always read so.",
     )
 
 
@@ -88,7 +91,7 @@ class Datasets(Source):
             roles |= {"split": "split"}
             frames = [frame.with_columns(split=pl.lit(name)) for frame, name in zip(frames, names, strict=True)]
         whole = pl.concat(frames, how="vertical_relaxed")
-        return log_of(whole, roles, where, source=describe(parts[0]), time_unit=self.options.time_unit)
+        return log_of(whole, roles, where, source=describe(parts[0]), **self.options.times())
 
     def _origin(self, part: Any) -> dict[str, object]:
         """What the dataset says of itself."""
@@ -139,6 +142,7 @@ def load(path: str, config: str | None, split: str, revision: str | None, stream
     from datasets.exceptions import DatasetNotFoundError, DatasetsError
     from huggingface_hub.utils import httpx
 
+    streaming = streaming or Path(path).exists()  # datasets' cache takes two folders of one name for each other
     try:
         return load_dataset(path, config, split=split, revision=revision, streaming=streaming)
     except (DatasetNotFoundError, ConnectionError, httpx.HTTPError) as error:

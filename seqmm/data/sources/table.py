@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqmm.data.filtering import Log
-from seqmm.data.readers.columns import ColumnNames
+from seqmm.data.readers.roles import AUTO, ColumnNames
 from seqmm.data.readers.table import read_items, read_log
 from seqmm.data.sources.base import Source, SourceData, stem
 from seqmm.names import TimeUnit, pairs
@@ -24,13 +24,20 @@ class ColumnOptions(Options):
 
     user: str = option("user_id", "Column of the user ids in the table of interactions.")
     item: str = option("item_id", "Column of the item ids, in both tables.")
-    timestamp: str | None = option(None, 'Column of the times (seconds, ISO dates); "timestamp" if there is one.')
-    time_unit: TimeUnit = option("s", "Unit of numeric times.")
+    timestamp: str | None = option(
+        AUTO, 'Column of the times (numbers, dates with the year first); if auto "timestamp", where it is; none.'
+    )
+    time_unit: TimeUnit = option("auto", "Unit of numeric times since 1970; auto tells it by their size.")
+    time_format: str | None = option(
+        None, "How dates are written where the year is not first, such as %m/%d/%Y or %d.%m.%Y %H:%M."
+    )
     position: str | None = option(
-        None, 'Column of the place in the user\'s history, already chronological; "position" if there is one.'
+        AUTO,
+        "Column of the place in the user's history, already chronological; it breaks ties in time. If auto "
+        '"position", where it is; none.',
     )
     split: str | None = option(
-        None, 'Column of split labels (0, 1, 2 or train, validation, test); "split" if there is one.'
+        AUTO, 'Column of split labels (0, 1, 2 or train, validation, test); if auto "split", where it is; none.'
     )
     rename: tuple[str, ...] = option(
         (), "Items columns to rename, new=old; known names: title, description, brand, categories, images."
@@ -47,6 +54,10 @@ class ColumnOptions(Options):
             "split": self.split,
         }
 
+    def times(self) -> dict[str, Any]:
+        """For the readers of interactions: how times are written."""
+        return {"time_unit": self.time_unit, "time_format": self.time_format}
+
     def item_columns(self) -> dict[str, Any]:
         """For the readers of items."""
         return {
@@ -57,7 +68,7 @@ class ColumnOptions(Options):
 
     def read_log(self, file: Path) -> Log:
         """The table of interactions."""
-        return read_log(file, time_unit=self.time_unit, **self.columns())
+        return read_log(file, **self.times(), **self.columns())
 
     def read_items(self, file: Path) -> pl.DataFrame:
         """The table of items."""
