@@ -114,7 +114,7 @@ def test_whole_seconds_make_the_corpus_they_made() -> None:
     assert known == prepared([f"{date:%Y-%m-%d %H:%M:%S}" for date in dates]).fingerprint()
     written = [f"{date:%d.%m.%Y %H:%M:%S}" for date in dates]
     assert known == prepared(written, time_format="%d.%m.%Y %H:%M:%S").fingerprint()
-    assert known == "KNOWN"
+    assert known == "e2eb4d4eed793fbc5e3217e161c8dc59e35c86dab98d7f941472222de4c69d1c"
 
 
 def test_reviews_of_2023_are_ordered_by_milliseconds(tmp_path: Path) -> None:
@@ -179,9 +179,8 @@ def test_rows_without_a_time_stand_where_their_position_says() -> None:
     frame = pl.DataFrame({"user_id": [0] * 4, "item_id": [0, 1, 2, 3], "position": [3, 2, 1, 0],
                           "timestamp": [START * 1000 + 900, None, START * 1000 + 100, None]})  # fmt: skip
     corpus = seqmm.prepare_corpus(frame, k_core=0)
-    assert [corpus.item_ids[item] for item in (*corpus.histories("test")[0], *corpus.targets("test")[0])] == list(
-        "3210"
-    )
+    in_order = (*corpus.histories("test")[0], *corpus.targets("test")[0])
+    assert [corpus.item_ids[item] for item in in_order] == list("3210")
     assert "a row without a timestamp has that of the row before it by position" in str(corpus.info["order"])
 
 
@@ -208,7 +207,7 @@ SECONDS = [START, START + 60]
         ([START * 10**9, START * 1000], "auto", "row 2, .* is not in nanoseconds as the others are"),
         ([START, 9_999_999_999], "auto", r"row 2, column 'at': 9999999999 .*in the future"),
         ([START, int(time.time()) + 30 * 86400], "s", "row 2, .*in the future"),
-        ([START, 10**25], "auto", "."),
+        ([START, 10**25], "auto", "row 2, column 'at': 1e[+]25 is not a time"),
         ([str(START), "1" * 30], "auto", "row 2, .*is not a time of any unit"),
         ([START, -4], "auto", "row 2, column 'at': -4 is not a time after 1970"),
         ([str(START), "-0.5"], "auto", "row 2, column 'at': '-0.5' is not a time after 1970"),
@@ -256,7 +255,7 @@ def test_a_count_is_an_order_without_days() -> None:
     [
         (
             ["1.6E+09", "1.6E+09"],
-            "row 1, column 'at': '1.6E[+]09' is not a time to the second: its last digits were lost",
+            "row 1, column 'at': '1.6E[+]09' is not a time to the second: its last digits",
         ),
         (["1.60003E+12", "1.60003E+12"], "its last digits were lost"),
         ([1_600_000_000.0 + 128 * n for n in (0, 3, 5, 8)], "multiples of 128, as 32-bit floats make them"),
@@ -295,12 +294,8 @@ def test_a_form_of_dates_is_asked_for(values: list[str], forms: list[str]) -> No
     with pytest.raises(ValueError, match="which number is the day and which the month is not guessed") as error:
         read(*values)
     said = str(error.value)
-    for form in forms:
-        assert (
-            repr(form) in said and f"--time-format {form if ' ' not in form else repr(form)}" in said or len(forms) > 1
-        )
-        assert f"time_format={' or '.join(map(repr, forms))}" in said
-    assert re.search(r"row \d, column 'at': '.*--time-format", said)
+    assert f"time_format={' or '.join(map(repr, forms))}" in said
+    assert re.search(rf"row \d, column 'at': '.*--time-format '?{re.escape(forms[0])}", said)
 
 
 @pytest.mark.parametrize(
@@ -319,9 +314,7 @@ def test_packed_dates_are_no_seconds(values: list[Any], form: str, unit: Any) ->
         read(*values, unit=unit)
     if form != "%Y%m%d%H":
         first, second = read(*values, form=form).seconds
-        assert first - second == pytest.approx(
-            (datetime(2017, 8, 5) - datetime(2010, 1, 5)).total_seconds(), abs=86_400
-        )
+        assert first - second == pytest.approx(2769 * 86_400, abs=86_400)  # days
 
 
 def test_a_form_that_is_said() -> None:
@@ -334,7 +327,7 @@ def test_a_form_that_is_said() -> None:
         (
             ["1/6/2021", "2/25/2021"],
             "%d/%m/%Y",
-            "row 2, column 'at': '2/25/2021' is not a date written %d/%m/%Y; %m/%d/%Y",
+            "row 2, column 'at': '2/25/2021' is not a date .*; %m/%d/%Y would fit",
         ),
         (["1/6/21"], "%m/%d/%Y", "'1/6/21' is not a time after 1970"),
         (["1/6/2021"], "m/d/y", "'m/d/y' is no form of dates"),
@@ -353,7 +346,7 @@ def test_a_form_that_is_said() -> None:
         (["1600000000", "2021-03-01"], r"row 2, column 'at': '2021-03-01' is not a time: it stands beside numbers"),
         (
             ["2021-03-01", "1600000000", "1600000001"],
-            "row 1, column 'at': '2021-03-01' is not a time: it stands beside",
+            "row 1, .*'2021-03-01' is not a time: it stands beside numbers",
         ),
         (["2021-03-01 10:00:00+02:00", "2021-03-01 10:00:00"], "row 2, .*clear: it has no time zone, .* has one"),
         (["2021-03-01 10:00Z", "2021-03-01"], "row 2, .*it has no time zone"),
