@@ -44,8 +44,8 @@ def prepare_corpus(
         timestamp: column of the times; if "auto" the column "timestamp", where it is; None = no times. So are
             ``position``, the place in the user's history, which also breaks ties in time, and ``split``, the split
             labels.
-        time_unit: of numeric times since 1970: s, ms, us, ns; told by their size if "auto".
-        time_format: how dates are written, where the year is not first: ``%m/%d/%Y``.
+        time_unit: of numeric times since 1970, s, ms, us or ns, "auto" = by their size; ``time_format``: how dates are
+            written, where the year is not first (``%m/%d/%Y``).
         rename: new name -> items column; ``lists``: items column -> separator at which its text is cut into a list.
         tags: items columns that become tag features; ``features``: name -> file of vectors, by item id or a row for
             each row of ``items``.
@@ -66,11 +66,9 @@ def prepare_corpus(
     data = SourceData.of(
         interactions, items, time_unit=time_unit, time_format=time_format, rename=rename, lists=lists, **names
     )
-    protocol = how.get("protocol", sensible_protocols(data.log)[0])
-    usual: PreparationValues = {"protocol": protocol, "k_core": 0 if protocol == "given" else 5}
     prepared = prepare(
         data.log,
-        Preparation.from_values({**usual, **how}),
+        _usual(data, how),
         name=name or ("corpus" if output is None else Path(output).resolve().name),
         items=data.items,
         tags=tags,
@@ -80,3 +78,10 @@ def prepare_corpus(
     if output is not None:
         prepared.save(output, overwrite=overwrite)
     return prepared.corpus
+
+
+def _usual(data: SourceData, how: PreparationValues) -> Preparation:
+    """The settings, with what is usual for the log."""
+    protocol = how.get("protocol", sensible_protocols(data.log)[0])
+    usual: PreparationValues = {"protocol": protocol, "k_core": 0 if protocol == "given" else 5}
+    return Preparation.from_values({**usual, **how})

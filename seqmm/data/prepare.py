@@ -78,9 +78,7 @@ def prepare(
     """
     how, features = how or Preparation(), features or {}
     _check(log, how, features)
-    record: Record = {"source": log.source, "source_digest": digest_of(log), "rows_read": len(log)}
-    record |= {"rows_incomplete": log.incomplete, "seed": how.seed}
-    record |= {"reading": "; ".join(log.notes)} if log.notes else {}
+    record: Record = _read(log) | {"seed": how.seed}
     with _progress() as step:
         step("order")
         log = _ordered(_matched(log, items, how, record), how, record)
@@ -109,6 +107,13 @@ def prepare(
 
 
 # -- steps, in their order ---------------------------------------------------------------------------------------------
+
+
+def _read(log: Log) -> Record:
+    """What was read."""
+    record: Record = {"source": log.source, "source_digest": digest_of(log), "rows_read": len(log)}
+    record["rows_incomplete"] = log.incomplete
+    return record | ({"reading": "; ".join(log.notes)} if log.notes else {})
 
 
 def _check(log: Log, how: Preparation, features: Mapping[str, tuple[Path, str]]) -> None:
