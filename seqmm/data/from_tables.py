@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 from seqmm.data.corpus import Corpus
 from seqmm.data.preparation import Preparation, PreparationValues
@@ -41,14 +41,11 @@ def prepare_corpus(
             of ``datasets``, a dict of columns, a list of dicts, or the path of a file.
         items: the same for the items; its column ``title`` becomes the corpus' titles.
         user: column of the user ids, and ``item`` of the item ids, in both tables.
-        timestamp: column of the times; if "auto" the column "timestamp", where it is; None = no times. So are
-            ``position``, the place in the user's history, which also breaks ties in time, and ``split``, the split
-            labels.
-        time_unit: of numeric times since 1970, s, ms, us or ns, "auto" = by their size; ``time_format``: how dates are
-            written, where the year is not first (``%m/%d/%Y``).
+        timestamp: column of the times ("auto" = "timestamp", where it is; None = none); so are ``position``, of places
+            in the user's history, which break ties in time, and ``split``, of split labels.
+        time_unit: of numeric times ("auto" = by their size); ``time_format``: of dates whose year is not first.
         rename: new name -> items column; ``lists``: items column -> separator at which its text is cut into a list.
-        tags: items columns that become tag features; ``features``: name -> file of vectors, by item id or a row for
-            each row of ``items``.
+        tags: items columns that become tag features; ``features``: name -> file of vectors by id, or a row an item.
         name: of the corpus; that of the output folder, or "corpus".
         output: folder to write, with all columns of the items; ``overwrite`` replaces a corpus that is there.
         how: options of :class:`~seqmm.data.preparation.Preparation`. Unless given, the protocol is ``given`` with split
@@ -63,9 +60,8 @@ def prepare_corpus(
     3
     """
     names: ColumnNames = {"user": user, "item": item, "timestamp": timestamp, "position": position, "split": split}
-    data = SourceData.of(
-        interactions, items, time_unit=time_unit, time_format=time_format, rename=rename, lists=lists, **names
-    )
+    times: dict[str, Any] = {"time_unit": time_unit, "time_format": time_format}
+    data = SourceData.of(interactions, items, rename=rename, lists=lists, **times, **names)
     prepared = prepare(
         data.log,
         _usual(data, how),
