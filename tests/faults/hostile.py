@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import shutil
 import sys
 from collections import Counter
@@ -26,8 +27,12 @@ elsewhere; a refusal of more lines, or one that does not name the file, or one o
 
 SOUND, REFUSED, EITHER = "sound", "refused", "either"
 
-Check = Callable[[Path, str], str | None]
-"""``(folder, what was printed) -> what is wrong``, in the child, after a recipe that ended well."""
+Check = Callable[[Path], str | None]
+"""``folder -> what is wrong``, in the child, after a recipe that ended well."""
+Shown = Callable[[str], str | None]
+"""``what was printed -> what is wrong``."""
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+"""Characters that tell a terminal to do something; no input may bring them there."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,8 @@ class Door:
         inputs: what of the world it needs.
         lay: writes what else it reads.
         command: recipe and arguments.
-        check: whether what came of it is right.
+        check: whether what came of it is right; without one, what is printed must be the same.
+        shown: whether what was printed is right.
     """
 
     name: str
@@ -47,6 +53,7 @@ class Door:
     lay: Callable[[Path], object]
     command: tuple[str, ...]
     check: Check | None = None
+    shown: Shown | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,7 @@ class Case:
         names: what a refusal must name.
         more: further arguments.
         check: in place of the door's.
+        shown: in place of the door's.
     """
 
     door: Door
@@ -70,6 +78,7 @@ class Case:
     names: str = ""
     more: tuple[str, ...] = ()
     check: Check | None = None
+    shown: Shown | None = None
 
     @property
     def title(self) -> str:
@@ -126,11 +135,16 @@ class Feeder:
         if around != (now := self._around()):
             changed = sorted(name for name in around.keys() | now.keys() if around.get(name) != now.get(name))
             tally.blame("escape", case, ", ".join(changed[:4]))
+        if found := CONTROL.search(done.out + done.err):
+            tally.blame("escape", case, f"{found[0]!r} reaches the terminal")
         if done.traced or done.hung or done.code < 0:
             what = "hung" if done.hung else f"exit code {done.code}"
             tally.blame("traceback", case, f"{what}: {done.last_line}")
         elif done.code == 0:
-            if case.door.check is None and case.check is None and done.out != self._sound[case.door.name]:
+            shown = case.shown or case.door.shown
+            if shown is not None:
+                wrong = wrong or shown(done.out)
+            elif case.door.check is None and case.check is None and done.out != self._sound[case.door.name]:
                 wrong = "another answer than to the sound input"
             if case.right == REFUSED and (wrong or case.check is None):
                 tally.blame("silent wrong", case, f"accepted; {wrong or 'it was to be refused'}")
@@ -184,11 +198,11 @@ class Feeder:
                 code = int(stop.code or 0) if isinstance(stop.code, int | None) else 1
             if code == 0 and check is not None:
                 sys.stdout.flush()
-                verdict.write_text(check(folder, "") or "")
+                verdict.write_text(check(folder) or "", encoding="utf-8", errors="replace")
             sys.exit(code)
 
         home = str(self.place / "home")
-        environment = {"HOME": home, "SEQMM_CACHE": f"{home}/.cache/seqmm", "SEQMM_PLACE": str(self.place)}
+        environment = {"HOME": home, "SEQMM_CACHE": f"{home}/.cache/seqmm", "FAULTS_PLACE": str(self.place)}
         done = run(call, folder, limit=SECONDS, memory=MEMORY, environment=environment)
         wrong = verdict.read_text() if verdict.is_file() else None
         return done, wrong or None, around

@@ -99,8 +99,8 @@ SCENARIOS: tuple[Scenario, ...] = (
         "extract clip", "--features", "image", "--images", "photos", "--image-encoder",
         "clip:local-dir:models/clip", "--suffix", "_c", inputs=("models", "photos"),
     ),
-    _extract("extract vectors", "--vectors", "given=vectors.csv", inputs=("vectors.csv",)),
-    *(_train(f"train {name}", name) for name in MODELS if name not in ("msm4sr", "bpr")),
+    _extract("extract vectors", "--vectors", "mine=vectors.csv", inputs=("vectors.csv",)),
+    *(_train(f"train {name}", name) for name in MODELS if name not in ("msm4sr", "bpr", "sasrecm")),
     _train("pretrain msm4sr", "msm4sr", "pretrain"),
     _train("finetune msm4sr", "msm4sr", "finetune", "--train.init-from", "pretrained", inputs=("pretrained",)),
     Scenario(

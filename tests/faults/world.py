@@ -22,6 +22,7 @@ MODELS: dict[str, tuple[dict[str, object], list[str]]] = {
     "mentor": (GRAPH | {"inner_size": 12}, DENSE),
     "freedom": (GRAPH | {"edge_keep": 0.6}, DENSE),
     "sasrec": (SEQUENCE, []),
+    "sasrecm": (SEQUENCE | {"use_ids": False}, RAGGED),
     "msm4sr": (SEQUENCE | {"num_experts": 2}, RAGGED),
 }
 """Options and feature sets of the models that are trained, by name: ``<name>.yaml`` in the world."""
@@ -140,6 +141,7 @@ MADE: dict[str, Callable[[], None]] = {
     "pretrained": _finish("pretrain", "msm4sr", "pretrained"),
     "finished": _finish("train", "bpr", "finished"),
     "content": _finish("train", "bm3", "content"),
+    "unnumbered": _finish("train", "sasrecm", "unnumbered"),
     "table": recipe("benchmark", "--runs", "finished", "--output", "table", "--probes", "False"),
 }
 """Inputs that take long -> how they are made."""

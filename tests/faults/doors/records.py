@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import random
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.faults.doors.payloads import evil_pickle, evil_torch
 from tests.faults.hostile import EITHER, REFUSED, SOUND, Case, Door, canary
 
 DEEP = 50_000
@@ -25,35 +26,49 @@ CHECKPOINT = Door("checkpoint", ("content", "corpus"), nothing, RECOMMEND)
 CORPUS = Door("corpus", ("content", "corpus"), nothing, RECOMMEND)
 
 
-def _resumed(folder: Path, out: str) -> str | None:
-    """A state that was accepted went on to the very weights."""
-    ours, right = folder / "finished" / "model.safetensors", folder / "right.safetensors"
-    return None if not right.exists() or ours.read_bytes() == right.read_bytes() else "other weights"
+def _resumed(folder: Path) -> str | None:
+    """A state that was accepted, or the one before it, goes on to the very weights of the sound one."""
+    right = Path(os.environ["FAULTS_PLACE"]).parent / "right-weights"
+    weights = (folder / "finished" / "model.safetensors").read_bytes()
+    if not right.is_file():  # the sound one comes first
+        right.write_bytes(weights)
+    return None if weights == right.read_bytes() else "other weights than from the sound state"
 
 
 RESUME = Door(
     "state",
     ("finished", "corpus", "bpr.yaml"),
     nothing,
-    ("train", "--config", "bpr.yaml", "--train.output-dir", "finished", "--train.resume", "True"),
-    lambda folder, out: None,
+    (
+        "train",
+        "--config",
+        "bpr.yaml",
+        "--train.output-dir",
+        "finished",
+        "--train.resume",
+        "True",
+        "--train.epochs",
+        "6",
+    ),
+    _resumed,
 )
 CELLS = Door(
     "benchmark",
     ("finished", "corpus", "table"),
     nothing,
     ("benchmark", "--runs", "finished", "--output", "table", "--probes", "False"),
-    lambda folder, out: None if "| finished" in out else "no such row",
+    lambda folder: None,
+    lambda out: None if "| finished" in out else "no row of the run",
 )
 CARD = Door(
     "card",
     ("finished", "corpus"),
     nothing,
     ("publish", "--model", "finished", "--repo", "org/model", "--dry-run", "True"),
-    lambda folder, out: None,
+    lambda folder: None,
 )
 YAML = Door("run", ("corpus", "bpr.yaml"), nothing, ("train", "--config", "bpr.yaml", "--train.output-dir", "out"),
-            lambda folder, out: None)  # fmt: skip
+            lambda folder: None)  # fmt: skip
 
 
 def _write(name: str, content: str | bytes) -> Callable[[Path], object]:
@@ -254,32 +269,10 @@ def _newest(folder: Path) -> Path:
 
 def _each_file(change: Callable[[Path], object]) -> Callable[[Path], object]:
     def spoil(folder: Path) -> None:
-        shutil.copy(folder / "finished" / "model.safetensors", folder / "right.safetensors")
         for file in _newest(folder).iterdir():
             change(file)
 
     return spoil
-
-
-def _pickle(folder: Path) -> bytes:
-    """What runs code when it is unpickled."""
-    import pickle
-
-    class Evil:
-        def __reduce__(self) -> tuple[Any, ...]:
-            return (open, (str(canary(folder)), "w"))
-
-    return pickle.dumps(Evil())
-
-
-def _torch_pickle(folder: Path, file: Path) -> None:
-    import torch
-
-    class Evil:
-        def __reduce__(self) -> tuple[Any, ...]:
-            return (open, (str(canary(folder)), "w"))
-
-    torch.save({"state": Evil(), "w": torch.ones(2)}, file)
 
 
 def _state_cases() -> Iterator[Case]:
@@ -290,7 +283,7 @@ def _state_cases() -> Iterator[Case]:
         "files gone": lambda file: file.unlink(),
         "one letter changed": lambda file: file.write_bytes(file.read_bytes()[:-9] + b"#" + file.read_bytes()[-8:]),
     }.items():
-        yield Case(RESUME, name, _each_file(change), EITHER, check=_resumed)
+        yield Case(RESUME, name, _each_file(change), EITHER)
     for name in (
         "custom_checkpoint_0.pkl",
         "random_states_0.pkl",
@@ -301,13 +294,13 @@ def _state_cases() -> Iterator[Case]:
         yield Case(
             RESUME,
             f"a pickle called {name}",
-            lambda folder, name=name: (_newest(folder) / name).write_bytes(_pickle(folder)),
+            lambda folder, name=name: (_newest(folder) / name).write_bytes(evil_pickle(folder)),
             EITHER,
         )
         yield Case(
             RESUME,
             f"torch's pickle called {name}",
-            lambda folder, name=name: _torch_pickle(folder, _newest(folder) / name),
+            lambda folder, name=name: (_newest(folder) / name).write_bytes(evil_torch(folder)),
             EITHER,
         )
     for file in ("state.json", "trainer.json", "optimizer.json"):
@@ -323,14 +316,12 @@ def _state_cases() -> Iterator[Case]:
         "an empty state that is newer",
         lambda folder: (folder / STATE / "state-99-99").mkdir(),
         EITHER,
-        check=_resumed,
     )
     yield Case(
         RESUME,
         "a file for a state",
         lambda folder: (folder / STATE / "state-99-99").write_text("x"),
         EITHER,
-        check=_resumed,
     )
 
 

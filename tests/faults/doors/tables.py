@@ -34,10 +34,10 @@ def _histories(rows: list[Row]) -> dict[str, list[str]]:
     return found
 
 
-def _same(rows: list[Row]) -> Callable[[Path, str], str | None]:
+def _same(rows: list[Row]) -> Callable[[Path], str | None]:
     """Whether the corpus holds exactly these histories, in this order."""
 
-    def check(folder: Path, out: str) -> str | None:
+    def check(folder: Path) -> str | None:
         import numpy as np
 
         from seqmm.data.loading import load_corpus
@@ -443,10 +443,10 @@ def items_text(**changed: str) -> str:
     return stream.getvalue()
 
 
-def _described(title: str | None = None, brand: tuple[str, ...] | None = None) -> Callable[[Path, str], str | None]:
+def _described(title: str | None = None, brand: tuple[str, ...] | None = None) -> Callable[[Path], str | None]:
     """Whether i5 has this title and these tags, and the others theirs."""
 
-    def check(folder: Path, out: str) -> str | None:
+    def check(folder: Path) -> str | None:
         from seqmm.data.loading import load_corpus
 
         corpus = load_corpus(str(folder / "out"), features=("brand",))
@@ -472,7 +472,7 @@ ITEM_TABLE = Door(
 
 
 def item_case(
-    name: str, content: str | bytes, right: str = EITHER, check: Callable[[Path, str], str | None] | None = None,
+    name: str, content: str | bytes, right: str = EITHER, check: Callable[[Path], str | None] | None = None,
     file: str = "items.csv",
 ) -> Case:  # fmt: skip
     """Another table of items."""
