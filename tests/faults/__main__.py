@@ -22,6 +22,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=7, help="kills of each scenario")
     parser.add_argument("--signals", type=int, default=2, help="Ctrl-C and SIGTERM, of each scenario")
     parser.add_argument("--full", type=int, default=2, help="full disks, of each scenario")
+    parser.add_argument("--pairs", type=int, default=2, help="times that each command is given twice at once")
     parser.add_argument("--hostile", type=int, help="hostile inputs, of every door in turn; all if absent")
     parser.add_argument("--only", default="", help="scenarios and doors whose names hold this")
     parser.add_argument("--short", action="store_true", help="a few of each kind, without what is known to fail")

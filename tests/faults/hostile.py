@@ -164,11 +164,9 @@ class Feeder:
 
     def _around(self) -> Snapshot:
         """Everything beside the folder that a case may write to."""
-        return {
-            name: value
-            for name, value in snapshot(self.place).items()
-            if not name.startswith(("deep/inner", "home/.cache")) and name not in ("deep/", "home/", "deep/EXECUTED")
-        }
+        home = ("home/.cache", "deep/EXECUTED")
+        found = snapshot(self.place, skip=self._folder).items()
+        return {name: value for name, value in found if not name.startswith(home) and name not in ("deep/", "home/")}
 
     def _run(
         self, door: Door, spoil: Callable[[Path], object] | None, more: Sequence[str], check: Check | None

@@ -35,6 +35,7 @@ class Tally:
     kills: int = 0
     signals: int = 0
     full: int = 0
+    pairs: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     told: list[str] = field(default_factory=list)
     """A line for each fault."""

@@ -16,6 +16,7 @@ from tests.faults.hub import Hub
 from tests.faults.kills import FAULTS, Tally, Trials
 from tests.faults.known import known
 from tests.faults.scenarios import SCENARIOS
+from tests.faults.together import try_pairs
 from tests.faults.world import World
 
 
@@ -42,6 +43,11 @@ def report(arguments: argparse.Namespace, folder: Path, hub: Hub) -> int:
             for line in trials.tally.told:
                 tqdm.write(f"    {line}")
             shutil.rmtree(place)
+    pairs = 1 if arguments.short else arguments.pairs
+    only = "two trainings" if arguments.short else arguments.only
+    for name, tally in try_pairs(world, folder / "pairs", pairs, arguments.seed, only) if pairs else ():
+        tallies[name] = tally
+        tqdm.write("\n".join([row(name, tally), *(f"    {line}" for line in tally.told)]))
     hostile = feed(arguments, world, folder / "hostile")
     print("\n" + "\n".join(table(tallies)) if tallies else "")
     print("\n" + "\n".join(hostile_table(hostile)) if hostile else "")
@@ -64,16 +70,16 @@ def feed(arguments: argparse.Namespace, world: World, place: Path) -> dict[str, 
     return tallies
 
 
-COLUMNS = ("kills", "signals", "full", *FAULTS)
+DONE = ("kills", "signals", "full", "pairs")
+COLUMNS = (*DONE, *FAULTS)
 
 
 def table(tallies: dict[str, Tally]) -> Sequence[str]:
     """A row for each, and their sums."""
     whole = Tally()
     for tally in tallies.values():
-        whole.kills, whole.signals, whole.full = (
-            whole.kills + tally.kills, whole.signals + tally.signals, whole.full + tally.full,
-        )  # fmt: skip
+        for name in DONE:
+            setattr(whole, name, getattr(whole, name) + getattr(tally, name))
         whole.faults += tally.faults
     head = f"{'':<20}" + "".join(f"{name:>11}" for name in COLUMNS)
     return [head, *(row(name, tally) for name, tally in tallies.items()), row("all", whole)]
@@ -81,7 +87,7 @@ def table(tallies: dict[str, Tally]) -> Sequence[str]:
 
 def row(name: str, tally: Tally) -> str:
     """A line of the table."""
-    values = [tally.kills, tally.signals, tally.full, *(tally.faults[kind] for kind in FAULTS)]
+    values = [*(getattr(tally, name) for name in DONE), *(tally.faults[kind] for kind in FAULTS)]
     return f"{name:<20}" + "".join(f"{value:>11}" for value in values)
 
 

@@ -13,12 +13,15 @@ Snapshot = dict[str, str]
 """Path -> what is compared: digest of a file's bytes, or of what in it does not tell the time; of a link its aim."""
 
 
-def snapshot(folder: Path) -> Snapshot:
-    """Every file, link and empty folder below ``folder``; of training states only that there are some."""
+def snapshot(folder: Path, skip: Path | None = None) -> Snapshot:
+    """Every file, link and empty folder below ``folder``, but for ``skip``; of training states the newest's name."""
     found: Snapshot = {}
     for place, folders, files in os.walk(folder):
         here = Path(place)
         relative = here.relative_to(folder)
+        if here == skip:
+            folders.clear()
+            continue
         if "checkpoints" in relative.parts and relative.name.startswith("state-"):
             folders.clear()
             continue
@@ -48,7 +51,7 @@ def _content(file: Path) -> str:
             content = json.dumps([_timeless(json.loads(line)) for line in content.decode().splitlines()]).encode()
         elif file.suffix == ".json":
             content = json.dumps(_timeless(json.loads(content)), sort_keys=True).encode()
-    except ValueError:
+    except (ValueError, RecursionError):
         return "damaged"
     return hashlib.sha256(content).hexdigest()
 

@@ -401,7 +401,7 @@ def _news() -> Iterator[Case]:
         for value in values:
             shown = "none at all" if value is ... else repr(value)[:40]
             yield _new(f"{key} = {shown}", _record(**{key: value}))
-    yield _new("no photo", _record(image=[]), EITHER)
+    yield replace(_new("no photo", _record(image=[]), EITHER), check=lambda folder: None, shown=lambda out: None)
 
 
 # -- feature sets of a corpus ------------------------------------------------------------------------------------------

@@ -176,10 +176,17 @@ def _lay(folder: Path) -> None:
 SCORE = Door("score", (), _lay, ("score", "lists.csv", "--truth", "truth.csv", "--ks", "1", "3", "--metrics", "recall"))
 
 
+def _measured(out: str) -> str | None:
+    """Whether recall at 1 and 3 is what it is: u1 finds at once, u2 third, u3 never (unless he is one of four)."""
+    values = [line.split()[1:] for line in out.splitlines() if line.startswith("recall")]
+    return None if values in ([["0.3333", "0.6667"]], [["0.2500", "0.5000"]]) else f"recall {values}"
+
+
 def _score(name: str, file: str, content: str | bytes, right: str = REFUSED, names: str | None = None) -> Case:
     """Other lists, or another truth."""
     data = content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass")
-    return Case(SCORE, name, lambda folder: (folder / file).write_bytes(data), right, file if names is None else names)
+    called = file if names is None else names
+    return Case(SCORE, name, lambda folder: (folder / file).write_bytes(data), right, called, shown=_measured)
 
 
 def _scores() -> Iterator[Case]:
@@ -196,7 +203,7 @@ def _scores() -> Iterator[Case]:
     yield _score("truth with a row twice", "truth.csv", _truth([*TRUTH, TRUTH[0]]), EITHER)
     for file, text in (("lists.csv", _lists()), ("truth.csv", _truth())):
         yield _score(f"{file} empty", file, "")
-        yield _score(f"{file} header alone", file, text.splitlines()[0] + "\n")
+        yield _score(f"{file} header alone", file, text.splitlines()[0] + "\n", names="")
         yield _score(f"{file} noise", file, bytes(range(256)) * 9)
         yield _score(f"{file} UTF-16", file, text.encode("utf-16"), EITHER)
         yield _score(f"{file} without users", file, text.replace("user_id", "who"))
