@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -71,11 +73,16 @@ def writing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing(target: Path) -> Iterator[Path]:
+def replacing(target: Path, ours: Sequence[str] = ("*",)) -> Iterator[Path]:
     """Yields a fresh folder beside ``target``; on success it takes its place, on failure it is removed.
 
     Killed at whatever moment, the old folder or the new one is there, or comes back by
     :func:`seqmm.leftovers.put_back`, which who reads or writes it next calls.
+
+    Args:
+        target: the folder.
+        ours: patterns of the paths in it that may go; what is there beside them is somebody else's, and is in the new
+            folder as it was in the old one.
     """
     target = target.absolute()
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -86,6 +93,7 @@ def replacing(target: Path) -> Iterator[Path]:
         try:
             yield temporary
             if target.exists():
+                _keep(target, temporary, ours)
                 target.rename(old)
             temporary.rename(target)
             if old.exists():
@@ -95,6 +103,22 @@ def replacing(target: Path) -> Iterator[Path]:
                 old.rename(target)
             remove(temporary)
             remove(old)
+
+
+def _keep(old: Path, new: Path, ours: Sequence[str]) -> None:
+    """Gives a new folder what the old one has beside our files; the old one keeps it, too, until it goes as a whole."""
+    for place, folders, files in os.walk(old):
+        links = [name for name in folders if (Path(place) / name).is_symlink()]
+        for name in (*files, *links):
+            file = Path(place) / name
+            path = file.relative_to(old)
+            if (new / path).exists() or any(fnmatchcase(path.as_posix(), pattern) for pattern in ours):
+                continue
+            (new / path).parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(file, new / path, follow_symlinks=False)
+            except OSError:  # a disk without links
+                shutil.copy2(file, new / path, follow_symlinks=False)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -29,7 +29,7 @@ class Leftover(NamedTuple):
     """A neighbour that nobody is writing."""
 
     target: str
-    """Name of what was to be written."""
+    """Name of what was to be written; itself a neighbour's where a folder was made inside one that was being made."""
     kind: str
     """tmp, old or lock."""
     path: Path
@@ -71,7 +71,8 @@ def put_back(target: Path) -> None:
     """Puts back a folder that a process had moved aside and was killed before the new one took its place."""
     if target.exists():
         return
-    moved = [left.path for left in leftovers(target.parent, target.name) if left.kind == "old"]
+    mine = leftovers(target.parent, target.name)
+    moved = [left.path for left in mine if left.kind == "old" and left.target == target.name]
     if moved:
         with suppress(OSError):  # another process was faster, or the disk is not ours to write
             max(moved, key=lambda path: path.stat().st_ctime).rename(target)
@@ -87,17 +88,25 @@ def put_back_inside(folder: Path) -> None:
 
 def leftovers(folder: Path, name: str | None = None) -> list[Leftover]:
     """What killed processes left in a folder: of one target, or of all, which only a folder of ours may be asked."""
-    beginning = "." if name is None else f".{name}."
     try:
-        files = [file for file in os.listdir(folder) if file.startswith(beginning)]
+        files = os.listdir(folder)
     except OSError:  # not there, not a folder, not for us to read
         return []
     found = []
     for file in files:
         match = _NAME.fullmatch(file)
-        if match and name in (None, match["target"]) and not _held(folder, match["target"], match["pid"]):
+        ours = match and name in (None, *_targets(match["target"]))
+        if match and ours and not _held(folder, match["target"], match["pid"]):
             found.append(Leftover(match["target"], match["kind"], folder / file))
     return found
+
+
+def _targets(name: str) -> Iterator[str]:
+    """A name, and what that is a neighbour of."""
+    yield name
+    while match := _NAME.fullmatch(name):
+        name = match["target"]
+        yield name
 
 
 def remove(path: Path) -> None:

@@ -129,6 +129,43 @@ def test_foreign_files_stay(tmp_path):
     assert sorted(os.listdir(tmp_path)) == sorted([*foreign, "corpus"])
 
 
+def test_what_is_not_ours_is_in_the_new_folder_too(tmp_path):
+    corpus = tmp_path / "corpus"
+    for name in (
+        "corpus.json",
+        "notes.txt",
+        "text/a.parquet",
+        "text/mine.txt",
+        "checkpoints/llm/weights.bin",
+        ".hidden",
+    ):
+        (corpus / name).parent.mkdir(parents=True, exist_ok=True)
+        (corpus / name).write_text("old")
+    (corpus / "link").symlink_to(tmp_path)
+    with pytest.raises(OSError), replacing(corpus, ("corpus.json", "text/*.parquet")):
+        raise OSError("no space")
+    assert (corpus / "text" / "a.parquet").exists(), "a write that failed changes nothing"
+    with replacing(corpus, ("corpus.json", "text/*.parquet")) as place:
+        (place / "corpus.json").write_text("new")
+    kept = {str(path.relative_to(corpus)) for path in corpus.rglob("*") if not path.is_dir() or path.is_symlink()}
+    assert kept == {"corpus.json", "notes.txt", "text/mine.txt", "checkpoints/llm/weights.bin", ".hidden", "link"}
+    assert (corpus / "corpus.json").read_text() == "new" and (corpus / "notes.txt").read_text() == "old"
+    assert (corpus / "link").is_symlink() and os.listdir(tmp_path) == ["corpus"]
+
+
+def test_what_a_folder_inside_an_unfinished_one_left_goes_with_it(tmp_path):
+    for name in (f"..corpus.{DEAD}.tmp.{DEAD}.old", f".corpus.{DEAD}.tmp"):
+        (tmp_path / name).mkdir()
+    (tmp_path / f"..corpus.{DEAD}.tmp.{DEAD}.lock").touch()
+    foreign = [f"..other.{DEAD}.tmp.{DEAD}.lock", f"..corpus.{DEAD}.swp.{DEAD}.lock"]
+    for name in foreign:
+        (tmp_path / name).touch()
+    put_back(tmp_path / "corpus")
+    assert not (tmp_path / "corpus").exists(), "of an unfinished folder nothing is put back"
+    tidy(tmp_path / "corpus")
+    assert sorted(os.listdir(tmp_path)) == sorted(foreign)
+
+
 def test_a_link_is_removed_and_not_followed(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "a").touch()

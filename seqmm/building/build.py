@@ -16,7 +16,7 @@ from seqmm.data.item_images import ImageFiles
 from seqmm.data.preparation import Preparation
 from seqmm.data.prepare import prepare, statistics
 from seqmm.data.sources.base import SourceData
-from seqmm.data.store import read_items, read_record
+from seqmm.data.store import files_of, read_items, read_record
 from seqmm.features.readers.item_text import PLAIN_FIELDS
 from seqmm.files import check_free, replacing
 from seqmm.leftovers import put_back
@@ -100,7 +100,7 @@ def build(
     with ExitStack() as stack:  # all are written before the first takes its place
         for target, names in plan:
             fresh = overwrite or not (target / "corpus.json").is_file()
-            place = stack.enter_context(replacing(target)) if fresh else target
+            place = stack.enter_context(replacing(target, files_of(target))) if fresh else target
             called = target.name if name is None else name + target.name.removeprefix(folder.name)
             ways = [Preparation(**how, protocol=protocol) for protocol in names]
             for prepared in [prepare(data.log, way, name=called, **settings) for way in ways]:

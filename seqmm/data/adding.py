@@ -7,7 +7,7 @@ from pathlib import Path
 from seqmm.data.card import write_card
 from seqmm.data.feature_sets import Features
 from seqmm.data.feature_store import feature_folder, feature_names, hash_rows, read_about, write_feature_files
-from seqmm.data.store import read_ids, read_record
+from seqmm.data.store import FEATURE_FILES, read_ids, read_record
 from seqmm.files import replacing
 from seqmm.leftovers import tidy_inside
 
@@ -40,6 +40,6 @@ def write_features(folder: str | Path, name: str, features: Features) -> None:
     record = read_record(folder)
     tidy_inside(folder)
     _, ids = read_ids(folder, "items", record)
-    with replacing(folder / feature_folder(name)) as temporary:
+    with replacing(folder / feature_folder(name), FEATURE_FILES) as temporary:
         write_feature_files(temporary, name, features, record["num_items"], ids)
     write_card(folder)

@@ -23,7 +23,10 @@ from seqmm.data.feature_sets import Features, check_features
 from seqmm.data.feature_store import feature_folder, read_features, write_feature_files
 from seqmm.data.interactions import Interactions, Ragged
 from seqmm.data.store import (
+    FEATURE_FILES,
+    SPLIT_FILES,
     Columns,
+    files_of,
     hash_ids,
     protocol_record,
     read_ids,
@@ -248,7 +251,7 @@ def _check(corpus: Corpus) -> None:
 
 def _save_new(corpus: Corpus, folder: Path, item_columns: Columns, user_columns: Columns) -> None:
     check_free(folder, "corpus.json", "a prepared corpus", overwrite=True)
-    with replacing(folder) as temporary:
+    with replacing(folder, files_of(folder)) as temporary:
         write_ids(corpus, temporary, item_columns, user_columns)
         write_splits(corpus, temporary / corpus.protocol)
         for name, features in corpus.features.items():
@@ -271,9 +274,9 @@ def _save_beside(corpus: Corpus, folder: Path) -> None:
     # before it, a new protocol is a folder that no record lists and the next save replaces; one that was there has rows
     # that its recorded fingerprint does not fit, which loading says. Feature sets carry their own hashes.
     with ExitStack() as stack:
-        write_splits(corpus, stack.enter_context(replacing(folder / corpus.protocol)))
+        write_splits(corpus, stack.enter_context(replacing(folder / corpus.protocol, SPLIT_FILES)))
         for name, features in corpus.features.items():
-            temporary = stack.enter_context(replacing(folder / feature_folder(name)))
+            temporary = stack.enter_context(replacing(folder / feature_folder(name), FEATURE_FILES))
             write_feature_files(temporary, name, features, corpus.num_items, corpus.item_ids)
     write_record(folder, corpus)
     write_card(folder)

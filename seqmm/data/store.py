@@ -26,7 +26,7 @@ import numpy as np
 from seqmm.data.interactions import Interactions
 from seqmm.files import read_json, write_json
 from seqmm.leftovers import put_back_inside
-from seqmm.names import SPLITS
+from seqmm.names import PROTOCOLS, SPLITS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -44,6 +44,21 @@ FORMAT = 1
 ROW_GROUP = 1 << 16  # rows; who streams a table from the Hub fetches a group at a time
 
 Columns = Mapping[str, Sequence[Any]]
+
+SPLIT_FILES = tuple(f"{split}.parquet" for split in SPLITS)
+"""Of a protocol's folder."""
+FEATURE_FILES = ("features.json", "*.parquet")
+"""Of a feature set's folder, as patterns."""
+
+
+def files_of(folder: Path) -> tuple[str, ...]:
+    """Patterns of a corpus folder's own files; what lies beside them is its owner's."""
+    sets = [file.parent.name for file in folder.glob("*/features.json")]
+    return (
+        *("corpus.json", "README.md", "items/items.parquet", "users/users.parquet", "*_vocabulary.txt", ".extract/*"),
+        *(f"{protocol}/{file}" for protocol in PROTOCOLS for file in SPLIT_FILES),
+        *(f"{name}/{pattern}" for name in sets for pattern in FEATURE_FILES),
+    )
 
 
 def write_table(path: Path, columns: Mapping[str, Any], row_group: int = ROW_GROUP, compression: str = "zstd") -> None:

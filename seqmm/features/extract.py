@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from seqmm.data.card import write_card
 from seqmm.data.feature_store import FeatureWriter, feature_folder
-from seqmm.data.store import read_record
+from seqmm.data.store import FEATURE_FILES, read_record
 from seqmm.features.extractor import Extractor
 from seqmm.features.readers.items import SHARD, item_shards
 from seqmm.features.shards import (
@@ -183,7 +183,7 @@ class _Job:
         lengths = seen.check(self.target.name)
         dense = self.extractor.kind == "dense"
         offsets = None if dense else np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        with replacing(self.target) as temporary:
+        with replacing(self.target, FEATURE_FILES) as temporary:
             writer = FeatureWriter(
                 temporary, self.extractor.kind, seen.dim, self.ids_digest, self.items, offsets, self.dtype
             )

@@ -92,7 +92,9 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     _extract("extract tfidf", "--features", "text", "--text-encoder", "tfidf", corpus="large"),
     _extract(
-        "extract bert", "--features", "text", "text_sentences", "--text-encoder", "models/tiny-bert", "--suffix", "_b",
+        "extract bert", "--features", "text", "text_sentences", "--text-encoder", "models/tiny-bert",
+        "--pooling",
+        "mean", "--suffix", "_b",
         inputs=("models",),
     ),
     _extract(
