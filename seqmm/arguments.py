@@ -128,7 +128,7 @@ class TrainArguments(Options):
     )
     log_every: int = option(
         50,
-        "Optimiser steps between looks at the losses; log.jsonl gets a line every epoch.",
+        "Optimiser steps between lines of log.jsonl with a step's losses, beside those of the epochs; 0 = none.",
         least=0,
         changes_result=False,
     )

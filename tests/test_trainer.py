@@ -54,7 +54,10 @@ def test_a_run_leaves_weights_state_and_log(tmp_path):
     loaded = from_pretrained(str(tmp_path)).bind(trainer.corpus)
     for (key, ours), theirs in zip(trainer.model.state_dict().items(), loaded.state_dict().values(), strict=True):
         assert torch.equal(ours, theirs), key
-    assert len(list((tmp_path / "checkpoints").iterdir())) == 1
+    steps = [line["step"] for line in lines if "step/bpr" in line]
+    assert steps == [*range(1, state.step + 1)], "log_every = 1"
+    last = state.step // 2
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {f"state-{last}-1", f"state-{2 * last}-2"}
 
 
 def test_early_stopping_keeps_the_best_weights(tmp_path):
@@ -117,8 +120,9 @@ def test_resume_refuses_another_corpus_and_another_model(tmp_path):
         _trainer(tmp_path, corpus=other, resume=True).train()
     corpus = CASES["bpr"].corpus()
     model = CASES["bpr"].model(corpus, hidden_size=8)
-    with pytest.raises(ValueError, match=r"cannot be read|hidden_size = 16"):
-        Trainer(model, corpus, replace(ARGS, resume=True), output_dir=tmp_path).train()
+    evaluator = Evaluator(corpus, "validation", ks=(5, 10), metrics=("ndcg",))
+    with pytest.raises(ValueError, match="hyper_parameters.hidden_size 16, this run has 8"):
+        Trainer(model, corpus, replace(ARGS, resume=True), evaluator=evaluator, output_dir=tmp_path).train()
 
 
 def test_resume_refuses_features_of_another_encoder(tmp_path):
@@ -191,14 +195,6 @@ def test_finetuning_refuses_what_does_not_fit(tmp_path):
         start(tmp_path / "pretrained")
 
 
-def test_a_truncated_state_is_named(tmp_path):
-    _trainer(tmp_path).train()
-    weights = latest_checkpoint(tmp_path / "checkpoints") / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:100])
-    with pytest.raises(ValueError, match="cannot be read.*remove it"):
-        _trainer(tmp_path, resume=True).train()
-
-
 def test_a_truncated_checkpoint_is_named(tmp_path):
     _trainer(tmp_path).train()
     weights = tmp_path / "model.safetensors"
@@ -235,23 +231,6 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     trainer.model.forward = broken
     with pytest.raises(FloatingPointError, match="'l2' is nan at step 1"):
         trainer.train()
-
-
-def test_full_disk_keeps_the_state_saved_before(tmp_path, monkeypatch):
-    trainer = _trainer(tmp_path)
-    trainer.train()
-    before = latest_checkpoint(tmp_path / "checkpoints")
-
-    def full(folder):
-        (tmp_path / "checkpoints").joinpath(folder.split("/")[-1], "model.safetensors").write_bytes(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(trainer.accelerator, "save_state", full)
-    trainer.state.step += 1
-    with pytest.raises(OSError, match="disk full.*untouched"):
-        trainer.save_state()
-    assert latest_checkpoint(tmp_path / "checkpoints") == before
-    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == [before.name]
 
 
 def test_bf16_trains(tmp_path):
@@ -384,7 +363,7 @@ def test_stages_phases_and_hooks_run_in_turn(tmp_path):
     assert model.calls[: len(epoch)] == epoch
     group = trainer.optimizers["main"].param_groups[0]
     assert (group["lr"], group["weight_decay"], group["decoupled_weight_decay"]) == (0.02, 0.1, True)
-    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines() if "epoch" in line]
     assert {"train/loss", "train/critic/loss", "train/adversary"} <= set(lines[0])
     for key, phase, of_epoch in (("train/loss", "main", batches), ("train/critic/loss", "critic", 2 * batches)):
         assert lines[0][key] == pytest.approx(np.mean(model.losses[phase][:of_epoch]), rel=1e-5)

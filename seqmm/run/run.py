@@ -27,6 +27,7 @@ from seqmm.run.opening import named, open_corpus
 from seqmm.run.settings import RunConfig
 from seqmm.run.variants import reference
 from seqmm.training.callbacks import Callback
+from seqmm.training.disk import explain_full_disk
 from seqmm.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -141,7 +142,8 @@ class Run:
         commit = self.model.config.pretrained_on.get("checkpoint_revision", train.init_revision)
         self.settings = replace(self.settings, train=replace(train, init_revision=commit))
         train, monitor = self.settings.train, self.settings.eval.monitor
-        trainer = Trainer(self.model, self.corpus, train, evaluator=validation, monitor=monitor, callbacks=callbacks)
+        watching = [*callbacks, _WriteSettings(self)]
+        trainer = Trainer(self.model, self.corpus, train, evaluator=validation, monitor=monitor, callbacks=watching)
         accelerator = trainer.accelerator
         self.settings = replace(self.settings, train=trainer.args)  # the launcher's precision is written, too
         if accelerator.is_main_process:
@@ -152,32 +154,35 @@ class Run:
             )
             if validation.sample:
                 logger.info("%s chooses the weights", validation.sample)
-        trainer.open_output()
+        with trainer.output("run.yaml", "metrics.json", "README.md"):
+            state = trainer.train()
+            metrics: dict[str, Any] = {
+                "validation": state.validation,
+                "test": self.evaluator("test")(accelerator, self.model) if self.settings.eval.test else None,
+                "mask": validation.mask,
+                **({"validation_users": validation.sample} if validation.sample else {}),
+                "best_epoch": state.best_epoch,
+                "epochs": state.epoch,
+                "seconds": round(state.seconds, 1),
+            }
+            if accelerator.is_main_process:
+                self._write_results(metrics)
+            accelerator.wait_for_everyone()
         if accelerator.is_main_process:
-            self.write_settings()  # before training: an interrupted run keeps them
-        state = trainer.train()
-        metrics: dict[str, Any] = {
-            "validation": state.validation,
-            "test": self.evaluator("test")(accelerator, self.model) if self.settings.eval.test else None,
-            "mask": validation.mask,
-            **({"validation_users": validation.sample} if validation.sample else {}),
-            "best_epoch": state.best_epoch,
-            "epochs": state.epoch,
-            "seconds": round(state.seconds, 1),
-        }
-        if accelerator.is_main_process:
-            write_json(self.output / "metrics.json", metrics | {"environment": environment()})
-            hub = self.settings.hub
-            license = {"license": hub.license, "license_name": hub.license_name, "license_link": hub.license_link}
-            write_model_card(self.output, {key: value for key, value in license.items() if value is not None})
             logger.info(
                 "best epoch %d of %d; validation %s", state.best_epoch, state.epoch, _shown(metrics, "validation")
             )
             if metrics["test"]:
                 logger.info("test %s", _shown(metrics, "test"))
             logger.info("written to %s", self.output)
-        accelerator.wait_for_everyone()
         return metrics
+
+    def _write_results(self, metrics: dict[str, Any]) -> None:
+        with explain_full_disk(self.output):
+            write_json(self.output / "metrics.json", metrics | {"environment": environment()})
+            hub = self.settings.hub
+            license = {"license": hub.license, "license_name": hub.license_name, "license_link": hub.license_link}
+            write_model_card(self.output, {key: value for key, value in license.items() if value is not None})
 
     def write_settings(self) -> None:
         """Writes run.yaml; a comment at its head says how to repeat the run."""
@@ -201,6 +206,18 @@ class Run:
                 f"{self.corpus.fingerprint()}): save it, and give its folder with --data.path"
             )
         write_yaml(self.output / "run.yaml", values, comment)
+
+
+class _WriteSettings(Callback):
+    """Before training, so that an interrupted run keeps them; but after all that may refuse the run."""
+
+    def __init__(self, run: Run):
+        self.run = run
+
+    def on_train_start(self, trainer: Trainer) -> None:
+        if trainer.accelerator.is_main_process:
+            with explain_full_disk(self.run.output):
+                self.run.write_settings()
 
 
 def _checkpoint(settings: RunConfig) -> RecommenderConfig | None:

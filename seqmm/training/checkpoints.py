@@ -1,141 +1,219 @@
-"""What a run keeps on disk: training states to go on from, and the best weights."""
+"""Training states on disk: folders that appear whole, know their own checksums, and of which two are kept."""
 
 from __future__ import annotations
 
-import errno
+import json
+import logging
+import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-import torch.distributed as dist
-from accelerate import Accelerator
 from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
-from seqmm.hub.access import quietly
-from seqmm.models.base import Recommender
-from seqmm.models.weights import read_weights
+from seqmm.files import file_digest, json_text
+from seqmm.training.disk import explain_full_disk, sync
+
+logger = logging.getLogger(__name__)
 
 CHECKPOINTS = "checkpoints"
 """Folder of the training states in a run's folder."""
+FORMAT, VERSION = "seqmm training state", 1
+VALUES, WEIGHTS, TENSORS, BEST, BEST_CONFIG = (
+    "training.json",
+    "model.safetensors",
+    "tensors.safetensors",
+    "best.safetensors",
+    "best.json",
+)
+"""Files of a state: plain values; the weights; the tensors the values name; the best weights so far, their config."""
+_STATE = re.compile(r"state-(\d+)-(\d+)(?:\.(\d+))?")
+_START_ANEW = "start anew with train.overwrite = True and train.resume = False, or choose another train.output_dir"
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A training state whose files are what its manifest says."""
+
+    path: Path
+    digests: Mapping[str, str]
+
+    @cached_property
+    def values(self) -> dict[str, Any]:
+        """What is not a tensor."""
+        with self.explained():
+            values = json.loads((self.path / VALUES).read_text(encoding="utf-8"))
+            if not isinstance(values, dict):
+                raise TypeError(f"{VALUES} holds a {type(values).__name__}")
+            return values
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """The tensors of one of its files."""
+        with self.explained():
+            return load_file(self.path / name)
+
+    def explained(self) -> _Explained:
+        """A context that turns what reading it may raise into an error that names it."""
+        return _Explained(self.path)
+
+
+class _Explained:
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        wrong = (KeyError, TypeError, ValueError, OSError, RuntimeError, AttributeError, SafetensorError)
+        if isinstance(error, wrong):
+            said = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+            raise ValueError(f"the training state {self.path} cannot be read ({said}); {_START_ANEW}") from error
+
+
+def states(folder: Path) -> list[Path]:
+    """The training states below ``folder`` that runs wrote, damaged or not, oldest first."""
+    return [path for path in _named(folder) if _manifest(path)]
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
-    """The newest complete training state below ``folder``, or None."""
-    found = sorted(folder.glob("state-*-*"), key=lambda path: [int(part) for part in path.name.split("-")[1:]])
-    return found[-1] if found else None
+    """The newest training state below ``folder`` that is whole, or None."""
+    return next((path for path in reversed(states(folder)) if _damage(path) is None), None)
 
 
-def claim_folder(folder: Path, *, resume: bool, overwrite: bool, trained: bool) -> None:
-    """Makes a run's folder ready for a run from the start: creates it, or removes the run that is in it.
+def newest(folder: Path) -> Saved | None:
+    """The newest training state below ``folder`` that is whole; those after it are named in the log.
+
+    Raises:
+        ValueError: there are states and all are damaged, or one was written by a later version.
+    """
+    damaged: list[str] = []
+    for path in reversed(_named(folder)):
+        manifest = _manifest(path)
+        if manifest.get("version", VERSION) > VERSION:
+            raise ValueError(
+                f"the training state {path} is of format {manifest['version']}, this version of seqmm reads {VERSION}: "
+                "it is newer, go on with the version that wrote it"
+            )
+        problem = _damage(path) if manifest else "its manifest.json is damaged, or it is none of ours"
+        if problem is None:
+            for line in damaged:
+                logger.warning("the training state %s; the one before, %s, is used", line, path.name)
+            return Saved(path, manifest["files"])
+        damaged.append(f"{path} is damaged and left out: {problem}")
+    if damaged and states(folder):
+        raise ValueError(f"no training state can be read: {'; '.join(damaged)}; {_START_ANEW}")
+    return None
+
+
+def write_state(
+    folder: Path,
+    name: str,
+    values: dict[str, Any],
+    tensors: Mapping[str, dict[str, Tensor]],
+    copies: Mapping[str, Path],
+) -> Path:
+    """Writes ``folder/state-<name>`` (one rename: whole or not there), then removes all states but it and the last.
 
     Args:
-        folder: of the run; there is no training state in it.
-        resume: whether the run was to go on from one.
-        overwrite: whether a run in the folder may be replaced.
-        trained: whether the model is trained at all.
+        folder: of the states.
+        name: "<step>-<epoch>".
+        values: what is not a tensor.
+        tensors: by file and name.
+        copies: files that are taken over, by the name they get.
 
     Raises:
-        ValueError: a run is there, and none of its states, or it may not be replaced.
+        OSError: a full disk; the states before are as they were.
     """
-    names = (CHECKPOINTS, "log.jsonl", "model.safetensors", "metrics.json")
-    used = [path for path in (folder / name for name in names) if path.exists()]
-    if used and trained and resume and (folder / "model.safetensors").exists():
-        raise ValueError(
-            f"{folder} holds weights but no training state to resume from; replace them with "
-            "train.overwrite = True and train.resume = False, or choose another train.output_dir"
-        )
-    if used and not (overwrite or resume):
-        raise ValueError(
-            f"{folder} already holds a run ({used[0].name}); go on with train.resume = True, "
-            "replace it with train.overwrite = True, or choose another train.output_dir"
-        )
-    for path in used:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    folder.mkdir(parents=True, exist_ok=True)
-
-
-def save_state(accelerator: Accelerator, folder: Path, name: str) -> None:
-    """Writes ``folder/state-<name>`` (one rename: whole or not there), then removes older states."""
-    target, temporary = folder / f"state-{name}", folder / f".tmp-{name}"
-    if accelerator.is_main_process:
-        for torn in folder.glob(".tmp-*"):  # what an earlier crash left
-            shutil.rmtree(torn)
-        temporary.mkdir(parents=True)
-    accelerator.wait_for_everyone()
-    with explain_full_disk(temporary):
-        accelerator.save_state(str(temporary))
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        older = [path for path in folder.glob("state-*") if path != target]
-        if target.exists():  # the same point, saved twice
+    temporary = folder / f".tmp-state-{name}"
+    with explain_full_disk(folder, temporary):
+        if temporary.exists():
             shutil.rmtree(temporary)
+        temporary.mkdir(parents=True)
+        for file, held in tensors.items():
+            save_file(held, temporary / file)
+        for file, source in copies.items():
+            shutil.copyfile(source, temporary / file)
+        (temporary / VALUES).write_text(json.dumps(values) + "\n", encoding="utf-8")
+        digests = {file.name: file_digest(file) for file in sorted(temporary.iterdir())}
+        manifest = {"format": FORMAT, "version": VERSION, "files": digests}
+        (temporary / "manifest.json").write_text(json_text(manifest), encoding="utf-8")
+        sync(*temporary.iterdir(), temporary)
+        target = _place(folder, name)
+        temporary.rename(target)
+        sync(folder)
+    older = [path for path in states(folder) if _order(path) < _order(target)]
+    for path in states(folder):
+        if path != target and path not in older[-1:]:  # also what came after a state that was gone back to
+            discard(path)
+    return target
+
+
+def discard(state: Path) -> None:
+    """Removes a state; one that is half removed is no state any more."""
+    hidden = state.with_name(f".tmp-{state.name}")
+    if hidden.exists():
+        shutil.rmtree(hidden)
+    state.rename(hidden)
+    shutil.rmtree(hidden)
+
+
+def is_leftover(path: Path) -> bool:
+    """Whether a killed run left it: a state half written or half removed."""
+    return path.name.startswith(".tmp-") and bool(_STATE.fullmatch(path.name[len(".tmp-") :]))
+
+
+def _place(folder: Path, name: str) -> Path:
+    """Where a state goes: a damaged one of ours makes room for it, what is not ours does not."""
+    target, number = folder / f"state-{name}", 0
+    while target.exists() or target.is_symlink():
+        if target in states(folder):
+            discard(target)
         else:
-            temporary.rename(target)
-        for path in older:
-            shutil.rmtree(path)
-    accelerator.wait_for_everyone()
+            number += 1
+            target = folder / f"state-{name}.{number}"
+    return target
 
 
-def load_state(accelerator: Accelerator, checkpoint: Path) -> None:
-    """Loads a training state into what the accelerator has prepared.
+def _named(folder: Path) -> list[Path]:
+    """What is called like a state, oldest first."""
+    if not folder.is_dir():
+        return []
+    found = [path for path in folder.iterdir() if _STATE.fullmatch(path.name)]
+    return sorted((path for path in found if path.is_dir() and not path.is_symlink()), key=_order)
 
-    Raises:
-        ValueError: it is damaged.
-    """
+
+def _order(state: Path) -> list[int]:
+    match = _STATE.fullmatch(state.name)
+    assert match is not None
+    return [int(part or 0) for part in match.groups()]
+
+
+def _manifest(state: Path) -> dict[str, Any]:
+    """The manifest of a state; nothing, if it has none of ours that can be read."""
     try:
-        accelerator.load_state(str(checkpoint))
-    except (SafetensorError, RuntimeError, EOFError, FileNotFoundError) as error:
-        raise ValueError(
-            f"the training state {checkpoint} cannot be read ({error}); remove it, or start anew "
-            "with train.overwrite = True"
-        ) from error
+        manifest = json.loads((state / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    ours = isinstance(manifest, dict) and manifest.get("format") == FORMAT
+    return manifest if ours and isinstance(manifest.get("version"), int) else {}
 
 
-def save_weights(accelerator: Accelerator, model: Recommender, folder: Path) -> None:
-    """Writes the weights and the config for ``from_pretrained``, each file in one rename."""
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / ".weights.tmp"
-        shutil.rmtree(temporary, ignore_errors=True)
-        with explain_full_disk(temporary), quietly():
-            accelerator.unwrap_model(model).save_pretrained(temporary)
-            for file in temporary.iterdir():
-                file.replace(folder / file.name)
-        temporary.rmdir()
-    accelerator.wait_for_everyone()
-
-
-def load_weights(accelerator: Accelerator, model: Recommender, folder: Path) -> None:
-    """The weights that :func:`save_weights` wrote, read by rank 0 and sent to all."""
-    if accelerator.is_main_process:
-        model.load_state_dict(read_weights(folder, model))
-    if accelerator.num_processes > 1:
-        for tensor in model.state_dict().values():
-            dist.broadcast(tensor, 0)
-    published = dict(model.named_buffers())
-    for name in model.hook_state.keys() & published.keys():
-        model.on_state(name, published[name])  # what depends on it is that of these weights again
-
-
-@contextmanager
-def explain_full_disk(folder: Path) -> Iterator[None]:
-    """Removes a half-written folder after a failure; a full disk is named, whatever library ran into it."""
-    try:
-        yield
-    except (OSError, SafetensorError, RuntimeError) as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        full = (
-            getattr(error, "errno", None) == errno.ENOSPC
-            or "No space left" in str(error)
-            or "unexpected pos" in str(error)
-        )
-        if not full:
-            raise
-        free = shutil.disk_usage(folder.parent).free / 2**20
-        raise OSError(
-            errno.ENOSPC,
-            f"disk full while writing {folder.parent} ({free:.0f} MiB free); the state saved before is untouched. "
-            "Free some space, then go on with train.resume = True",
-        ) from error
+def _damage(state: Path) -> str | None:
+    """What is wrong with a state's files."""
+    files = _manifest(state).get("files")
+    if not isinstance(files, dict) or not {VALUES, WEIGHTS, TENSORS} <= set(files):
+        return "its manifest.json names too few files"
+    for name, digest in files.items():
+        if name not in (VALUES, WEIGHTS, TENSORS, BEST, BEST_CONFIG):
+            return f"its manifest.json names {name!r}, which is no file of a state"
+        if not (state / name).is_file():
+            return f"it lacks {name}"
+        if file_digest(state / name) != digest:
+            return f"{name} differs from its checksum"
+    return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import zlib
 from typing import Any
 
@@ -26,16 +27,19 @@ def identity(
         monitor: its metric that chooses weights.
     """
     config, features = model.config, corpus.features
-    return {
+    # what a list of metrics is called says its cut-offs too
+    scored = {} if evaluator is None else {"monitor": monitor, "metrics": list(evaluator.names), **evaluator.rules}
+    values = {
         "model": type(model).__name__,
         "corpus": corpus.fingerprint(),
         "protocol": corpus.protocol,
         "features": config.features | {name: zlib.crc32(made.values.data) for name, made in features.items()},
         "train": course,
         "started_from": config.pretrained_on.get("weights"),
-        "eval": {} if evaluator is None else {"monitor": monitor, **evaluator.rules},
+        "eval": scored,
         "hyper_parameters": result_values(config),
     }
+    return dict(json.loads(json.dumps(values)))  # as a saved state holds them
 
 
 def makers_given(

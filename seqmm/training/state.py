@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
-
-from torch import Tensor
 
 
 @dataclass
@@ -25,16 +23,30 @@ class TrainState:
     """Evaluations in a row without improvement."""
     finished: bool = False
     seconds: float = 0.0
+    """Of the epochs that are done, evaluations left out."""
+    epoch_seconds: float = 0.0
+    """Of the epoch under way, when the state was saved."""
     validation: dict[str, float] = field(default_factory=dict)
     """Metrics of the best epoch."""
-    hook_state: dict[str, Tensor] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     """What a resumed run must agree on: model, corpus, features, and every option that changes a result."""
 
     def state_dict(self) -> dict[str, Any]:
-        values = asdict(self)
-        return values | {"hook_state": self.hook_state}
+        return asdict(self)
 
     def load_state_dict(self, values: dict[str, Any]) -> None:
+        """Takes all values over, or none.
+
+        Raises:
+            ValueError: a key is missing or unknown, or a value is of another kind.
+        """
+        empty = asdict(TrainState())
+        if wrong := sorted(values.keys() ^ empty.keys()):
+            raise ValueError(f"state.{wrong[0]} is {'missing' if wrong[0] in empty else 'unknown'}")
         for name, value in values.items():
-            setattr(self, name, value)
+            kind: Any = float if name == "best" else type(empty[name])
+            right = type(value) is kind or (kind is float and type(value) is int) or (name == "best" and value is None)
+            if not right or (kind in (int, float) and value is not None and name != "best" and value < 0):
+                raise ValueError(f"state.{name} is {value!r}")
+        for each in fields(self):
+            setattr(self, each.name, values[each.name])

@@ -10,21 +10,38 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seqmm.training.disk import explain_full_disk, sync
+
 
 class JsonlTracker:
-    """Appends to a file. A resumed run goes on in the same file; a torn last line (kill -9) is cut off first."""
+    """Appends to a file. A resumed run goes on in the same file; a torn last line (kill -9) is cut off first.
 
-    def __init__(self, path: Path):
+    Args:
+        path: of the file.
+        length: its bytes when the state was saved that the run goes on from; later lines are cut off, as they will be
+            written again. None = it keeps all its whole lines.
+    """
+
+    def __init__(self, path: Path, length: int | None = None):
         self.path = path
         if path.exists():
-            text = path.read_bytes()
-            whole = text[: text.rfind(b"\n") + 1]
-            if len(whole) < len(text):
-                path.write_bytes(whole)
+            with path.open("rb+") as file:
+                text = file.read()
+                whole = text.rfind(b"\n", 0, length) + 1
+                if whole < len(text):
+                    file.truncate(whole)
 
     def log(self, values: dict[str, Any]) -> None:
-        with self.path.open("a") as file:
+        """Appends a line."""
+        with explain_full_disk(self.path.parent), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
+
+    def length(self) -> int:
+        """Bytes of the file, which are on the disk then."""
+        if not self.path.exists():
+            return 0
+        sync(self.path)
+        return self.path.stat().st_size
 
 
 class LossSums:
@@ -57,3 +74,18 @@ class LossSums:
         means = {name: float(total) / self._counts[name] for name, total in self._sums.items()}
         self._sums, self._counts = {}, Counter()
         return means
+
+    def state_dict(self) -> dict[str, Any]:
+        """The sums so far, and of how many steps."""
+        return {"sums": dict(self._sums), "counts": Counter(self._counts)}
+
+    def load_state_dict(self, values: dict[str, Any]) -> None:
+        """Goes on from sums that were saved.
+
+        Raises:
+            ValueError: they are no sums.
+        """
+        sums, counts = values["sums"], values["counts"]
+        if sums.keys() != counts.keys() or not all(isinstance(x, Tensor) and x.ndim == 0 for x in sums.values()):
+            raise ValueError("losses are no sums of losses")
+        self._sums, self._counts = dict(sums), Counter(counts)

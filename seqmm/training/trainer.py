@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import logging
 import math
-import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import broadcast_object_list
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -24,20 +22,10 @@ from seqmm.arguments import TrainArguments
 from seqmm.data.collators import Collator
 from seqmm.data.corpus import Corpus
 from seqmm.models.base import Recommender
-from seqmm.names import first_difference
 from seqmm.random import derive_seed
 from seqmm.training.agreement import check_agreement, share_hook_state
 from seqmm.training.borrowing import borrowed
 from seqmm.training.callbacks import Callback, Callbacks
-from seqmm.training.checkpoints import (
-    CHECKPOINTS,
-    claim_folder,
-    latest_checkpoint,
-    load_state,
-    load_weights,
-    save_state,
-    save_weights,
-)
 from seqmm.training.identity import identity, makers_given
 from seqmm.training.interrupts import Interrupts
 from seqmm.training.launching import make_accelerator
@@ -51,9 +39,12 @@ from seqmm.training.optimisation import (
     rate_factor,
     trained,
 )
+from seqmm.training.output import Output
+from seqmm.training.snapshot import Snapshot
 from seqmm.training.state import TrainState
-from seqmm.training.tracking import JsonlTracker, LossSums
+from seqmm.training.tracking import LossSums
 from seqmm.training.validation import Validation
+from seqmm.training.weights import save_weights
 
 logger = logging.getLogger(__name__)
 
@@ -121,15 +112,15 @@ class Trainer:
                 f"{args.warmup_ratio}: choose one of them"
             )
         folder = output_dir or args.output_dir or None
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
-        if folder is None and args.resume:
-            raise ValueError("train.resume needs train.output_dir: the folder of the run to go on with")
         self.accelerator = make_accelerator(
-            args.mixed_precision, log_with=list(args.report_to) or None, project_dir=str(folder or ".")
+            args.mixed_precision,
+            log_with=list(args.report_to) or None,
+            project_dir=None if folder is None else str(folder),
         )
         # what the launcher chose is part of the run
         self.args = args = replace(args, mixed_precision=self.accelerator.mixed_precision)
         self.output_dir = None if folder is None else Path(folder)
+        self._output = Output(self.accelerator, self.output_dir, args)
         self.collators: list[Collator] = [
             stage.collator(corpus, args.seed, **model.collator_options(number))
             for number, stage in enumerate(model.stages)
@@ -139,8 +130,9 @@ class Trainer:
         self.optimizers: dict[str, Optimizer] = {}
         """By phase, once training has started."""
         self.schedulers: dict[str, LRScheduler] = {}
-        self._opened = False
         self._interrupts, self._losses = Interrupts(), LossSums()
+        self._snapshot: Snapshot | None = None
+        self._started = 0.0
 
     # -- the loop -----------------------------------------------------------------------------------------------------
 
@@ -151,37 +143,45 @@ class Trainer:
             KeyboardInterrupt: after Ctrl-C, once the state is saved.
             FloatingPointError: when a loss is not finite; the text names the part and the step.
         """
-        self.open_output()
-        try:
-            with borrowed(self.model, self.accelerator.device):
-                if self.model.stages and self.args.epochs > 0:
-                    self._train()
-                else:
-                    self.callbacks.on_train_start(self)
-                    self._evaluate()
-                    self.state.finished = True
-        finally:
-            self._close()
+        with self.output():
+            try:
+                with borrowed(self.model, self.accelerator.device):
+                    if self.model.stages and self.args.epochs > 0:
+                        self._train()
+                    else:
+                        self._output.begin(None)
+                        self._start()
+                        self._evaluate()
+                        self.state.finished = True
+            finally:
+                self._close()
         return self.state
 
     def _train(self) -> None:
         self._prepare()
-        self.callbacks.on_train_start(self)
+        self._start()
         with self._bar, self._interrupts:
             while not self.state.finished:
-                epoch, started = self.state.epoch, time.perf_counter()
+                epoch, self._started = self.state.epoch, time.perf_counter() - self.state.epoch_seconds
                 self._ddp.train()
                 # the stages of an epoch in turn, those that a resumed run has done left out
                 for number in range(self.state.stage, len(self.model.stages)):
                     self._run_stage(number, epoch)
                     self.state.stage, self.state.batch = number + 1, 0
-                self._end_epoch(epoch, time.perf_counter() - started)
+                self._end_epoch(epoch, time.perf_counter() - self._started)
+                self._stop_if_asked()
         if self.evaluator is None:
-            self.save(self._folder)
+            self._output.save_weights(self.model, self.state.step)
         else:
-            load_weights(self.accelerator, self.model, self._folder)
+            self._output.load_weights(self.model)
         for tracker in self.accelerator.trackers:
             tracker.finish()
+
+    def _start(self) -> None:
+        if self.args.report_to:
+            about = {"model": self.model.config.model_type, "corpus": self.corpus.name}
+            self.accelerator.init_trackers("seqmm", config=about)
+        self.callbacks.on_train_start(self)
 
     def _run_stage(self, number: int, epoch: int) -> None:
         stage, collator, timed = self.model.stages[number], self.collators[number], self.callbacks.timed
@@ -212,7 +212,7 @@ class Trainer:
                     self.model.on_step_end(self.state.step)
             # look on, save, stop if asked to
             self.callbacks.on_step_end(self, losses)
-            self._end_step()
+            self._end_step(losses)
 
     def _timed_steps(self, steps: Iterator[list[Share]]) -> Iterator[list[Share]]:
         while True:
@@ -260,16 +260,21 @@ class Trainer:
                 for parameter in parameters:
                     parameter.requires_grad_(id(parameter) in chosen)
 
-    def _end_step(self) -> None:
-        if self.args.log_every and self.state.step % self.args.log_every == 0:
-            self._losses.check_finite(self.state.step)
+    def _end_step(self, losses: dict[str, Tensor]) -> None:
+        step = self.state.step
+        if self.args.log_every and step % self.args.log_every == 0:
+            self._losses.check_finite(step)
+            self._log({"step": step, **{f"step/{name}": float(loss) for name, loss in losses.items()}})
+        self._stop_if_asked()
+        if self.args.save_steps and step % self.args.save_steps == 0:
+            self.save_state()
+
+    def _stop_if_asked(self) -> None:
         if self._interrupts.on_any(self.accelerator):
             if self.output_dir is None:
                 raise KeyboardInterrupt("Without an output folder nothing was saved")
             self.save_state()
             raise KeyboardInterrupt(f"State saved in {self.output_dir}; go on with train.resume = True")
-        if self.args.save_steps and self.state.step % self.args.save_steps == 0:
-            self.save_state()
 
     def _end_epoch(self, epoch: int, seconds: float) -> None:
         args, state = self.args, self.state
@@ -279,7 +284,7 @@ class Trainer:
         rate = next(iter(self.optimizers.values())).param_groups[0]["lr"]
         about = {"learning_rate": rate, "seconds": round(seconds, 3)}
         self._log({"epoch": epoch + 1, "step": state.step, **means, **about})
-        state.epoch, state.stage = epoch + 1, 0
+        state.epoch, state.stage, state.epoch_seconds = epoch + 1, 0, 0.0
         self.callbacks.on_epoch_end(self)
         if self.evaluator is not None and (state.epoch == args.epochs or state.epoch % args.eval_every == 0):
             self._evaluate()
@@ -296,40 +301,22 @@ class Trainer:
 
     # -- preparation --------------------------------------------------------------------------------------------------
 
-    def open_output(self) -> None:
-        """Takes the output folder: finds the state to resume from, or refuses a folder in use. :meth:`train` does it.
+    @contextmanager
+    def output(self, *files: str) -> Iterator[None]:
+        """Has the output folder, so that no other run can write into it; :meth:`train` does, if its caller does not.
+
+        Args:
+            files: names of what the caller will write there itself.
 
         Raises:
-            ValueError: if a run is there and neither resume nor overwrite is set, or there is no state to resume from.
+            ValueError: another run has it; it holds a run and neither resume nor overwrite is set; its state is that of
+                other settings; or files of these names which no run wrote. Nothing in it was changed.
         """
-        if self._opened:
-            return
-        main, args = self.accelerator.is_main_process, self.args
-        self._folder = self._temporary_folder() if self.output_dir is None else self.output_dir
-        self._checkpoint = latest_checkpoint(self._folder / CHECKPOINTS) if args.resume else None
-        if self._make_optimizer is None and args.epochs > 0:
-            make_optimizers(args, self.model)  # what its options refuse is known before a run is replaced
-        if self._checkpoint is None and main:
-            is_trained = bool(self.model.stages)
-            claim_folder(self._folder, resume=args.resume, overwrite=args.overwrite, trained=is_trained)
-        self.accelerator.wait_for_everyone()
-        if not self._folder.is_dir():
-            raise ValueError(f"{self._folder} must be on a disk that all machines share; this one does not see it")
-        if main:
-            self._jsonl = JsonlTracker(self._folder / "log.jsonl")
-        if args.report_to:
-            about = {"model": self.model.config.model_type, "corpus": self.corpus.name}
-            self.accelerator.init_trackers("seqmm", config=about)
-        self._opened = True
-
-    def _temporary_folder(self) -> Path:
-        """For the best weights of a run that keeps nothing; one for all processes."""
-        if self.accelerator.is_main_process:
-            self._temporary = tempfile.TemporaryDirectory(prefix="seqmm-")
-        name = [self._temporary.name if self._temporary else ""]
-        if self.accelerator.num_processes > 1:
-            broadcast_object_list(name)
-        return Path(name[0])
+        trained = bool(self.model.stages) and self.args.epochs > 0
+        if self._make_optimizer is None and trained:
+            make_optimizers(self.args, self.model)  # what its options refuse is known before a run is replaced
+        with self._output.held(self.state.config, files, trained=trained):
+            yield
 
     def _prepare(self) -> None:
         if self.accelerator.device.type == "cpu":
@@ -341,18 +328,19 @@ class Trainer:
             warnings.simplefilter("ignore", FutureWarning)
             self._ddp, *prepared = self.accelerator.prepare(self.model, *optimizers)
         self.optimizers = dict(zip(phases, prepared, strict=True))
-        self.accelerator.register_for_checkpointing(self.state)
         if self._make_scheduler is not None:
             for phase, optimizer in zip(phases, optimizers, strict=True):
                 self.schedulers[phase] = make_scheduler(self._make_scheduler, optimizer, self._steps_of(phase))
-            self.accelerator.register_for_checkpointing(*self.schedulers.values())
         workers, accumulated = self.args.num_workers, self.args.gradient_accumulation_steps
         self._loaders: list[Loader] = [
             Loader(collator, self.accelerator, workers, accumulated) for collator in self.collators
         ]
         check_agreement(self.accelerator, self.model, self.corpus)
-        if self._checkpoint is not None:
-            self._load_state(self._checkpoint)
+        self._snapshot = Snapshot(
+            self.accelerator, self.model, self.optimizers, self.schedulers, self.state, self._losses
+        )
+        self._snapshot.check_packable()
+        self._output.begin(self._snapshot)
         self.state.finished = self._is_finished()
         self._bar = tqdm(
             total=self.args.epochs,
@@ -374,29 +362,14 @@ class Trainer:
         """Lets go of what was prepared, so that a second trainer can have the model."""
         self._ddp, self._loaders = None, []  # with the loaders end their workers
         self.accelerator.free_memory()
-        if self._temporary is not None:
-            self._temporary.cleanup()
 
     # -- saving and loading -------------------------------------------------------------------------------------------
 
     def save_state(self) -> None:
-        """Writes ``checkpoints/state-<step>-<epoch>``, if the run has a folder, and removes older states."""
-        if self.output_dir is not None:
-            self.state.hook_state = dict(self.model.hook_state)
-            name = f"{self.state.step}-{self.state.epoch}"  # two saves at one step differ by the epoch
-            save_state(self.accelerator, self.output_dir / CHECKPOINTS, name)
-
-    def _load_state(self, checkpoint: Path) -> None:
-        mine = self.state.config
-        load_state(self.accelerator, checkpoint)
-        if (changed := first_difference(self.state.config, mine)) is not None:
-            what, was, now = changed
-            raise ValueError(
-                f"{self.output_dir} was trained with {what} {was}, this run has {now}; "
-                "use the same settings to resume, or another train.output_dir"
-            )
-        for name, tensor in self.state.hook_state.items():
-            self.model.set_state(name, tensor)
+        """Writes ``checkpoints/state-<step>-<epoch>``, if the run has a folder; keeps it and the one before."""
+        self.state.epoch_seconds = time.perf_counter() - self._started if self.state.stage or self.state.batch else 0.0
+        if self._snapshot is not None:
+            self._output.save_state(self._snapshot)
 
     def save(self, path: str | Path) -> None:
         """Writes the weights and the config for ``from_pretrained``, each file in one rename."""
@@ -407,15 +380,16 @@ class Trainer:
     def _evaluate(self) -> None:
         """Validates; keeps the weights if they are the best so far."""
         if self.evaluator is None:
-            self.save(self._folder)
+            self._output.save_weights(self.model, self.state.step)
             return
         started, state = time.perf_counter(), self.state
         with self.callbacks.timed("evaluate"):
-            metrics = self.evaluator(self.accelerator, self.model)
+            scored = self.evaluator(self.accelerator, self.model)
+            metrics = {name: float(value) for name, value in scored.items()}
             value = metrics[self.monitor]
             if state.best is None or value > state.best:
                 state.best, state.best_epoch, state.stale, state.validation = value, state.epoch, 0, metrics
-                self.save(self._folder)
+                self._output.save_weights(self.model, state.step)
             else:
                 state.stale += 1
         seconds = round(time.perf_counter() - started, 3)
@@ -427,8 +401,7 @@ class Trainer:
         self.callbacks.on_evaluate(self, metrics)
 
     def _log(self, values: dict[str, Any]) -> None:
-        if self.accelerator.is_main_process:
-            self._jsonl.log(values)
-            if self.args.report_to:
-                numbers = {key: value for key, value in values.items() if isinstance(value, int | float)}
-                self.accelerator.log(numbers, step=self.state.step)
+        self._output.log(values)
+        if self.args.report_to:
+            numbers = {key: value for key, value in values.items() if isinstance(value, int | float)}
+            self.accelerator.log(numbers, step=self.state.step)
