@@ -31,6 +31,8 @@ BLOCK = 1 << 24
 """Bytes looked at together, at most."""
 SMALL = 1 << 16
 """Bytes read record by record where a quote is out of place."""
+LONGEST = 1 << 20
+"""Bytes of a quoted cell; what is open for longer is not closed."""
 SAMPLE = 1000
 """Lines that say what a row looks like."""
 SHAPES = 6
@@ -89,7 +91,7 @@ def canonical(
         ValueError: a row of another width, a quote that closes nowhere; with line, column and value.
     """
     scan = _Scan(content, start, separator.encode(), list(names), file)
-    scan.literal = not quotes or content.find(b'"', start) < 0
+    scan.literal = not quotes or scan.next_opening(start, len(content)) < 0
     while True:
         try:
             return scan.run()
@@ -115,6 +117,12 @@ class _Scan:
     """Line and column of each quote that would swallow rows."""
     size: int = field(default=BLOCK, init=False)
     """Bytes of the next block."""
+
+    def __post_init__(self) -> None:
+        mark = re.escape(self.mark)
+        self.escapes = b'\\"' in self.content
+        self.opening = re.compile(rb"[\n" + mark + rb']"')
+        self.whole_cell = re.compile(rb'"((?:[^"]|"")*)"' + mark)
 
     def run(self) -> Canonical:
         """All blocks of the table."""
@@ -218,21 +226,52 @@ class _Scan:
 
     # -- one record after the other -----------------------------------------------------------------------------------
 
+    def next_opening(self, position: int, until: int) -> int:
+        """The first line from here with a quote at the beginning of a cell; -1 if there is none."""
+        if self.content[position : position + 1] == b'"':
+            return position
+        found = self.opening.search(self.content, position, until)
+        return -1 if found is None else max(self.content.rfind(b"\n", position, found.end()) + 1, position)
+
     def _record_by_record(self, position: int, until: int) -> int:
-        """Records with quotes one by one, lines without any together."""
+        """Records with quoted cells one by one, lines without any together."""
         while position < until:
-            quote = self.content.find(b'"', position, until)
-            line = until if quote < 0 else max(self.content.rfind(b"\n", position, quote) + 1, position)
-            while position < line:
-                position = self._plain(position, line)
-            if quote >= 0:
-                position = self._record(line)
+            line = self.next_opening(position, until)
+            stop = until if line < 0 else min(line, until)
+            if stop > position:
+                self._text_lines(position, stop)
+                position = stop
+            if position < until:
+                position = self._record(position)
         return position
+
+    def _text_lines(self, first: int, last: int) -> None:
+        """Lines in which every quote is text."""
+        if self.content.find(b'"', first, last) < 0:
+            while first < last:
+                first = self._plain(first, last)
+            return
+        self.text = True
+        lines = self.content[first:last].replace(b"\r\n", b"\n")[:-1].split(b"\n")
+        self.rows += len(lines)
+        for number, line in enumerate(lines):
+            if line.count(self.mark) != len(self.names) - 1:
+                if line.strip():
+                    place = first
+                    for _ in range(number):
+                        place = self.content.index(b"\n", place) + 1
+                    raise _Refused(self._wrong_width(place, line.count(self.mark) + 1))
+                lines[number] = self.mark * (len(self.names) - 1)
+        quoted = b"\n".join(lines).replace(b'"', b'""')
+        quoted = quoted.replace(self.mark, b'"' + self.mark + b'"').replace(b"\n", b'"\n"')
+        self._replace(first, last, b'"' + quoted + b'"\n')
 
     def _record(self, first: int) -> int:
         """One record that begins with this line; where the next one does."""
         width = len(self.names)
         for backslashes in (True, False) if self.backslashes else (False, True):
+            if backslashes and not self.escapes:
+                continue
             found = self._cells(first, backslashes)
             if found is None or len(found[0]) != width:
                 continue
@@ -285,7 +324,7 @@ class _Scan:
         """What is in a quoted cell, and where the separator or line feed after it is."""
         start = at = position + 1
         while True:
-            quote = self.content.find(b'"', at)
+            quote = self.content.find(b'"', at, start + LONGEST)
             if quote < 0:
                 return None
             escapes = quote - len(self.content[start:quote].rstrip(b"\\")) - start if backslashes else 0
@@ -306,7 +345,7 @@ class _Scan:
         cells, position = [], 0
         while position < len(line):
             end = line.index(self.mark, position)
-            quoted = re.compile(rb'"((?:[^"]|"")*)"' + re.escape(self.mark)).match(line, position)
+            quoted = self.whole_cell.match(line, position)
             if quoted:
                 cells.append(quoted[1].replace(b'""', b'"'))
                 position = quoted.end()
@@ -336,7 +375,7 @@ class _Scan:
         return all(
             not known or _shape(cell) in known
             for cells in last_cells for cell, known in zip(cells, shapes, strict=True)
-            if not cell.startswith(b'"') and not cell.endswith(b'"')
+            if b'"' not in cell
         )  # fmt: skip
 
     def _column_shapes(self) -> list[set[bytes]]:
