@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -192,14 +193,16 @@ def test_new_items_by_content(tmp_path, model_type):
             {"id": "copy of 9", **content(corpus, 9), "genre": ["never seen", *content(corpus, 9)["genre"]]},
         ],
     )
+    Path(file).write_text(Path(file).read_text().replace("a twin", "a\u2028twin"))  # no line end of JSON lines
     new = read_new_items(file, model, corpus)
+    assert new.titles == ("a\u2028twin", "")
     grown = add_items(model, corpus, new)
     index = Index(model, grown)
     assert grown.num_items == 42
     scores = {item.item_id: item.score for item in index.recommend("user-7", k=42)}
     ranked = index.recommend("user-7", k=5, among=new.ids)
     assert [item.item_id for item in ranked] == sorted(new.ids, key=lambda name: -scores[name])
-    assert {item.title for item in ranked} == {"a twin", ""}
+    assert {item.title for item in ranked} == {"a\u2028twin", ""}
     for item in before:  # an item's twin scores as the item, and the others as before
         assert scores[item.item_id] == pytest.approx(item.score, rel=1e-4, abs=1e-6)
         if item.item_id in ("item-5", "item-9"):

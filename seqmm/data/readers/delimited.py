@@ -20,7 +20,8 @@ from seqmm.data.readers.quoting import canonical
 if TYPE_CHECKING:
     import polars as pl
 
-KINDS = {".csv": ",", ".psv": "|", **dict.fromkeys((".tsv", ".txt", ".tab", ".dat", ".data", ".inter", ".item"), "\t")}
+TABS = (".tsv", ".txt", ".tab", ".dat", ".data", ".inter", ".item")
+KINDS = {".csv": ",", **dict.fromkeys(TABS, "\t"), ".psv": "|"}
 """Endings of text tables -> the separator unless the file says otherwise."""
 OTHERS = (";", "\t", ",", "|", "::")
 """Separators that a header without the usual one may have."""
@@ -68,20 +69,21 @@ def read_text(file: Path, columns: Sequence[str] | None, header: Sequence[str] |
             raise ValueError(f"{file} is separated by '::' and holds the control character 1F; remove it")
         content = content.replace(b"::", STAND_IN.encode())
         dialect = _dialect(_head(content), file, header, STAND_IN)
-    return parse(content, dialect, file, columns)
+    return _parse(content, dialect, file, dialect.names if columns is None else columns)
 
 
-def parse(
-    content: bytes, dialect: Dialect, file: Path, columns: Sequence[str] | None = None, *, quotes: bool = True
-) -> pl.DataFrame:
-    """A text's columns; ``quotes=False`` takes every quote as text.
+def parse_plain(content: bytes, file: Path, separator: str, names: Sequence[str]) -> pl.DataFrame:
+    """A text's columns by the names given, where there is no header and every quote is text.
 
     Raises:
-        ValueError: a row of another width, a quote that closes nowhere.
+        ValueError: a row of another width; the file's name is for that alone.
     """
+    return _parse(_unix(content, file), Dialect(separator, tuple(names), 0), file, list(names), quotes=False)
+
+
+def _parse(content: bytes, dialect: Dialect, file: Path, wanted: Sequence[str], *, quotes: bool = True) -> pl.DataFrame:
     import polars as pl
 
-    wanted = list(dialect.names) if columns is None else list(columns)
     names = [str(place) for place in range(len(dialect.names))]
     found = canonical(content, dialect.start, dialect.separator, dialect.names, file, quotes=quotes)
     if not found.rows:

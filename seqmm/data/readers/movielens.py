@@ -14,7 +14,6 @@ ml-100k also comes inside the wheel of the package recbole, so a package registr
 from __future__ import annotations
 
 import hashlib
-import io
 import re
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from seqmm.data.filtering import Log
 from seqmm.data.readers.columns import encode
+from seqmm.data.readers.delimited import parse_plain
 from seqmm.data.readers.markup import one_line
 from seqmm.data.readers.table import column_names, read_table
 from seqmm.data.readers.times import read_times
@@ -285,23 +285,8 @@ def _columns(file: Path, needed: Sequence[str], optional: Sequence[str]) -> pl.D
 
 
 def _table(content: bytes, file: Path, separator: str, names: Sequence[str]) -> pl.DataFrame:
-    """A text table without a header, all columns as text, "" as null."""
-    import polars as pl
-
-    width = content.split(b"\n", 1)[0].count(separator.encode()) + 1
-    if width != len(names):
-        raise ValueError(f"{file} has {width} columns in its first row, expected {len(names)}: {', '.join(names)}")
-    try:
-        return pl.read_csv(
-            io.BytesIO(content),
-            separator=separator,
-            has_header=False,
-            new_columns=names,
-            infer_schema=False,
-            quote_char=None,
-        )
-    except pl.exceptions.PolarsError as error:
-        raise ValueError(f"{file} cannot be read as a table: {str(error).splitlines()[0]}; fetch it again") from error
+    """A text table without a header and without quoting, all columns as text, "" as null."""
+    return parse_plain(content, file, separator, names)
 
 
 def _log(ratings: pl.DataFrame, file: Path) -> Log:

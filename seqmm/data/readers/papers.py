@@ -11,7 +11,6 @@ Matrices pickled by scipy (``train_mat``), which such folders hold too, are not 
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +18,8 @@ import numpy as np
 
 from seqmm.data.filtering import Log
 from seqmm.data.readers.columns import encode
+from seqmm.data.readers.content import content_of
+from seqmm.data.readers.json_records import parsed
 from seqmm.data.readers.table import column_names, read_log
 
 FORMATS = "inter.tsv[.gz], <name>.inter, or train.json + val.json + test.json"
@@ -78,11 +79,14 @@ def _read_json(folder: Path) -> Log:
         file = next((folder / f"{name}.json" for name in names if (folder / f"{name}.json").is_file()), None)
         if file is None:
             raise FileNotFoundError(f"{folder} has no {names[0]}.json beside train.json; expected {FORMATS}")
-        try:
-            lists = json.loads(file.read_text(encoding="utf-8"))
-            rows += [(str(user), str(item), label) for user, items in lists.items() for item in items]
-        except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, TypeError) as error:
-            raise ValueError(f"{file} is not {{user: [items]}} in JSON ({error}); fetch it again") from error
+        lists = parsed(content_of(file).decode("utf-8"), str(file))
+        if not isinstance(lists, dict) or not all(isinstance(items, list) for items in lists.values()):
+            raise ValueError(f"{file} is not {{user: [items]}} in JSON; fetch it again")
+        for user, items in lists.items():
+            for item in items:
+                if not isinstance(item, str | int) or isinstance(item, bool):
+                    raise ValueError(f"{file}: {item!r} in the list of user {user!r} is no item; correct or remove it")
+                rows.append((user, str(item), label))
     import polars as pl
 
     if not rows:

@@ -38,7 +38,7 @@ def find_table(folder: Path, name: str, required: bool = True) -> Path | None:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder}")
-    files = sorted(file.name for file in folder.iterdir())
+    files = sorted(file.name for file in folder.iterdir() if file.is_file() or file.suffix.lower() in TABLES)
     found = [
         file for file in files
         if Path(bare_name(Path(file))).suffix in TABLES and bare_name(Path(file)).rpartition(".")[0] == name

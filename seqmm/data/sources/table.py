@@ -79,8 +79,10 @@ class ColumnOptions(Options):
 class TableOptions(ColumnOptions):
     """Two tables."""
 
-    interactions: Path = option(MISSING, "Table of interactions: .csv, .tsv, .parquet, also .gz.")
-    items: Path | None = option(None, "Table of items, also .json or .jsonl.")
+    interactions: Path = option(
+        MISSING, "Table of interactions: .csv, .tsv, .parquet, .jsonl, also .gz, or a folder of parts."
+    )
+    items: Path | None = option(None, "Table of items, of the same kinds or .json.")
 
 
 @register
