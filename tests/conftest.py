@@ -11,6 +11,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import pytest
 import torch
 
+from seqmm.graphs import kept
 from tests.standin_hub import StandinHub, running
 
 torch.set_num_threads(1)
@@ -27,6 +28,15 @@ def repository() -> Path:
 @pytest.fixture(scope="session")
 def goldens() -> Path:
     return GOLDENS
+
+
+@pytest.fixture(scope="session", autouse=True)
+def graphs_of_this_session(tmp_path_factory) -> Iterator[Path]:
+    """Graphs built from features are kept for the session, not longer: what is tested is how they are built today."""
+    folder = tmp_path_factory.mktemp("graphs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kept, "graphs_folder", lambda: folder)
+        yield folder
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from seqmm.data.synthetic import synthetic_corpus
+from seqmm.evaluation.evaluator import scoring_batch
 from seqmm.models.collaborative.item_knn import ItemKNN, ItemKNNConfig
 
 
@@ -39,3 +40,25 @@ def test_scores_match_the_loop(recent, decay, shrink):
     assert np.allclose(model.score(batch, model.tables()), expected, atol=1e-6)
     assert np.allclose(model.score(batch, model.tables(), slice(3, 9)), expected[:, 3:9], atol=1e-6)
     assert model.history_length == (recent or None)
+
+
+@pytest.mark.parametrize("options", [{}, {"recent": 3, "decay": 0.5}])
+def test_blocks_of_items_are_scored_from_blocks_of_votes_to_the_same_bits(monkeypatch, options):
+    corpus = synthetic_corpus(num_users=40, num_items=30)
+    model = ItemKNN.for_corpus(ItemKNNConfig(**options), corpus)
+    batch = scoring_batch(corpus.histories("test"), np.arange(40), model.history_length, torch.device("cpu"))
+    tables, shapes, product = model.tables(), [], torch.sparse.mm
+    assert tables["items"].is_sparse
+    whole = model.score(batch, tables)
+
+    def watched(history, votes):
+        assert history.is_sparse and votes.is_sparse
+        shapes.append(tuple(votes.shape))
+        return product(history, votes)
+
+    monkeypatch.setattr(torch.sparse, "mm", watched)
+    for _ in range(2):  # of two batches
+        parts = [model.score(batch, tables, slice(start, start + 8)) for start in range(0, 30, 8)]
+        assert torch.equal(torch.cat(parts, 1), whole)
+    assert shapes == [(30, 8), (30, 8), (30, 8), (30, 6)] * 2
+    assert torch.equal(model.represent(batch, model.tables()), whole)

@@ -14,13 +14,13 @@ from seqmm.data.collators import PairCollator
 from seqmm.data.corpus import Corpus
 from seqmm.graphs.build import (
     cooccurrence,
-    knn_graph,
     mix_graphs,
     neighbour_softmax,
     sample_neighbours,
     softmax_rows,
     user_item_graph,
 )
+from seqmm.graphs.kept import kept_knn_graph
 from seqmm.graphs.matrix import Graph, propagate_layers
 from seqmm.models.base import Recommender, RecommenderConfig, Stage
 from seqmm.models.content import check_modalities, feature_tables
@@ -240,7 +240,7 @@ class ContentRecommender(PairRecommender):
             ValueError: unless k, the model's ``num_neighbors``, is 1 to the number of items.
         """
         check_count("num_neighbors", k, self.config.num_items)
-        return knn_graph(self.raw_features(name, CPU), k, weight).normalised()
+        return kept_knn_graph(self.raw_features(name, CPU), k, weight).normalised()
 
 
 class ContentGraphConfig(ContentConfig, GraphConfig):

@@ -24,7 +24,8 @@ from torch import Tensor
 from seqmm.checks import check_count
 from seqmm.data.corpus import Corpus
 from seqmm.distributed import mean_over_ranks, rank_share, unique_over_ranks
-from seqmm.graphs.build import behaviour_graph, denoised_knn_graphs
+from seqmm.graphs.build import behaviour_graph
+from seqmm.graphs.kept import kept_denoised_knn_graphs
 from seqmm.graphs.matrix import BLOCK_ELEMENTS, propagate_layers
 from seqmm.losses import weighted_sum
 from seqmm.models.collaborative.base import CPU, ContentGraphConfig, ContentGraphRecommender
@@ -102,7 +103,7 @@ class DAMRS(ContentGraphRecommender):
         raw = [self.raw_features(name, CPU) for name in self.modalities]
         train, sizes = corpus.splits["train"], (corpus.num_users, corpus.num_items)
         common = (self.config.num_behavior_neighbors, self.config.min_common_users)
-        self.item_graphs = [graph.normalised() for graph in denoised_knn_graphs(raw, self.config.num_neighbors)]
+        self.item_graphs = [graph.normalised() for graph in kept_denoised_knn_graphs(raw, self.config.num_neighbors)]
         self.item_graphs.append(behaviour_graph(train.user, train.item, *sizes, *common))
         return self
 

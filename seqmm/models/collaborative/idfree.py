@@ -40,6 +40,7 @@ from seqmm.checks import check_count, check_edge_keep
 from seqmm.data.corpus import Corpus
 from seqmm.distributed import gather_rows
 from seqmm.graphs.build import interaction_matrix, knn_graph, mix_graphs, user_item_graph
+from seqmm.graphs.kept import kept_knn_graph
 from seqmm.graphs.matrix import BLOCK_ELEMENTS, Graph, propagate, propagate_layers
 from seqmm.losses import Terms, info_nce, info_nce_of_tables, weighted_sum
 from seqmm.models.collaborative.base import CPU, MixingConfig, MixingRecommender
@@ -134,8 +135,10 @@ class IDFREE(MixingRecommender):
         self.observed = user_item_graph(corpus).directed()  # [N, N]
         check_edge_keep(c.edge_keep, self.observed.num_edges)  # of more edges it keeps more
         items = {name: self.raw_features(name, CPU) for name in self.modalities}
-        nearest_users = [knn_graph(propagate(self.history_mean, x), c.num_neighbors, "cosine") for x in items.values()]
-        nearest_items = [knn_graph(x, c.num_neighbors, "cosine") for x in items.values()]
+        nearest_users = [
+            kept_knn_graph(propagate(self.history_mean, x), c.num_neighbors, "cosine") for x in items.values()
+        ]
+        nearest_items = [kept_knn_graph(x, c.num_neighbors, "cosine") for x in items.values()]
         ones = [1.0] * len(items)
         self.augmented, self.ends = self.augment(mix_graphs(nearest_users, ones), mix_graphs(nearest_items, ones))
         sizes = ((c.num_users, "users"), (c.num_items, "items"))

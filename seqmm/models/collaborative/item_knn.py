@@ -65,6 +65,7 @@ class ItemKNN(CountingRecommender):
         shape = (corpus.num_items, corpus.num_users)
         near = cooccurrence(train.item, train.user, shape, config.num_neighbors, weight="cosine", shrink=config.shrink)
         votes = near.edge_index.flip(0)  # from the neighbour, when it is in a history, to the item
+        self._blocks: dict[tuple[int, int], Tensor] = {}
         self.votes = torch.sparse_coo_tensor(votes, near.edge_weight, near.shape, check_invariants=False).coalesce()
         return self
 
@@ -74,10 +75,15 @@ class ItemKNN(CountingRecommender):
 
     def tables(self) -> dict[str, Tensor]:
         """``items``: the sparse ``[num_items, num_items]`` matrix of (history item, scored item)."""
+        self._blocks = {}
         return {"items": self.votes.to(self.device)}
 
     def represent(self, batch: Mapping[str, Tensor], tables: Mapping[str, Tensor]) -> Tensor:
         """``[B, num_items]``: the scores themselves."""
+        return self.score(batch, tables)
+
+    def score(self, batch: Mapping[str, Tensor], tables: Mapping[str, Tensor], items: slice = slice(None)) -> Tensor:
+        """``[B, n]``: dense are the scores of the asked items alone."""
         row, place = batch["mask"].nonzero(as_tuple=True)  # [M] history entries
         age = batch["mask"].sum(1)[row] - 1 - place
         weight = torch.as_tensor(self.config.decay, device=age.device).pow(age)
@@ -86,7 +92,18 @@ class ItemKNN(CountingRecommender):
         history = torch.sparse_coo_tensor(entries, weight, shape, check_invariants=False)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-            return torch.sparse.mm(history, tables["items"]).to_dense()
+            return torch.sparse.mm(history, self._columns(tables["items"], items)).to_dense()
 
-    def score(self, batch: Mapping[str, Tensor], tables: Mapping[str, Tensor], items: slice = slice(None)) -> Tensor:
-        return self.represent(batch, tables)[:, items]
+    def _columns(self, votes: Tensor, items: slice) -> Tensor:
+        """The votes for a block of items ``[num_items, n]``, cut out once for all batches."""
+        first, last, _ = items.indices(self.config.num_items)
+        if last - first == self.config.num_items:
+            return votes
+        if (first, last) not in self._blocks:
+            entries, shape = votes.indices(), (self.config.num_items, last - first)
+            inside = (entries[1] >= first) & (entries[1] < last)
+            entries = entries[:, inside] - entries.new_tensor([[0], [first]])
+            self._blocks[first, last] = torch.sparse_coo_tensor(
+                entries, votes.values()[inside], shape, check_invariants=False, is_coalesced=True
+            )
+        return self._blocks[first, last]
