@@ -14,10 +14,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from seqmm.foreign import shown
 from seqmm.leftovers import held, neighbour, put_back, remove
+from seqmm.parsing import parse_json, parse_yaml
+from seqmm.schema import check_record
+
+T = TypeVar("T")
 
 # -- places ------------------------------------------------------------------------------------------------------------
 
@@ -160,27 +164,50 @@ def yaml_text(values: dict[str, Any], comment: str = "") -> str:
 
 # -- reading -----------------------------------------------------------------------------------------------------------
 
+LARGEST_JSON, LARGEST_YAML = 256 << 20, 1 << 20
+"""Bytes of a file that is read whole: a record with a vocabulary, a configuration."""
 
-def read_json(path: Path, missing: str, damaged: str) -> dict[str, Any]:
-    """A JSON file that holds a mapping.
+
+def read_text(path: Path, limit: int = LARGEST_JSON) -> str:
+    """A file's text, whatever the locale; a byte order mark at its start is left out.
+
+    Raises:
+        FileNotFoundError, OSError: it cannot be opened.
+        ValueError: naming the file; it is not UTF-8, or of more than ``limit`` bytes.
+    """
+    with path.open("rb") as stream:
+        content = stream.read(limit + 1)
+    if len(content) > limit:
+        raise ValueError(f"{path} has more than {limit >> 20} MiB, which no file of its kind has")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} is not UTF-8 text (byte 0x{content[error.start]:02x} at {error.start}); save it as UTF-8, or copy "
+            "it again"
+        ) from error
+
+
+def read_json(path: Path, kind: type[T], missing: str, damaged: str) -> T:
+    """A record in a JSON file.
 
     Args:
         path: the file.
+        kind: what it holds, a TypedDict: keys and types are checked (:mod:`seqmm.schema`).
         missing: what its absence means and what to do, after "… holds no <name>: ".
         damaged: what to do about one that cannot be read, after "…; ".
 
     Raises:
-        FileNotFoundError, ValueError: naming the file.
+        FileNotFoundError, ValueError: naming the file, and the key.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path.parent} holds no {path.name}: {missing}")
+    text = read_text(path)
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        values = parse_json(text)
+    except ValueError as error:
         raise ValueError(f"{path} is not valid JSON ({error}); {damaged}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} must hold a mapping, it holds a {type(values).__name__}; {damaged}")
-    return values
+    return check_record(values, kind, path, damaged)
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -189,31 +216,19 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     Raises:
         FileNotFoundError, ValueError: naming the file; also for a key that stands twice in one mapping.
     """
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        """Refuses a key that stands twice in a mapping, of which YAML would keep the last."""
-
-        def compose_mapping_node(self, anchor: Any) -> Any:
-            node = super().compose_mapping_node(anchor)
-            lines: dict[tuple[str, str], int] = {}
-            for key, _ in node.value:
-                line, name = key.start_mark.line + 1, (key.tag, str(key.value))
-                if name in lines:
-                    raise yaml.YAMLError(f"{key.value!r} stands twice, in lines {lines[name]} and {line}; keep one")
-                lines[name] = line
-            return node
-
     file = Path(path)
     if not file.is_file():
         siblings = sorted(str(p) for p in file.parent.glob("*.yaml")) if file.parent.is_dir() else []
         raise FileNotFoundError(
             f"no configuration file {file}" + (f"; that folder has {', '.join(siblings)}" if siblings else "")
         )
+    text = read_text(file, LARGEST_YAML)
     try:
-        values = yaml.load(file.read_text(encoding="utf-8"), Loader) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        values = parse_yaml(text)
+    except ValueError as error:
         raise ValueError(f"{file} is not valid YAML: {error}") from error
+    if values is None:
+        return {}
     if not isinstance(values, dict):
         raise ValueError(
             f"{file} must hold the sections model, data, train, eval, hub; it holds a {type(values).__name__}"

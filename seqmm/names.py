@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, get_args
 
@@ -62,7 +63,7 @@ MissingVector = Literal["mean", "error"]
 Backend = Literal["exact", "faiss"]
 """Of an index: every item is scored, or an inner-product index is searched."""
 
-SPLITS: tuple[str, ...] = get_args(Split)
+SPLITS: tuple[Split, ...] = get_args(Split)
 PROTOCOLS: tuple[str, ...] = get_args(Protocol)
 OPTIMIZERS: tuple[str, ...] = get_args(OptimizerName)
 
@@ -75,6 +76,31 @@ def nearest(name: object, known: Iterable[str]) -> str:
     known = list(known)
     near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
     return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known) or 'none'}"
+
+
+def brief(value: object, limit: int = 200) -> str:
+    """A value as Python writes it, in one line of at most ``limit`` characters, however large it is or deep."""
+    text = _brief(value, 4)
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def _brief(value: object, depth: int) -> str:
+    if isinstance(value, dict | list | tuple):
+        left, right = "{}" if isinstance(value, dict) else "[]" if isinstance(value, list) else "()"
+        if value and not depth:
+            return f"{left}…{right}"
+        first = list(itertools.islice(value.items() if isinstance(value, dict) else value, 40))
+        if isinstance(value, dict):
+            parts = [f"{_brief(key, depth - 1)}: {_brief(entry, depth - 1)}" for key, entry in first]
+        else:
+            parts = [_brief(entry, depth - 1) for entry in first]
+        end = ", …" if len(value) > len(first) else "," if isinstance(value, tuple) and len(value) == 1 else ""
+        return f"{left}{', '.join(parts)}{end}{right}"
+    if isinstance(value, str | bytes):
+        return repr(value) if len(value) <= 400 else f"{value[:400]!r}…"
+    if isinstance(value, int) and value.bit_length() > 1000:
+        return "a whole number of very many digits"
+    return repr(value)
 
 
 def counted(ids: Sequence[str]) -> str:

@@ -10,15 +10,15 @@ from __future__ import annotations
 import copy
 import dataclasses
 import inspect
-import types
-import typing
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin
+from typing import Any, ClassVar, Self, TypeVar
 
-from seqmm.names import nearest
+from seqmm.names import brief, nearest
+from seqmm.schema import Mismatch, coerced
 
 T = TypeVar("T")
 _KEY = "option"
@@ -49,7 +49,9 @@ class About:
     positional: bool = False
 
     def outside(self, value: float) -> str | None:
-        """What to choose instead, if the value is outside the range (NaN always is)."""
+        """What to choose instead, if the value is outside the range (NaN and infinity always are)."""
+        if math.isinf(value):
+            return "choose a finite number"
         inside = (
             (self.least is None or value >= self.least)
             and (self.most is None or value <= self.most)
@@ -183,11 +185,11 @@ def checked_values(cls: Any, values: Mapping[str, Any], owner: str) -> dict[str,
 def _checked(cls: Any, field: dataclasses.Field[Any], value: Any, owner: str) -> Any:
     try:
         right = coerced(value, hints(cls)[field.name])
-    except ValueError as error:
-        raise OptionError(owner, field.name, f" is {value!r}; {error}") from None
+    except Mismatch as error:
+        raise OptionError(owner, field.name, f" is {brief(value)}; choose {error.expected}") from None
     for number in _numbers(right):
         if (outside := about(field).outside(number)) is not None:
-            raise OptionError(owner, field.name, f" is {value!r}; {outside}")
+            raise OptionError(owner, field.name, f" is {brief(value)}; {outside}")
     return right
 
 
@@ -207,7 +209,7 @@ def check_idle(made: Any, because: str, *names: str) -> None:
     for each in option_fields(type(made)):
         value = getattr(made, each.name)
         if each.name in names and value != default_of(each):
-            problem = f" is {value!r}, but does nothing: {because}; leave {each.name} out"
+            problem = f" is {brief(value)}, but does nothing: {because}; leave {each.name} out"
             raise OptionError(type(made).__name__, each.name, problem)
 
 
@@ -277,7 +279,7 @@ def refuse_idle(chosen: Sequence[Options]) -> None:
                 continue
             if all(each.name in other or not hasattr(two, each.name) for two, other in zip(chosen, idle, strict=True)):
                 value = plain(getattr(one, each.name))
-                raise OptionError(type(one).__name__, each.name, f" is {value!r}; {reasons[each.name]}")
+                raise OptionError(type(one).__name__, each.name, f" is {brief(value)}; {reasons[each.name]}")
 
 
 def check_keys(values: Iterable[object], known: Iterable[str], owner: str) -> None:
@@ -308,105 +310,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(entry) for entry in value]
     return str(value) if isinstance(value, Path) else value
-
-
-# -- types -------------------------------------------------------------------------------------------------------------
-
-
-def coerced(value: Any, kind: Any) -> Any:
-    """A value as the type asks for it: a list becomes a tuple, an int a float, text a path, YAML's bare no a "no".
-
-    Raises:
-        ValueError: it is of another type; the text says what to choose.
-    """
-    origin, arguments = get_origin(kind), get_args(kind)
-    if kind is Any:
-        return value
-    if origin is typing.Annotated:
-        return coerced(value, arguments[0])
-    if origin in (typing.Union, types.UnionType):
-        return _one_of(value, arguments)
-    if origin is Literal:
-        return _choice(value, arguments)
-    if origin is tuple:
-        return _tuple(value, arguments)
-    if origin is list:
-        if not isinstance(value, list | tuple):
-            raise ValueError(f"choose a list of {described(arguments[0], several=True)}")
-        return [coerced(entry, arguments[0]) for entry in value]
-    if origin is dict:
-        if not isinstance(value, Mapping):
-            raise ValueError(f"choose {described(kind)}")
-        return {coerced(key, arguments[0]): coerced(entry, arguments[1]) for key, entry in value.items()}
-    return _plain_type(value, kind)
-
-
-def _one_of(value: Any, kinds: tuple[Any, ...]) -> Any:
-    if value is None and types.NoneType in kinds:
-        return None
-    problems = []
-    for kind in kinds:
-        if kind is not types.NoneType:
-            try:
-                return coerced(value, kind)
-            except ValueError as error:
-                problems.append(str(error))
-    raise ValueError(" or ".join(dict.fromkeys(problems)) + (", or none" if types.NoneType in kinds else ""))
-
-
-def _choice(value: Any, choices: tuple[Any, ...]) -> Any:
-    if value is False and "no" in choices:  # YAML reads a bare no as false
-        return "no"
-    if value in choices and type(value) in {type(choice) for choice in choices}:
-        return value
-    near = nearest(value, [str(choice) for choice in choices]) if isinstance(value, str) else ""
-    hint = f" ({near.removeprefix('; ')})" if "did you mean" in near else ""
-    raise ValueError(f"choose one of {', '.join(map(str, choices))}{hint}")
-
-
-def _tuple(value: Any, kinds: tuple[Any, ...]) -> tuple[Any, ...]:
-    if not isinstance(value, list | tuple):
-        entries = kinds[0] if kinds[-1:] == (...,) else kinds
-        raise ValueError(f"choose a list of {described(entries, several=True)}")
-    if kinds[-1:] == (...,):
-        made = tuple(coerced(entry, kinds[0]) for entry in value)
-    elif len(value) != len(kinds):
-        raise ValueError(f"choose {len(kinds)} values")
-    else:
-        made = tuple(coerced(entry, kind) for entry, kind in zip(value, kinds, strict=True))
-    if isinstance(value, tuple) and all(a is b for a, b in zip(made, value, strict=True)):
-        return value
-    return made
-
-
-def _plain_type(value: Any, kind: Any) -> Any:
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if kind is float and isinstance(value, str):  # YAML reads 1e-3 as text
-        try:
-            return float(value)
-        except ValueError:
-            pass
-    if kind is Path and isinstance(value, str):
-        return Path(value)
-    if isinstance(value, kind) and not (isinstance(value, bool) and kind is not bool):
-        return value
-    raise ValueError(f"choose {described(kind)}")
-
-
-def described(kind: Any, several: bool = False) -> str:
-    """A type in words, of one value or of several."""
-    words = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", Path: "a path"}
-    if several and kind in words and kind is not bool:
-        return f"{words[kind].removeprefix('a ')}s"
-    if isinstance(kind, tuple):
-        return " and ".join(described(entry) for entry in kind)
-    if get_origin(kind) is dict:
-        return f"names, each with {described(get_args(kind)[1])}"
-    if get_origin(kind) in (typing.Union, types.UnionType):
-        return " or ".join(described(entry) for entry in get_args(kind))
-    if get_origin(kind) is tuple and get_args(kind)[-1:] == (...,):
-        return f"a list of {described(get_args(kind)[0], several=True)}"
-    if get_origin(kind) is Literal:
-        return f"one of {', '.join(map(str, get_args(kind)))}"
-    return words.get(kind, str(kind))

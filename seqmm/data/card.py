@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from seqmm.data.feature_store import feature_names, read_about
-from seqmm.data.store import read_record
+from seqmm.data.store import CorpusRecord, ProtocolRecord, read_record
 from seqmm.files import file_digest, write_json, write_text
 from seqmm.foreign import code, front, inline, literal
-from seqmm.names import SPLITS
+from seqmm.names import SPLITS, Protocol
 
 KEPT = "<!-- what you write below this line is kept -->"
 
@@ -38,11 +38,11 @@ def write_license(folder: str | Path, license: Mapping[str, str]) -> None:
         license: front matter of the card: ``license``, and for "other" ``license_name`` and ``license_link``.
     """
     folder = Path(folder)
-    write_json(folder / "corpus.json", read_record(folder) | {"license": dict(license)})
+    write_json(folder / "corpus.json", {**read_record(folder), "license": dict(license)})
     write_card(folder)
 
 
-def card_text(folder: Path, record: dict[str, Any], address: str = "THIS_FOLDER_OR_REPOSITORY") -> str:
+def card_text(folder: Path, record: CorpusRecord, address: str = "THIS_FOLDER_OR_REPOSITORY") -> str:
     """The card down to ``KEPT``.
 
     Args:
@@ -53,7 +53,7 @@ def card_text(folder: Path, record: dict[str, Any], address: str = "THIS_FOLDER_
     import yaml
 
     protocol = next(iter(record["protocols"]))
-    total = sum(record["protocols"][protocol]["rows"].values())
+    total = sum(record["protocols"][protocol]["rows"][split] for split in SPLITS)
     head = {
         "pretty_name": front(record["name"]),
         **license_of_record(record),
@@ -82,19 +82,13 @@ def card_text(folder: Path, record: dict[str, Any], address: str = "THIS_FOLDER_
     return "\n".join(lines)
 
 
-def license_of_record(record: Mapping[str, Any]) -> dict[str, str]:
-    """What a corpus.json says of the licence, as front matter; nothing else that stands there.
-
-    Raises:
-        ValueError: it is no mapping.
-    """
-    said = record.get("license") or {}
-    if not isinstance(said, dict):
-        raise ValueError(f"corpus.json: license is {said!r}, not license, license_name and license_link; remove it")
+def license_of_record(record: CorpusRecord) -> dict[str, str]:
+    """What a corpus.json says of the licence, as front matter; nothing else that stands there."""
+    said = record.get("license", {})
     return {key: front(said[key]) for key in ("license", "license_name", "license_link") if key in said}
 
 
-def _configs(folder: Path, record: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _configs(folder: Path, record: CorpusRecord) -> list[dict[str, Any]]:
     """What ``datasets.load_dataset(folder, name)`` loads.
 
     datasets keys its cache of a folder by the folder's name and these entries, so each says in its description what the
@@ -114,9 +108,9 @@ def _configs(folder: Path, record: Mapping[str, Any]) -> list[dict[str, Any]]:
         files = [{"split": split, "path": f"{name}/{split}.parquet"} for split in SPLITS if protocol["rows"][split]]
         said = f"fingerprint {protocol['fingerprint'][:16]}"
         configs.append({"config_name": name, "description": said, "data_files": files})
-    for name in feature_names(folder):
-        said = f"sha256 {read_about(folder, name)['sha256'][:16]}"
-        configs.append({"config_name": name, "description": said, "data_files": f"{name}/*.parquet"})
+    for made in feature_names(folder):
+        said = f"sha256 {read_about(folder, made)['sha256'][:16]}"
+        configs.append({"config_name": made, "description": said, "data_files": f"{made}/*.parquet"})
     return configs
 
 
@@ -146,7 +140,7 @@ def _loading(sets: list[str], protocol: str, address: str) -> list[str]:
     ]
 
 
-def _tables(folder: Path, record: Mapping[str, Any]) -> list[str]:
+def _tables(folder: Path, record: CorpusRecord) -> list[str]:
     """Splits, feature sets, statistics and settings."""
     protocols = record["protocols"]
     lines = ["| protocol | train | validation | test | fingerprint |", "|---|---|---|---|---|"]
@@ -154,10 +148,10 @@ def _tables(folder: Path, record: Mapping[str, Any]) -> list[str]:
         rows = " | ".join(f"{protocol['rows'][split]:,}" for split in SPLITS)
         lines.append(f"| {inline(name)} | {rows} | {code(protocol['fingerprint'][:16])} |")
     sets = []
-    for name in feature_names(folder):
-        about = read_about(folder, name)
+    for made in feature_names(folder):
+        about = read_about(folder, made)
         cells = [
-            name,
+            made,
             about["kind"],
             about["dim"],
             about["provenance"],
@@ -178,14 +172,14 @@ def _tables(folder: Path, record: Mapping[str, Any]) -> list[str]:
     return lines + _by_protocol(protocols, "info")
 
 
-def _by_protocol(protocols: Mapping[str, Mapping[str, Any]], what: str) -> list[str]:
+def _by_protocol(protocols: Mapping[Protocol, ProtocolRecord], what: Literal["statistics", "info"]) -> list[str]:
     """Rows of a table of all settings; protocols that agree in one share its row."""
-    keys = dict.fromkeys(key for protocol in protocols.values() for key in protocol.get(what, {}))
+    keys = dict.fromkeys(key for protocol in protocols.values() for key in protocol[what])
     rows = []
     for key in keys:
         agreeing: dict[str, list[str]] = {}
         for name, protocol in protocols.items():
-            if key in protocol.get(what, {}):
+            if key in protocol[what]:
                 agreeing.setdefault(_cell(protocol[what][key]), []).append(name)
         for value, names in agreeing.items():
             who = "all" if len(names) == len(protocols) > 1 else ", ".join(names)

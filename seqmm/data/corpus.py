@@ -26,6 +26,7 @@ from seqmm.data.store import (
     FEATURE_FILES,
     SPLIT_FILES,
     Columns,
+    ProtocolRecord,
     files_of,
     hash_ids,
     protocol_record,
@@ -115,7 +116,7 @@ class Corpus:
             protocol=protocol,
             num_users=record["num_users"],
             num_items=record["num_items"],
-            splits={split: read_split(folder / protocol / f"{split}.parquet") for split in SPLITS},
+            splits={s: read_split(folder / protocol / f"{s}.parquet", about["rows"][s]) for s in SPLITS},
             features={name: read_features(folder, name, record["num_items"], record["items"]) for name in features},
             user_ids=user_ids,
             item_ids=item_ids,
@@ -263,8 +264,11 @@ def _save_new(corpus: Corpus, folder: Path, item_columns: Columns, user_columns:
 def _save_beside(corpus: Corpus, folder: Path) -> None:
     record = read_record(folder)
     tidy_inside(folder)
-    for what, ids in (("items", corpus.item_ids), ("users", corpus.user_ids)):
-        if record[what] != hash_ids(ids):
+    for what, ids, held in (
+        ("items", corpus.item_ids, record["items"]),
+        ("users", corpus.user_ids, record["users"]),
+    ):
+        if held != hash_ids(ids):
             raise ValueError(
                 f"{folder} holds another corpus: its {what} are not those of {corpus.name!r} ({corpus.protocol}); "
                 "protocols share a folder only if they keep the same users and items in the same order. "
@@ -282,13 +286,9 @@ def _save_beside(corpus: Corpus, folder: Path) -> None:
     write_card(folder)
 
 
-def _check_record(corpus: Corpus, folder: Path, about: Mapping[str, Any]) -> None:
+def _check_record(corpus: Corpus, folder: Path, about: ProtocolRecord) -> None:
     """Raises ValueError unless what was read is what corpus.json says of the protocol."""
     place = folder / corpus.protocol
-    for split, rows in about["rows"].items():
-        if len(corpus.splits[split]) != rows:
-            found = len(corpus.splits[split])
-            raise ValueError(f"{place / split}.parquet has {found} rows, corpus.json says {rows}; prepare it again")
     if corpus.fingerprint() != about["fingerprint"]:  # one pass of sha256, which whoever trains needs anyway
         raise ValueError(
             f"{place}: the interactions are not those corpus.json was written with (fingerprint "

@@ -5,15 +5,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, Unpack
 
 import numpy as np
 
 from seqmm.data.feature_sets import Features, check_features
 from seqmm.data.identity import description
-from seqmm.data.store import ROW_GROUP, hash_ids, read_parquet, write_table
+from seqmm.data.store import ROW_GROUP, check_columns, check_order, hash_ids, read_parquet, write_table
 from seqmm.files import read_json, write_json
-from seqmm.names import PROTOCOLS, Storage
+from seqmm.names import PROTOCOLS, FeatureKind, Storage
+from seqmm.schema import Count, Digest, ShortDigest
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 def feature_folder(name: str) -> str:
@@ -29,6 +33,33 @@ def write_feature_files(folder: Path, name: str, features: Features, num_items: 
     writer = FeatureWriter(folder, features.kind, features.dim, hash_ids(item_ids), num_items, features.offsets)
     writer.write("features.parquet", features.values, missing=features.missing)
     writer.close(features.provenance, features.vocabulary)
+
+
+class MoreOfFeatures(TypedDict, total=False):
+    """What an extraction records beside, for the card and to go on."""
+
+    source: dict[str, str]
+    """What was read."""
+    plan: ShortDigest
+    """Of everything that decides the numbers."""
+    notes: dict[str, Count]
+    """What was missing or wrong -> items."""
+    examples: dict[str, list[str]]
+
+
+class FeatureRecord(MoreOfFeatures):
+    """features.json."""
+
+    kind: FeatureKind
+    dim: Count
+    """Width of a vector, or size of the vocabulary."""
+    rows: Count
+    provenance: dict[str, str]
+    sha256: Digest
+    """Of the numbers (:func:`hash_rows`)."""
+    items: Digest
+    """Of the item ids in order."""
+    vocabulary: NotRequired[list[str]]
 
 
 class FeatureWriter:
@@ -47,7 +78,7 @@ class FeatureWriter:
     def __init__(
         self,
         folder: Path,
-        kind: str,
+        kind: FeatureKind,
         dim: int,
         items: str,
         num_items: int,
@@ -106,7 +137,9 @@ class FeatureWriter:
         self._digest.update(flat.astype(np.float32, copy=False).data if self.kind != "tags" else flat.data)
         self._rows += rows
 
-    def close(self, provenance: Mapping[str, str], vocabulary: Sequence[str] | None = None, **about: object) -> None:
+    def close(
+        self, provenance: Mapping[str, str], vocabulary: Sequence[str] | None = None, **about: Unpack[MoreOfFeatures]
+    ) -> None:
         """features.json: written last, so that a folder without it is not a feature set.
 
         Args:
@@ -116,17 +149,17 @@ class FeatureWriter:
         """
         if self._rows != self.num_items:
             raise ValueError(f"{self.folder}: {self._rows} rows written of {self.num_items}")
-        record: dict[str, Any] = {
+        record: FeatureRecord = {
             "kind": self.kind,
             "dim": self.dim,
             "rows": self.num_items,
             "provenance": dict(provenance),
             "sha256": _end_hash(self._digest, np.concatenate(self._missing) if self._missing else None),
             "items": self.items,
-            **({} if vocabulary is None else {"vocabulary": list(vocabulary)}),
-            **about,
         }
-        write_json(self.folder / "features.json", record)
+        if vocabulary is not None:
+            record["vocabulary"] = list(vocabulary)
+        write_json(self.folder / "features.json", {**record, **about})
 
 
 def _start_hash(shape: tuple[int, ...], offsets: np.ndarray | None) -> hashlib._Hash:
@@ -154,13 +187,31 @@ def feature_names(folder: str | Path) -> list[str]:
     return sorted(file.parent.name for file in Path(folder).glob("[!.]*/features.json"))  # no half-written ones
 
 
-def read_about(folder: Path, name: str) -> dict[str, Any]:
+def read_about(folder: Path, name: str) -> FeatureRecord:
     """features.json of a feature set.
 
     Raises:
         FileNotFoundError, ValueError: naming the file.
     """
-    return read_json(folder / name / "features.json", "no feature set", "remove its folder and extract it again")
+    return read_feature_record(folder / name / "features.json")
+
+
+def read_feature_record(file: Path) -> FeatureRecord:
+    """A features.json, whose entries agree with each other.
+
+    Raises:
+        FileNotFoundError, ValueError: naming the file.
+    """
+    damaged = "remove its folder and extract it again"
+    about = read_json(file, FeatureRecord, "no feature set", damaged)
+    words = about.get("vocabulary")
+    if (words is not None) != (about["kind"] == "tags"):
+        raise ValueError(f"{file}: kind is {about['kind']!r}, and only tags have a vocabulary; {damaged}")
+    if words is not None and len(words) != about["dim"]:
+        raise ValueError(f"{file}: dim is {about['dim']}, but vocabulary has {len(words)} words; {damaged}")
+    if words is None and not about["dim"]:
+        raise ValueError(f"{file}: dim is 0; expected the width of a vector, 1 or more; {damaged}")
+    return about
 
 
 def stored_sets(folder: str | Path) -> dict[str, dict[str, Any]]:
@@ -192,42 +243,91 @@ def read_features(folder: str | Path, name: str, num_items: int, items: str) -> 
     about = read_about(folder, name)
     if not files:
         raise FileNotFoundError(f"{folder / name} holds no parquet file; extract the features again")
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    table = pa.concat_tables(read_parquet(file, ["item", "values", "missing"]) for file in files)
-    where = str(files[0] if len(files) == 1 else folder / name)
+    if about["rows"] != num_items:
+        raise ValueError(
+            f"{folder / name / 'features.json'}: feature set {name!r} has {about['rows']} rows but the corpus has "
+            f"{num_items} items; row i must belong to item i of the items table: extract the features again for this "
+            "corpus"
+        )
+    where = files[0] if len(files) == 1 else folder / name
     if about["items"] != items:
         raise ValueError(
             f"{where}: feature set {name!r} was made for other items than {folder / 'items'} has; extract it again"
         )
-    item = table["item"].to_numpy()
-    wrong = np.flatnonzero(item != np.arange(len(item)))
-    if len(wrong):
-        raise ValueError(f"{where}: row {wrong[0]} is of item {item[wrong[0]]}; rows must be those of items 0, 1, …")
-    chunks, offsets = table["values"].chunks, None
-    if about["kind"] != "dense":
-        offsets = np.concatenate([[0], np.cumsum([pc.list_value_length(table["values"]).to_numpy()], dtype=np.int64)])
-        chunks = [chunk.flatten() for chunk in chunks]
-    if about["kind"] == "tags":
-        values = np.concatenate([chunk.to_numpy() for chunk in chunks])
-    else:
-        kind = chunks[0].type
-        width = kind.list_size if pa.types.is_fixed_size_list(kind) else None
-        if width != about["dim"]:
-            raise ValueError(
-                f"{where}: vectors of width {width}, features.json says {about['dim']}; extract them again"
-            )
-        # concatenate copies, so the result is writable, which torch wants
-        flat = np.concatenate([chunk.flatten().to_numpy() for chunk in chunks])
-        values = flat.astype(np.float32, copy=False).reshape(-1, about["dim"])
+    values, offsets, missing = _read_numbers(files, where, about)
     vocabulary = tuple(about["vocabulary"]) if "vocabulary" in about else None
-    missing = table["missing"].to_numpy() if "missing" in table.column_names else None
     features = Features(about["kind"], values, offsets, vocabulary, about["provenance"], missing)
-    check_features(name, features, num_items, where)
+    check_features(name, features, num_items, str(where))
     if hash_rows(values, offsets, missing) != about["sha256"]:
         raise ValueError(
             f"{where}: the values are not those features.json was written with; copy them again, or remove the folder "
             "and extract them again"
         )
     return features
+
+
+def _read_numbers(
+    files: Sequence[Path], where: Path, about: FeatureRecord
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """Values, offsets and the mask of missing items of a set's parquet files.
+
+    Args:
+        files: in their order.
+        where: they lie, for errors.
+        about: features.json; the files must be of its kind, width and number of rows.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    again = "extract the features again"
+    tables = []
+    for file in files:
+        table = read_parquet(file, ["item", "values", "missing"], again=again)
+        check_columns(table, file, {"item": "int64"} | ({"missing": "bool"} if "missing" in table.column_names else {}))
+        _check_values(table, file, about)
+        tables.append(table)
+    rows = sum(table.num_rows for table in tables)
+    if rows != about["rows"]:
+        raise ValueError(f"{where}: {rows} rows, features.json says {about['rows']}; {again}")
+    try:
+        table = pa.concat_tables(tables)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{where}: its files have other columns ({str(error).splitlines()[0]}); {again}") from error
+    check_order(table, where, "item")
+    chunks, offsets = table["values"].chunks, None
+    if about["kind"] != "dense":
+        offsets = np.concatenate([[0], np.cumsum([pc.list_value_length(table["values"]).to_numpy()], dtype=np.int64)])
+        chunks = [chunk.flatten() for chunk in chunks]
+    missing = table["missing"].to_numpy() if "missing" in table.column_names else None
+    if about["kind"] == "tags":
+        return np.concatenate([np.zeros(0, np.int64), *(chunk.to_numpy() for chunk in chunks)]), offsets, missing
+    # concatenate copies, so the result is writable, which torch wants
+    flat = np.concatenate([np.zeros(0, np.float16), *(chunk.flatten().to_numpy() for chunk in chunks)])
+    return flat.astype(np.float32, copy=False).reshape(-1, about["dim"]), offsets, missing
+
+
+def _check_values(table: pa.Table, file: Path, about: FeatureRecord) -> None:
+    """Whether the column ``values`` of a table is of the kind and width that features.json says, without a null."""
+    import pyarrow as pa
+
+    if table.column_names.count("values") != 1:
+        raise ValueError(f"{file} has no column 'values' (it has {', '.join(table.column_names[:20])})")
+    kind, nulls = table["values"].type, table["values"].null_count
+    inner, chunks, where = kind, table["values"].chunks, f"{file}: column 'values' holds {str(kind)[:100]}"
+    if about["kind"] != "dense":
+        if not pa.types.is_list(kind):
+            raise ValueError(f"{where}, expected a list an item ({about['kind']}); extract them again")
+        inner, chunks = kind.value_type, [chunk.flatten() for chunk in chunks]
+        nulls += sum(chunk.null_count for chunk in chunks)
+    if about["kind"] == "tags":
+        if not pa.types.is_int64(inner):
+            raise ValueError(f"{where}, expected lists of int64 (tags); extract them again")
+    else:
+        if not pa.types.is_fixed_size_list(inner) or inner.value_type not in (pa.float32(), pa.float16()):
+            raise ValueError(f"{where}, expected vectors of float32 or float16; extract them again")
+        if inner.list_size != about["dim"]:
+            said = f"features.json says {about['dim']}"
+            raise ValueError(f"{file}: vectors of width {inner.list_size}, {said}; extract them again")
+        nulls += sum(chunk.flatten().null_count for chunk in chunks)
+    if nulls:
+        raise ValueError(f"{file}: column 'values' has {nulls} empty entries; extract them again")

@@ -32,7 +32,7 @@ def concat_corpora(corpora: Sequence[Corpus]) -> Corpus:
     first = corpora[0]
     first_user = np.cumsum([0] + [corpus.num_users for corpus in corpora])
     first_item = np.cumsum([0] + [corpus.num_items for corpus in corpora])
-    splits = {}
+    splits: dict[str, Interactions] = {}
     for split in SPLITS:
         parts = [corpus.splits[split] for corpus in corpora]
         times = [np.full(len(part), -1) if part.timestamp is None else part.timestamp for part in parts]

@@ -74,7 +74,7 @@ def has_train(user: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 def split(rows: Interactions, labels: np.ndarray) -> dict[str, Interactions]:
     """``{"train": …, "validation": …, "test": …}`` by label, order kept."""
-    parts = {}
+    parts: dict[str, Interactions] = {}
     for label, name in enumerate(SPLITS):
         keep = labels == label
         timestamp = None if rows.timestamp is None else rows.timestamp[keep]

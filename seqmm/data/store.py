@@ -19,14 +19,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, TypedDict
 
 import numpy as np
 
 from seqmm.data.interactions import Interactions
 from seqmm.files import read_json, write_json
 from seqmm.leftovers import put_back_inside
-from seqmm.names import PROTOCOLS, SPLITS
+from seqmm.names import PROTOCOLS, SPLITS, Protocol, brief
+from seqmm.schema import Count, Digest, Name, NotEmpty, check_record
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -99,24 +100,60 @@ def write_splits(corpus: Corpus, folder: Path) -> None:
         write_table(folder / f"{split}.parquet", columns)
 
 
+class SplitSizes(TypedDict):
+    """Rows of each split."""
+
+    train: Count
+    validation: Count
+    test: Count
+
+
+class ProtocolRecord(TypedDict):
+    """What corpus.json says of one protocol."""
+
+    fingerprint: Digest
+    rows: SplitSizes
+    statistics: dict[str, object]
+    """For the card: name -> value, or several by name."""
+    info: dict[str, object]
+    """How it was prepared."""
+
+
+class CorpusRecord(TypedDict):
+    """corpus.json."""
+
+    format: int
+    protocols: Annotated[dict[Protocol, ProtocolRecord], NotEmpty()]
+    name: Name
+    num_users: Count
+    num_items: Count
+    users: Digest
+    """Of the users' ids in order."""
+    items: Digest
+    license: NotRequired[dict[str, str]]
+    """Front matter of the card: license, license_name, license_link."""
+
+
 def write_record(folder: Path, corpus: Corpus) -> None:
-    file = folder / "corpus.json"
-    record: dict[str, Any] = read_record(folder) if file.is_file() else {"format": FORMAT, "protocols": {}}
-    record |= {
+    parts, before = corpus.splits, read_record(folder) if (folder / "corpus.json").is_file() else None
+    protocol: ProtocolRecord = {
+        "fingerprint": corpus.fingerprint(),
+        "rows": {"train": len(parts["train"]), "validation": len(parts["validation"]), "test": len(parts["test"])},
+        "statistics": _statistics(corpus),
+        "info": corpus.info,
+    }
+    record: CorpusRecord = {
+        "format": FORMAT,
+        "protocols": ({} if before is None else before["protocols"]) | {corpus.protocol: protocol},
         "name": corpus.name,
         "num_users": corpus.num_users,
         "num_items": corpus.num_items,
         "users": hash_ids(corpus.user_ids),
         "items": hash_ids(corpus.item_ids),
     }
-    rows = {split: len(part) for split, part in corpus.splits.items()}
-    record["protocols"][corpus.protocol] = {
-        "fingerprint": corpus.fingerprint(),
-        "rows": rows,
-        "statistics": _statistics(corpus),
-        "info": corpus.info,
-    }
-    write_json(file, record)
+    if before is not None and "license" in before:
+        record["license"] = before["license"]
+    write_json(folder / "corpus.json", record)
 
 
 def _statistics(corpus: Corpus) -> dict[str, Any]:
@@ -144,7 +181,7 @@ def _statistics(corpus: Corpus) -> dict[str, Any]:
     return out
 
 
-def read_record(folder: Path) -> dict[str, Any]:
+def read_record(folder: Path) -> CorpusRecord:
     """corpus.json.
 
     Raises:
@@ -152,18 +189,15 @@ def read_record(folder: Path) -> dict[str, Any]:
         ValueError: the file is damaged, or of another format.
     """
     put_back_inside(folder)  # what a killed process had moved aside
-    file = folder / "corpus.json"
-    record = read_json(
-        file,
-        "it is not a prepared corpus; make one with recipes/prepare.py",
-        "the corpus is damaged, prepare it again",
-    )
-    if record.get("format") != FORMAT:
-        raise ValueError(f"{file}: format {record.get('format')!r}, expected {FORMAT}; prepare the corpus again")
-    return record
+    file, damaged = folder / "corpus.json", "the corpus is damaged, prepare it again"
+    missing = "it is not a prepared corpus; make one with recipes/prepare.py"
+    record = read_json(file, dict[str, Any], missing, damaged)
+    if record.get("format") != FORMAT:  # before its keys, which are another format's
+        raise ValueError(f"{file}: format {brief(record.get('format'))}, expected {FORMAT}; prepare the corpus again")
+    return check_record(record, CorpusRecord, file, damaged)
 
 
-def protocol_record(folder: Path, record: Mapping[str, Any], protocol: str) -> dict[str, Any]:
+def protocol_record(folder: Path, record: CorpusRecord, protocol: Protocol) -> ProtocolRecord:
     """What corpus.json says of one of its protocols.
 
     Raises:
@@ -175,8 +209,7 @@ def protocol_record(folder: Path, record: Mapping[str, Any], protocol: str) -> d
             f"{folder} has no protocol {protocol!r}; it has: {have}. Prepare it into this folder, or use one of "
             "these (`data.protocol`)"
         )
-    about: dict[str, Any] = record["protocols"][protocol]
-    return about
+    return record["protocols"][protocol]
 
 
 def read_items(folder: str | Path) -> pa.Table:
@@ -184,40 +217,95 @@ def read_items(folder: str | Path) -> pa.Table:
     return read_parquet(Path(folder) / "items" / "items.parquet")
 
 
-def read_parquet(file: Path, columns: list[str] | None = None) -> pa.Table:
+def read_parquet(
+    file: Path,
+    columns: Sequence[str] | None = None,
+    *,
+    rows: int | None = None,
+    record: str = "corpus.json",
+    again: str = "prepare it again",
+) -> pa.Table:
+    """A table of ours.
+
+    Args:
+        file: its parquet file.
+        columns: to read, of those it has; None = all.
+        rows: it must have, which its footer says before anything is read; None = any number.
+        record: that says so, for the error.
+        again: what to do about a damaged one, for the error.
+
+    Raises:
+        FileNotFoundError, ValueError: naming the file.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     if not file.is_file():
         raise FileNotFoundError(f"{file} is missing; the corpus is incomplete, copy or prepare it again")
     try:
-        return pq.ParquetFile(file, memory_map=True).read(columns)
-    except pa.ArrowInvalid as error:
-        raise ValueError(
-            f"{file} cannot be read ({error}); it is truncated or damaged, copy or prepare it again"
-        ) from error
+        with pq.ParquetFile(file, memory_map=True) as stored:
+            if rows is not None and stored.metadata.num_rows != rows:
+                raise ValueError(f"{file} has {stored.metadata.num_rows} rows, {record} says {rows}; {again}")
+            table = stored.read(None if columns is None else list(columns))
+        table.validate(full=True)  # text that is no UTF-8, offsets that point elsewhere
+    except (pa.ArrowException, OSError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise ValueError(f"{file} cannot be read ({said}); it is truncated or damaged, copy it or {again}") from error
+    return table
 
 
-def read_ids(folder: Path, what: str, record: dict[str, Any]) -> tuple[pa.Table, tuple[str, ...]]:
-    file = folder / what / f"{what}.parquet"
-    table = read_parquet(file)
-    if table.num_rows != record[f"num_{what}"]:
-        raise ValueError(
-            f"{file} has {table.num_rows} rows, corpus.json says {record[f'num_{what}']}; prepare the corpus again"
-        )
+def check_columns(table: pa.Table, file: Path, kinds: Mapping[str, str], *, nulls: Sequence[str] = ()) -> None:
+    """Whether a table has its columns, of their types and without a null.
+
+    Args:
+        table: as read.
+        file: it was read from.
+        kinds: column -> int64, bool or string.
+        nulls: columns that may have nulls.
+
+    Raises:
+        ValueError: naming the file and the column.
+    """
+    for name, kind in kinds.items():
+        if table.column_names.count(name) != 1:
+            have = ", ".join(table.column_names[:20])
+            raise ValueError(f"{file} has no column {name!r} (it has {have}); prepare it again")
+        column = table[name]
+        if str(column.type).removeprefix("large_") != kind:
+            raise ValueError(f"{file}: column {name!r} holds {column.type}, expected {kind}; prepare it again")
+        if column.null_count and name not in nulls:
+            raise ValueError(f"{file}: column {name!r} has {column.null_count} rows without a value; prepare it again")
+
+
+def check_order(table: pa.Table, file: Path, column: str) -> None:
+    """Raises ValueError unless row i is that of item (or user) i."""
+    numbers = table[column].to_numpy()
+    wrong = np.flatnonzero(numbers != np.arange(len(numbers)))
+    if len(wrong):
+        row = wrong[0]
+        raise ValueError(f"{file}: row {row} is of {column} {numbers[row]}; rows must be those of {column} 0, 1, …")
+
+
+def read_ids(folder: Path, what: Literal["items", "users"], record: CorpusRecord) -> tuple[pa.Table, tuple[str, ...]]:
+    file, one = folder / what / f"{what}.parquet", what.removesuffix("s")
+    table = read_parquet(
+        file, rows=record["num_items" if what == "items" else "num_users"], again="prepare the corpus again"
+    )
+    text = {
+        name: "string" for name in ("id", "title") if name in table.column_names and (what, name) != ("users", "title")
+    }
+    check_columns(table, file, {one: "int64", **text}, nulls=["title"])
+    check_order(table, file, one)
     ids = tuple(table["id"].to_pylist()) if "id" in table.column_names else ()
     if hash_ids(ids) != record[what]:
         raise ValueError(f"{file}: the ids are not those corpus.json was written with; prepare the corpus again")
     return table, ids
 
 
-def read_split(file: Path) -> Interactions:
-    table = read_parquet(file, ["user", "item", "timestamp", "position"])
-    for name in ("user", "item", "timestamp", "position"):
-        if name not in table.column_names:
-            raise ValueError(
-                f"{file} has no column {name!r} (it has {', '.join(table.column_names)}); prepare it again"
-            )
+def read_split(file: Path, rows: int) -> Interactions:
+    kinds = dict.fromkeys(("user", "item", "timestamp", "position"), "int64")
+    table = read_parquet(file, [*kinds], rows=rows)
+    check_columns(table, file, kinds, nulls=["timestamp"])
     user, item, position = (table[name].to_numpy().copy() for name in ("user", "item", "position"))
     known = table["timestamp"].null_count < table.num_rows
     timestamp = table["timestamp"].fill_null(-1).to_numpy().copy() if known else None

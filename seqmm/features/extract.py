@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from seqmm.data.card import write_card
 from seqmm.data.feature_store import FeatureWriter, feature_folder
-from seqmm.data.store import FEATURE_FILES, read_record
+from seqmm.data.store import FEATURE_FILES, CorpusRecord, read_record
 from seqmm.features.extractor import Extractor
 from seqmm.features.readers.items import SHARD, item_shards
 from seqmm.features.shards import (
@@ -140,7 +140,7 @@ def extract(
 class _Job:
     """A feature set to be made: where, of what, and the plan that all processes agree on."""
 
-    def __init__(self, folder: Path, name: str, extractor: Extractor, dtype: Storage, record: dict[str, Any]):
+    def __init__(self, folder: Path, name: str, extractor: Extractor, dtype: Storage, record: CorpusRecord):
         self.folder, self.name, self.extractor, self.dtype = folder, name, extractor, dtype
         self.items, self.ids_digest = record["num_items"], record["items"]
         self.shards = -(-self.items // SHARD)

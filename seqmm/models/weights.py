@@ -40,7 +40,7 @@ def read_run_file(file: Path) -> dict[str, Any]:
     Raises:
         FileNotFoundError, ValueError: naming the file.
     """
-    return read_json(file, "not a trained model's folder", "the checkpoint is damaged, copy it again")
+    return read_json(file, dict[str, Any], "not a trained model's folder", "the checkpoint is damaged, copy it again")
 
 
 def config_values(directory: Path) -> dict[str, Any]:

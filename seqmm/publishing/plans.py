@@ -12,7 +12,7 @@ from typing import Any
 from seqmm.data.card import card_text, kept_text, license_of_record
 from seqmm.data.corpus import Corpus
 from seqmm.data.feature_store import feature_folder, feature_names, read_features
-from seqmm.data.store import read_record
+from seqmm.data.store import CorpusRecord, read_record
 from seqmm.files import json_text, read_yaml, yaml_text
 from seqmm.hub.access import MODEL_FILES, check_repository_name
 from seqmm.hub.licences import COMMON, OTHER, as_license, check_license, shown_license
@@ -55,8 +55,6 @@ def plan_corpus(folder: str | Path, repo_id: str, license: str | Mapping[str, st
         FileNotFoundError: no corpus in the folder, or a file of it is missing.
         ValueError: no licence; interactions, ids or features that are not those the record was written with.
     """
-    from tqdm import tqdm
-
     folder = Path(folder)
     check_repository_name(repo_id)
     record = read_record(folder)
@@ -71,16 +69,12 @@ def plan_corpus(folder: str | Path, repo_id: str, license: str | Mapping[str, st
     record |= {"license": dict(license)}
     sets = [feature_folder(name) for name in feature_names(folder)]
     own = ["items/items.parquet", "users/users.parquet"]
-    own += [f"{protocol}/{split}.parquet" for protocol in record["protocols"] for split in SPLITS]
+    own += [f"{name}/{split}.parquet" for name in record["protocols"] for split in SPLITS]
     for name in sets:
         own += [f"{name}/{file.name}" for file in sorted((folder / name).iterdir()) if _is_of_features(file)]
     own += [file.name for file in sorted(folder.glob("*")) if _is_beside_the_card(file)]
     _refuse_links(folder, [*own, "README.md", "corpus.json"])
-    for name in tqdm([*record["protocols"], *sets], desc="verifying", unit="config", leave=False, disable=None):
-        if name in sets:
-            read_features(folder, name, record["num_items"], record["items"])
-        else:
-            Corpus.load(folder, protocol=name)
+    _verify(folder, record, sets)
     files: dict[str, Path | bytes] = {name: folder / name for name in own}
     kept = kept_text(folder / "README.md")
     files["README.md"] = (card_text(folder, record, repo_id) + kept).encode()
@@ -96,6 +90,20 @@ def plan_corpus(folder: str | Path, repo_id: str, license: str | Mapping[str, st
     upload = Upload("dataset", dict(sorted(files.items())), tuple(sorted(here - set(files))), tuple(notes))
     _check_card(upload)
     return upload
+
+
+def _verify(folder: Path, record: CorpusRecord, sets: Sequence[str]) -> None:
+    """Reads all that a corpus holds, which raises ValueError where it is not what its records say."""
+    from tqdm import tqdm
+
+    total = len(record["protocols"]) + len(sets)
+    with tqdm(total=total, desc="verifying", unit="config", leave=False, disable=None) as bar:
+        for protocol in record["protocols"]:
+            Corpus.load(folder, protocol=protocol)
+            bar.update()
+        for name in sets:
+            read_features(folder, name, record["num_items"], record["items"])
+            bar.update()
 
 
 def _is_of_features(file: Path) -> bool:

@@ -119,7 +119,8 @@ def find_corpus(repo_id: str, config: Mapping[str, Any]) -> dict[str, str]:
     check_repository_name(repo_id)
     folder = local_folder(repo_id, kind="dataset", files=["corpus.json", "*/features.json"])
     trained = config["corpus"]
-    held = read_record(folder)["protocols"].get(trained["protocol"], {}).get("fingerprint", "no such protocol")
+    about = read_record(folder)["protocols"].get(trained["protocol"])
+    held = "no such protocol" if about is None else about["fingerprint"]
     if held != trained["fingerprint"]:
         raise ValueError(
             f"{repo_id} is not the corpus the model was trained on: its {trained['protocol']} has the fingerprint "

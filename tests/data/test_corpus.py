@@ -360,9 +360,9 @@ def test_damaged_files_are_refused(corpus, tmp_path):
     damage("corpus.json", cut, r"corpus\.json is not valid JSON")
     damage("corpus.json", edit(format=99), "format 99, expected 1")
     damage("corpus.json", edit(num_items=31), r"items\.parquet has 30 rows, corpus.json says 31")
-    damage("corpus.json", edit(items="0"), "the ids are not those")
-    damage("text/features.json", edit(sha256="0"), "values are not those", features=("text",))
-    damage("text/features.json", edit(items="0"), "made for other items", features=("text",))
+    damage("corpus.json", edit(items="0" * 64), "the ids are not those")
+    damage("text/features.json", edit(sha256="0" * 64), "values are not those", features=("text",))
+    damage("text/features.json", edit(items="0" * 64), "made for other items", features=("text",))
     damage("image_vector/features.json", edit(dim=7), "vectors of width 20, .* says 7", features=("image_vector",))
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from seqmm.data.readers.cells import well_formed
 from seqmm.data.readers.content import bare_name, content_of, lines
+from seqmm.parsing import parse_json
 
 if TYPE_CHECKING:
     import polars as pl
@@ -56,21 +57,9 @@ def parsed(text: str, where: str) -> Any:
         ValueError: broken JSON, a key that is there twice, too deep; beginning with ``where``.
     """
     try:
-        return json.loads(text, object_pairs_hook=_once_each)
-    except RecursionError as error:
-        raise ValueError(f"{where}: its JSON is nested too deep to be a table") from error
+        return parse_json(text)
     except ValueError as error:
-        raise ValueError(f"{where}: not valid JSON ({error}); correct it") from error
-
-
-def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON; a key that is there twice is refused, where json keeps the last."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {twice!r} is there twice")
-    return found
+        raise ValueError(f"{where}: not valid JSON ({error}); correct it") from (error.__cause__ or error)
 
 
 def json_frame(file: Path, key: str, numbers: Sequence[str] = ()) -> pl.DataFrame:

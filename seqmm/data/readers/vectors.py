@@ -27,6 +27,7 @@ from seqmm.data.readers.content import bare_name
 from seqmm.data.readers.table import TABLES, column_names, read_table
 from seqmm.data.store import read_items, read_record
 from seqmm.names import MissingVector
+from seqmm.schema import check_record
 
 if TYPE_CHECKING:
     import polars as pl
@@ -163,7 +164,8 @@ def read_corpus_vectors(
     record, items = read_record(folder), read_items(folder)
     ids = items["id"].to_pylist() if "id" in items.column_names else [str(item) for item in range(items.num_rows)]
     index = items["source_row"].to_numpy() if "source_row" in items.column_names else None
-    rows = next((about["info"].get("source_rows") for about in record["protocols"].values()), None)
+    said = next((about["info"].get("source_rows") for about in record["protocols"].values()), None)
+    rows: int | None = check_record(said, int | None, f"{folder / 'corpus.json'}, source_rows")  # type: ignore[arg-type]
     return read_vectors(
         file, ids, index, source_rows=rows, in_order=False, missing=missing, id_columns=id_columns,
         vector_column=vector_column,
