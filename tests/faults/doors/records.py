@@ -88,7 +88,7 @@ def _edit(name: str, change: Callable[[str], str | bytes]) -> Callable[[Path], o
 
 def damages(door: Door, file: str, names: str | None = None) -> Iterator[Case]:
     """A JSON file as no program of ours writes it."""
-    called = Path(file).name if names is None else names
+    called = Path(file).parent.name if names is None else names
     changes: dict[str, tuple[Callable[[str], str | bytes], str]] = {
         "empty": (lambda text: "", REFUSED),
         "cut short": (lambda text: text[: len(text) // 2], REFUSED),
@@ -117,12 +117,12 @@ def damages(door: Door, file: str, names: str | None = None) -> Iterator[Case]:
 
 
 def wrong_values(door: Door, file: str, keys: tuple[str, ...], each: int = 2) -> Iterator[Case]:
-    """Values that a key cannot have, and its absence: refused, or the answer stays what it is."""
+    """Values that a key cannot have, and its absence: refused, naming the folder, or the answer stays what it is."""
     for key in keys:
         draws = random.Random(f"{file} {key}")
         for value in draws.sample(WRONG, each):
-            yield Case(door, f"{file} {key} = {value!r}", _edit(file, _with(key, value)), EITHER, Path(file).name)
-        yield Case(door, f"{file} without {key}", _edit(file, _without(key)), EITHER, Path(file).name)
+            yield Case(door, f"{file} {key} = {value!r}", _edit(file, _with(key, value)), EITHER, Path(file).parent.name)
+        yield Case(door, f"{file} without {key}", _edit(file, _without(key)), EITHER, Path(file).parent.name)
 
 
 def _with(path: str, value: Any) -> Callable[[str], str]:
