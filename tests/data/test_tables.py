@@ -222,7 +222,7 @@ def test_nan_is_no_user():
     assert (len(log), log.incomplete) == (480, 30) and "NaN" not in log.user_ids and log.user_ids[:2] == ["0", "1"]
 
 
-@pytest.mark.parametrize("word", ["nan", "NaN", "NA", "N/A", "NULL", "null", "None", "<NA>", "\\N"])
+@pytest.mark.parametrize("word", ["nan", "NaN", "NA", "N/A", "NULL", "null", "None", "<NA>", "\\N", "#N/A"])
 def test_words_for_nothing(tmp_path, word, capsys):
     log = read_log(write(tmp_path / "a.csv", f"user_id,item_id,timestamp\n1,2,3\n{word},2,4\n1,{word},4\n"))
     assert (len(log), log.incomplete, log.user_ids, log.item_ids) == (1, 2, ["1"], ["2"])
@@ -231,6 +231,12 @@ def test_words_for_nothing(tmp_path, word, capsys):
         write(tmp_path / "i.csv", f"item_id,title,brand\n1,{word},a\n2,b,{word}\n{word},c,d\n"), key="item_id"
     )
     assert items.rows() == [("1", None, "a"), ("2", "b", None), (None, "c", "d")]
+
+
+@pytest.mark.parametrize("blank", [" ", "\u3000", "  \u00a0"])
+def test_white_space_names_nobody(tmp_path, blank):
+    log = read_log(write(tmp_path / "a.csv", f"user_id,item_id,timestamp\n1,2,3\n{blank},2,4\n1,{blank},4\n"))
+    assert (len(log), log.incomplete, log.user_ids, log.item_ids) == (1, 2, ["1"], ["2"])
 
 
 def test_prepare_says_which_words_were_taken_as_missing(tmp_path):

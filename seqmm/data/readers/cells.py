@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import polars as pl
 
-MISSING = ("nan", "NaN", "NA", "N/A", "NULL", "null", "None", "<NA>", "NaT", "\\N")
-"""Words that pandas, R and databases write for a missing value; a cell that is one of them to the letter is empty.
+MISSING = ("nan", "NaN", "NA", "N/A", "NULL", "null", "None", "<NA>", "NaT", "\\N", "#N/A")
+"""Words that pandas, R, databases and spreadsheets write for a missing value; a cell that is one to the letter is empty.
 
 That holds for an item titled "None" too: a table cannot tell it from a missing title. Write the title in another way
 ("none", "None.") to keep it.
@@ -31,7 +31,7 @@ def is_index(name: str) -> bool:
 
 
 def text_ids(ids: pl.Series, where: object = "the table") -> pl.Series:
-    """Ids as text, null where there is none: empty, NaN, or a word of :data:`MISSING`.
+    """Ids as text, null where there is none: empty, nothing but white space, NaN, or a word of :data:`MISSING`.
 
     "007" stays; whole floats, which a table with gaps has, lose their ".0".
 
@@ -69,7 +69,7 @@ def text_ids(ids: pl.Series, where: object = "the table") -> pl.Series:
             row = int(ids.is_infinite().fill_null(False).arg_max() or 0)
             raise ValueError(f"{where}, row {row + 1}, column {ids.name!r}: {ids[row]} is no id; correct it")
     text = ids.cast(pl.String)
-    return text.set(((text == "") | text.is_in(MISSING)).fill_null(False), None)
+    return text.set(((text.str.strip_chars() == "") | text.is_in(MISSING)).fill_null(False), None)
 
 
 def words_for_missing(ids: pl.Series) -> dict[str, int]:
@@ -102,7 +102,7 @@ def without_missing(column: pl.Series) -> pl.Series:
     if isinstance(column.dtype, pl.List):
         kept = pl.element().filter(pl.element().is_not_null() & ~pl.element().is_in(MISSING))
         return column.list.eval(kept)
-    blank = column.is_in(MISSING) | (column == "")
+    blank = column.is_in(MISSING) | (column.str.strip_chars() == "")
     return column.set(blank.fill_null(False), None)
 
 
