@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 MISSING = ("nan", "NaN", "NA", "N/A", "NULL", "null", "None", "<NA>", "NaT", "\\N", "#N/A")
-"""Words that pandas, R, databases and spreadsheets write for a missing value; a cell that is one to the letter is empty.
+"""Words that pandas, R, databases and spreadsheets write for a missing value; a cell that is one is empty.
 
 That holds for an item titled "None" too: a table cannot tell it from a missing title. Write the title in another way
 ("none", "None.") to keep it.

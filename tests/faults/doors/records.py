@@ -118,11 +118,12 @@ def damages(door: Door, file: str, names: str | None = None) -> Iterator[Case]:
 
 def wrong_values(door: Door, file: str, keys: tuple[str, ...], each: int = 2) -> Iterator[Case]:
     """Values that a key cannot have, and its absence: refused, naming the folder, or the answer stays what it is."""
+    called = Path(file).parent.name
     for key in keys:
         draws = random.Random(f"{file} {key}")
         for value in draws.sample(WRONG, each):
-            yield Case(door, f"{file} {key} = {value!r}", _edit(file, _with(key, value)), EITHER, Path(file).parent.name)
-        yield Case(door, f"{file} without {key}", _edit(file, _without(key)), EITHER, Path(file).parent.name)
+            yield Case(door, f"{file} {key} = {value!r}", _edit(file, _with(key, value)), EITHER, called)
+        yield Case(door, f"{file} without {key}", _edit(file, _without(key)), EITHER, called)
 
 
 def _with(path: str, value: Any) -> Callable[[str], str]:
