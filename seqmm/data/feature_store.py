@@ -11,7 +11,7 @@ import numpy as np
 
 from seqmm.data.feature_sets import Features, check_features
 from seqmm.data.identity import description
-from seqmm.data.store import ROW_GROUP, check_columns, check_order, hash_ids, read_parquet, write_table
+from seqmm.data.store import ROW_GROUP, check_columns, check_order, hash_ids, read_parquet, stored_rows, write_table
 from seqmm.files import read_json, write_json
 from seqmm.names import PROTOCOLS, FeatureKind, Storage
 from seqmm.schema import Count, Digest, ShortDigest
@@ -280,15 +280,15 @@ def _read_numbers(
     import pyarrow.compute as pc
 
     again = "extract the features again"
+    rows = sum(stored_rows(file, again) for file in files)
+    if rows != about["rows"]:
+        raise ValueError(f"{where}: {rows} rows, features.json says {about['rows']}; {again}")
     tables = []
     for file in files:
         table = read_parquet(file, ["item", "values", "missing"], again=again)
         check_columns(table, file, {"item": "int64"} | ({"missing": "bool"} if "missing" in table.column_names else {}))
         _check_values(table, file, about)
         tables.append(table)
-    rows = sum(table.num_rows for table in tables)
-    if rows != about["rows"]:
-        raise ValueError(f"{where}: {rows} rows, features.json says {about['rows']}; {again}")
     try:
         table = pa.concat_tables(tables)
     except pa.ArrowInvalid as error:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, TypedDic
 import numpy as np
 
 from seqmm.data.interactions import Interactions
+from seqmm.data.readers.claims import check_footer
 from seqmm.files import read_json, write_json
 from seqmm.leftovers import put_back_inside
 from seqmm.names import PROTOCOLS, SPLITS, Protocol, brief
@@ -246,12 +247,29 @@ def read_parquet(
         with pq.ParquetFile(file, memory_map=True) as stored:
             if rows is not None and stored.metadata.num_rows != rows:
                 raise ValueError(f"{file} has {stored.metadata.num_rows} rows, {record} says {rows}; {again}")
+            check_footer(file, stored, columns)
             table = stored.read(None if columns is None else list(columns))
         table.validate(full=True)  # text that is no UTF-8, offsets that point elsewhere
     except (pa.ArrowException, OSError) as error:
         said = " ".join(str(error).split())[:200]
         raise ValueError(f"{file} cannot be read ({said}); it is truncated or damaged, copy it or {again}") from error
     return table
+
+
+def stored_rows(file: Path, again: str = "prepare it again") -> int:
+    """How many rows a table of ours says it has, by its footer alone.
+
+    Raises:
+        ValueError: naming the file.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return int(pq.read_metadata(file).num_rows)
+    except (pa.ArrowException, OSError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise ValueError(f"{file} cannot be read ({said}); it is truncated or damaged, copy it or {again}") from error
 
 
 def check_columns(table: pa.Table, file: Path, kinds: Mapping[str, str], *, nulls: Sequence[str] = ()) -> None:

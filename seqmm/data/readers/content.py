@@ -15,6 +15,8 @@ STEP = 1 << 22
 """Bytes read at a time."""
 UNPACKED = 1 << 30
 """Bytes a .gz may always unpack to."""
+LONGEST = 1 << 26
+"""Bytes of a line of records; the longest reviews and descriptions are a thousandth of it."""
 RATIO = 200
 """Times its own size a .gz may unpack to beyond that."""
 _OTHERS = (
@@ -65,7 +67,11 @@ def lines(file: Path, label: str) -> Iterator[tuple[int, str]]:
         tqdm(total=file.stat().st_size, desc=label, unit="B", unit_scale=True, leave=False, disable=None) as bar,
     ):
         try:
-            for number, line in enumerate(stream, 1):
+            number = 0
+            while line := stream.readline(LONGEST + 1):
+                number += 1
+                if len(line) > LONGEST:
+                    raise ValueError(f"{file}, line {number}: longer than {LONGEST:,} bytes; is it one record a line?")
                 if number % 4096 == 0:
                     bar.update(raw.tell() - bar.n)
                     _check_unpacked(file, stream.tell(), raw.tell())

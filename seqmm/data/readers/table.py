@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack, overload
 
 from seqmm.data.filtering import Log
+from seqmm.data.readers.claims import check_parquet
 from seqmm.data.readers.columns import items_of, log_of
 from seqmm.data.readers.content import bare_name
 from seqmm.data.readers.delimited import KINDS, read_text, text_columns
@@ -149,6 +150,7 @@ def read_table(file: Path, columns: Sequence[str] | None, *, header: Sequence[st
         return read_text(file, wanted, header)
     if kind in ENDINGS:
         return json_frame(file, "", have).select(wanted)
+    check_parquet(file, wanted)
     try:
         return pl.read_parquet(file, columns=wanted)
     except (pl.exceptions.PolarsError, OSError) as error:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 import numpy as np
 
 from seqmm.data.readers.cells import is_index, text_ids
+from seqmm.data.readers.claims import check_tensor, check_unpacked, check_zip
 from seqmm.data.readers.content import bare_name
 from seqmm.data.readers.table import TABLES, column_names, read_table
 from seqmm.data.store import read_items, read_record
@@ -262,6 +263,7 @@ def _rows(
 
 
 def _from_numpy(file: Path) -> np.ndarray:
+    check_zip(file)
     try:
         loaded = np.load(file, mmap_mode="r", allow_pickle=False)
         if isinstance(loaded, np.lib.npyio.NpzFile):
@@ -301,6 +303,7 @@ def _from_torch(file: Path) -> tuple[list[str] | None, np.ndarray]:
 
     import torch
 
+    check_zip(file)
     try:
         loaded = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -334,6 +337,7 @@ def _stacked(file: Path, tensors: Mapping[Any, object]) -> tuple[list[str], np.n
         if len(tensor) != width:
             raise ValueError(f"{file}: the vector of {name!r} has width {len(tensor)}, those before it {width}")
         rows.append(tensor)
+    check_unpacked(file, 4 * len(rows) * (width or 0))
     if not rows:
         raise ValueError(f"{file} holds no vector")
     return [str(name) for name in tensors], _numbers(file, torch.stack([row.to(rows[0].dtype) for row in rows]))
@@ -344,6 +348,7 @@ def _numbers(file: Path, tensor: torch.Tensor) -> np.ndarray:
 
     if tensor.is_complex() or tensor.is_quantized or tensor.layout != torch.strided:
         raise ValueError(f"{file}: a {tensor.layout} tensor of {tensor.dtype}; expected a dense one of real numbers")
+    check_tensor(file, tensor)
     return _checked(file, tensor.detach().float().numpy())
 
 
