@@ -206,7 +206,7 @@ def test_items_in_json(tmp_path):
         read_items(write(tmp_path / "bad.json", "{"), key="item_id")
     with pytest.raises(ValueError, match=r"bad\.jsonl, line 2: not valid JSON"):
         read_items(write(tmp_path / "bad.jsonl", '{"item_id": 1}\n{"item_id": 2\n'), key="item_id")
-    with pytest.raises(ValueError, match=r"not valid JSON \(the key '7' is there twice\)"):
+    with pytest.raises(ValueError, match=r"not valid JSON \(the key '7' is there twice; keep one\)"):
         read_items(write(tmp_path / "twice.json", '{"7": {"title": "A"}, "7": {"title": "B"}}'), key="item_id")
     with pytest.raises(ValueError, match="record 2 is not an object of columns"):
         read_items(write(tmp_path / "list.json", '[{"item_id": 1}, 2]'), key="item_id")

@@ -118,7 +118,7 @@ def test_by_row(tmp_path: Path, name: str) -> None:
         ({}, "has 5 rows and no ids, the corpus 4 items: which row is which item"),
         ({"source_index": np.array([0, 1, 2, 5])}, "has 5 rows, but an item's is row 5"),
         ({"source_index": np.arange(4), "source_rows": 6}, "has 5 rows but the source has 6 items"),
-        ({"in_order": False}, r"which row is which item\?.*--items"),
+        ({"in_order": False}, r"which row is which item\?.*`items`"),
         ({"source_index": np.arange(3)}, "3 source rows were given for 4 items"),
         ({"source_index": np.full(4, -1)}, "no vector for any of the 4 items"),
     ):
