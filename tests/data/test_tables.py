@@ -156,6 +156,11 @@ def test_tsv_without_any_quoting(tmp_path):
     assert items["title"].to_list() == ["Heroes", '"Best" mug', '12" disc', '"Open', "a tab"]
 
 
+def test_tsv_whose_ids_are_all_quoted(tmp_path):
+    text = 'user_id\titem_id\ttimestamp\treview\n"u1"\t"i1"\t1\t15" tv\n"u2"\t"i2"\t2\tfine\n'
+    assert read_log(write(tmp_path / "a.tsv", text)).user_ids == ["u1", "u2"]
+
+
 def test_the_header_follows_the_rules_of_the_rows(tmp_path):
     text = 'item_id;"title; or ""name""";"two\nlines"\ni1;a;b\n'
     assert column_names(write(tmp_path / "a.csv", text)) == ["item_id", 'title; or "name"', "two\nlines"]
@@ -186,6 +191,26 @@ def test_line_ends_and_empty_lines(tmp_path, end):
     text = "\ufeffuser_id,item_id,timestamp\n1,2,3\n\n1,3,4\n,,\n \n1,4,5\n\n".replace("\n", end)
     log = read_log(write(tmp_path / "a.csv", text))
     assert log.item_ids == ["2", "3", "4"] and log.timestamp.tolist() == [3, 4, 5] and log.incomplete == 4
+
+
+def test_line_ends_of_old_macs_around_line_feeds_in_cells(tmp_path):
+    table = read_table(write(tmp_path / "a.csv", b'item_id,title\ri1,"two\nlines"\ri2,b'), None)
+    assert table.rows() == [("i1", "two\nlines"), ("i2", "b")]
+
+
+def test_a_header_longer_than_what_is_looked_at(tmp_path):
+    names = ["item_id", *(f"a quite long name of a number in a vector {n:05}" for n in range(20_000))]
+    row = ",".join(["i1", *(["0.5"] * 20_000)])
+    file = write(tmp_path / "a.csv", ",".join(names) + "\n" + row + "\n")
+    assert column_names(file) == names
+    assert read_table(file, names[:2] + names[-1:]).row(0) == ("i1", "0.5", "0.5")
+
+
+def test_no_column_of_that_name(tmp_path):
+    with pytest.raises(ValueError, match=r"names before the first if these are none$"):
+        read_log(write(tmp_path / "a.csv", "ann,tea\nbob,jam\n"))
+    with pytest.raises(ValueError, match="Is it separated by something else than commas"):
+        read_log(write(tmp_path / "a.csv", "ann tea\nbob jam\n"))
 
 
 @pytest.mark.parametrize(
@@ -322,6 +347,12 @@ def test_types_that_name_nobody(tmp_path, column, kind):
 )
 def test_ids_of_every_type(column, expected):
     assert text_ids(column).to_list() == expected
+
+
+@pytest.mark.parametrize("cell", ["1.23457E+12", "9e+15", "1,2E+10"])
+def test_ids_that_a_spreadsheet_shortened(tmp_path, cell):
+    with pytest.raises(ValueError, match=r"a\.csv, row 2, column 'item_id': '.*' is a number that a spreadsheet"):
+        read_log(write(tmp_path / "a.csv", f"user_id;item_id\n1;2\n1;{cell}\n"))
 
 
 def test_floats_that_lost_digits_are_no_ids():

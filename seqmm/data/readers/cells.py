@@ -21,6 +21,7 @@ INDEX = re.compile(r"Unnamed: \d+(\.\d+)?|Unnamed: \d+_level_\d+|__index_level_\
 """Columns of row numbers, as pandas names them; a header cell without a name is read as "Unnamed: N"."""
 LARGEST = 2**53
 """From here on floating point numbers skip whole ones."""
+_SHORTENED = r"^\d([.,]\d+)?[eE]\+\d\d+$"
 LONGEST = 1 << 20
 """Characters of a list written as text, at most."""
 
@@ -69,6 +70,12 @@ def text_ids(ids: pl.Series, where: object = "the table") -> pl.Series:
             row = int(ids.is_infinite().fill_null(False).arg_max() or 0)
             raise ValueError(f"{where}, row {row + 1}, column {ids.name!r}: {ids[row]} is no id; correct it")
     text = ids.cast(pl.String)
+    if ids.dtype == pl.String and (cut := text.str.contains(_SHORTENED).fill_null(False)).any():
+        row = int(cut.arg_max() or 0)
+        raise ValueError(
+            f"{where}, row {row + 1}, column {ids.name!r}: {text[row]!r} is a number that a spreadsheet has shortened, "
+            "so that several ids became one; make the column text there, and save the table again"
+        )
     return text.set(((text.str.strip_chars() == "") | text.is_in(MISSING)).fill_null(False), None)
 
 

@@ -44,12 +44,14 @@ def content_of(file: Path, most: int | None = None) -> bytes:
     for part in _parts(file):
         parts.append(part)
         size += len(part)
-        if most is not None and size >= most:
+        if most is not None and size >= most and (b"\n" in part or b"\r" in part):
             break
     content = b"".join(parts)
     del parts
     if most is not None and size >= most:
         content = content[: max(content.rfind(b"\n", 0, most), content.rfind(b"\r", 0, most)) + 1] or content
+        if not content.endswith((b"\n", b"\r")):  # the first line alone is longer
+            content = content[: max(content.rfind(b"\n"), content.rfind(b"\r")) + 1] or content
     content = content.removeprefix(codecs.BOM_UTF8)
     _check_text(content, file)
     return content

@@ -113,8 +113,9 @@ def _parse(content: bytes, dialect: Dialect, file: Path, wanted: Sequence[str], 
 def _unix(content: bytes, file: Path) -> bytes:
     """The text with line feeds as line ends, the last one included; line ends within quotes stay."""
     if b"\r" in content:
-        if b"\n" not in content:
-            content = content.replace(b"\r", b"\n")
+        first = re.search(rb"\r\n?|\n", content)
+        if first is not None and first[0] == b"\r":
+            content = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         elif b'"' not in content:
             content = content.replace(b"\r\n", b"\n")
     if not content.strip():

@@ -131,7 +131,7 @@ class _Scan:
         position = self.start
         while position < len(self.content):
             position = self._plain(position) if self.literal else self._quoted(position)
-        if self.text and not self.telling and self.mark == b"\t" and not self._header_is_quoted():
+        if self.text and not self.telling and self.mark == b"\t" and not self._is_quoted():
             self.literal = True
             raise _Restart
         for line, column in self.swallowed[:1]:
@@ -402,8 +402,16 @@ class _Scan:
     def _line(self, position: int) -> int:
         return self.content.count(b"\n", 0, position) + 1
 
-    def _header_is_quoted(self) -> bool:
-        return b'"' in self.content[: self.start]
+    def _is_quoted(self) -> bool:
+        """Whether the header, or all cells of some column, are in quotes: then quotes are quotes."""
+        if b'"' in self.content[: self.start]:
+            return True
+        head = self.content[self.start : self.start + SMALL].split(b"\n")[:-1]
+        rows = [cells for line in head if len(cells := line.rstrip(b"\r").split(self.mark)) == len(self.names)]
+        columns = zip(*rows, strict=True)
+        return any(
+            all(len(c) > 1 and c[:1] == c[-1:] == b'"' for c in column if c) and any(column) for column in columns
+        )
 
     def _shown(self, value: bytes) -> str:
         text = value.decode("utf-8", "replace").replace("\x1f", "::")

@@ -114,6 +114,11 @@ def require(column: str, have: Sequence[str], where: object, role: str) -> None:
                 f"{where} has no column {column!r}, and its first line looks like data, not names: "
                 f"{', '.join(have)[:80]!r}; write a line with the columns' names before it ({role}: {column})"
             )
+        if role in ("user", "item") and not hint:
+            hint = ", or write a line with the columns' names before the first if these are none"
+            hint += (
+                ". Is it separated by something else than commas, semicolons, tabs, | or ::?" if len(have) == 1 else ""
+            )
         raise ValueError(
             f"{where} has no column {column!r}; it has: {', '.join(have)}. Name the right one ({role}){hint}"
         )
