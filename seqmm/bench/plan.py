@@ -14,6 +14,7 @@ from seqmm.data.corpus import Corpus
 from seqmm.evaluation.evaluator import Evaluator
 from seqmm.files import installed_folder, read_yaml
 from seqmm.foreign import path_name, word
+from seqmm.models.checkpoint import whole_weights
 from seqmm.models.collaborative.popularity import PopularityConfig
 from seqmm.models.registry import model_class
 from seqmm.names import EvaluatedSplit, Ideal, MaskChoice, nearest
@@ -134,6 +135,7 @@ def _finished(source: str, corpus_path: str | None) -> Cell:
     if not file.is_file():
         raise FileNotFoundError(f"{source} is no finished run: it has no run.yaml; train it, or name a YAML")
     _refuse_pretraining(read_yaml(file), source)
+    whole_weights(Path(source))  # a damaged run is named before hours of training, not after
     run = _use_corpus(load_run(["--config", str(file)]), corpus_path)
     name = Path(source).resolve().name
     return Cell(re.sub(r"([-_]seed|-s)\d+$", "", name) or name, run.train.seed, source, run)

@@ -18,7 +18,7 @@ from seqmm.data.feature_sets import Features
 from seqmm.data.identity import describe, match_sets
 from seqmm.hub.access import local_folder, quietly
 from seqmm.models.paper import Paper
-from seqmm.models.weights import FORMAT, WEIGHTS, read_config, read_weights, sign
+from seqmm.models.weights import FORMAT, WEIGHTS, read_config, sign, weights_for
 from seqmm.names import Objective
 from seqmm.options import check_keys, check_options, option, option_fields, refuse_plain_fields
 from seqmm.registry import MODELS, Registry
@@ -167,9 +167,7 @@ class Recommender(PreTrainedModel):
         changed = {name: options.pop(name) for name in cls.config_class.own_fields() if name in options}
         signed = config is None and not changed
         made = config if config is not None else read_config(directory, cls.config_class, **changed)
-        with torch.device("meta"):
-            outline = cls(made)
-        weights = read_weights(directory, outline, signed=signed)
+        weights = weights_for(cls, made, directory, signed=signed)
         with quietly():
             return super().from_pretrained(None, *model_args, config=made, state_dict=weights, **options)
 

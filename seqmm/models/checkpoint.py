@@ -17,7 +17,7 @@ from seqmm.files import file_digest
 from seqmm.hub.access import local_folder, origin_of, quietly
 from seqmm.models.base import Recommender, RecommenderConfig, fill
 from seqmm.models.registry import model_class
-from seqmm.models.weights import WEIGHTS, config_values, read_config, read_weights
+from seqmm.models.weights import WEIGHTS, config_values, read_config, weights_for
 from seqmm.names import nearest
 from seqmm.registry import MODELS
 
@@ -65,10 +65,7 @@ def whole_weights(directory: Path) -> dict[str, Tensor]:
     Raises:
         FileNotFoundError, ValueError: naming the file, and the tensors.
     """
-    config = load_config(directory)
-    with torch.device("meta"):
-        outline = class_in(directory)(config)
-    return read_weights(directory, outline)
+    return weights_for(class_in(directory), load_config(directory), directory)
 
 
 def class_in(directory: Path) -> type[Recommender]:

@@ -105,29 +105,58 @@ def sign(directory: Path, model: Any) -> None:
     file = directory / WEIGHTS
     with file.open("rb") as source, writing(file) as temporary, temporary.open("wb") as target:
         header = json.loads(source.read(int.from_bytes(source.read(8), "little")))
-        header["__metadata__"] = header.get("__metadata__", {}) | {MADE_BY: json.dumps(signature(model))}
+        header["__metadata__"] = header.get("__metadata__", {}) | {
+            MADE_BY: json.dumps(signature(type(model), model.config))
+        }
         text = json.dumps(header, separators=(",", ":")).encode()
         text += b" " * (-len(text) % 8)  # the tensors after it stay aligned
         target.write(len(text).to_bytes(8, "little") + text)
         shutil.copyfileobj(source, target, 1 << 20)
 
 
-def signature(model: Any) -> dict[str, Any]:
+def signature(cls: type, config: Any) -> dict[str, Any]:
     """What the weights of a model belong to: its class, its options, the sizes and features it was made for."""
-    config = model.config
     sizes = {name: getattr(config, name) for name in ("num_users", "num_items", "feature_order")}
-    named = {"model_type": config.model_type, "architecture": type(model).__name__}
+    named = {"model_type": config.model_type, "architecture": cls.__name__}
     whole: dict[str, Any] = json.loads(json.dumps(named | sizes | plain_values(config)))
     return whole
 
 
-def read_weights(directory: Path, outline: nn.Module, *, signed: bool = True) -> dict[str, Tensor]:
+def weights_for(cls: Any, config: Any, directory: Path, *, signed: bool = True) -> dict[str, Tensor]:
+    """The weights of a checkpoint folder by key, all of a ``cls`` of ``config``: see :func:`read_weights`.
+
+    Args:
+        cls: of the model.
+        config: of the model.
+        directory: of the checkpoint.
+        signed: whether they must be of a model with these settings, if they say of which they are.
+
+    Raises:
+        FileNotFoundError, ValueError: naming the file, and the tensors.
+    """
+    from safetensors import safe_open
+
+    file = find_weights(directory)
+    if others := _other_weights(directory):
+        logger.warning("%s: %s is not read, only %s is", directory, others, WEIGHTS)
+    if signed:
+        with explain_damage(directory), safe_open(file, framework="pt") as stored:
+            _check_signature(file, stored.metadata() or {}, signature(cls, config))
+    try:
+        with torch.device("meta"):
+            outline = cls(config)
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError) as error:
+        what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise ValueError(f"{directory / CONFIG} describes no {cls.__name__} that can be made ({what})") from error
+    return read_weights(directory, outline)
+
+
+def read_weights(directory: Path, outline: nn.Module) -> dict[str, Tensor]:
     """The weights of a checkpoint folder by key: all of a model's, no other, each of its shape and finite.
 
     Args:
         directory: of the checkpoint.
         outline: the model they are for, on any device ("meta" will do).
-        signed: whether they must be of a model with these settings, if they say of which they are.
 
     Raises:
         FileNotFoundError, ValueError: naming the file, and the tensors.
@@ -136,8 +165,6 @@ def read_weights(directory: Path, outline: nn.Module, *, signed: bool = True) ->
 
     file, expected = find_weights(directory), outline.state_dict()
     with explain_damage(directory), safe_open(file, framework="pt") as stored:
-        if signed:
-            _check_signature(file, stored.metadata() or {}, outline)
         shapes = {key: tuple(stored.get_slice(key).get_shape()) for key in stored.keys()}  # noqa: SIM118 (no mapping)
         _check_outline(file, shapes, expected)
         # a copy: the file may be replaced while the model lives
@@ -154,26 +181,30 @@ def read_weights(directory: Path, outline: nn.Module, *, signed: bool = True) ->
 
 
 def find_weights(directory: Path) -> Path:
-    """The weights file of a checkpoint folder, beside which any other kind is named and left alone.
+    """The weights file of a checkpoint folder.
 
     Raises:
         FileNotFoundError: there is none; the text names what lies there instead.
     """
-    others = sorted(
-        each.name for each in directory.glob("*") if each.suffix in PICKLES or "safetensors.index" in each.name
-    )
     if (directory / WEIGHTS).is_file():
-        if others:
-            logger.warning("%s: %s is not read, only %s is", directory, ", ".join(others[:SHOWN]), WEIGHTS)
         return directory / WEIGHTS
-    instead = (
-        f"; {', '.join(others[:SHOWN])} is not read: pickles may run code, and weights in several files may lie "
-        f"anywhere. Load it with what wrote it and save it whole (model.save_pretrained) as {WEIGHTS}"
-    )
-    raise FileNotFoundError(f"{directory} holds no {WEIGHTS}: not a trained model's folder{instead * bool(others)}")
+    instead = "not a trained model's folder"
+    if others := _other_weights(directory):
+        instead = (
+            f"{others} is not read, since pickles may run code and weights in several files may lie anywhere. Load it "
+            f"with what wrote it, and save it whole (model.save_pretrained)"
+        )
+    raise FileNotFoundError(f"{directory} holds no {WEIGHTS}: {instead}")
 
 
-def _check_signature(file: Path, metadata: Mapping[str, str], outline: nn.Module) -> None:
+def _other_weights(directory: Path) -> str:
+    """Names of files that other programs keep weights in."""
+    names = sorted(each.name for each in directory.glob("*") if not each.name.startswith("."))
+    found = [name for name in names if name.endswith(PICKLES) or "safetensors.index" in name]
+    return ", ".join(found[:SHOWN])
+
+
+def _check_signature(file: Path, metadata: Mapping[str, str], mine: Mapping[str, Any]) -> None:
     """Whether config.json is that of the weights; weights that another program wrote do not say."""
     if MADE_BY not in metadata:
         return
@@ -181,7 +212,6 @@ def _check_signature(file: Path, metadata: Mapping[str, str], outline: nn.Module
         theirs = json.loads(metadata[MADE_BY])
     except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{file}: its metadata is not valid JSON ({error}); copy the checkpoint again") from error
-    mine = signature(outline)
     both = [key for key in mine if key in theirs] if isinstance(theirs, dict) else []  # an option may be newer
     if changed := first_difference({key: theirs[key] for key in both}, {key: mine[key] for key in both}):
         what, was, now = changed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import shutil
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import seqmm
 from seqmm.models.checkpoint import from_pretrained, load_config
 from seqmm.models.collaborative.bpr import BPR
 from seqmm.models.weights import MADE_BY
-from seqmm.training.checkpoints import load_weights
+from seqmm.training.weights import load_weights
 from tests.cases import CASES
 
 WEIGHTED = [name for name, case in CASES.items() if case.model_type not in ("popularity", "item_knn")]
@@ -264,6 +265,36 @@ def test_a_start_of_another_size_is_refused_and_another_catalogue_is_not(tmp_pat
     assert seqmm.make_model("lightgcn", other, hidden_size=8, init_from=str(tmp_path)).config.num_items == 33
     with pytest.raises(ValueError, match=r"other shapes: item\.weight is \(30, 8\), here \(30, 16\)"):
         seqmm.make_model("lightgcn", corpus, hidden_size=16, init_from=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"features": {"a.b": {"kind": "dense", "dim": 3, "provenance": {}}}, "feature_order": ["a.b"]},
+        {"features": {"text": 3}, "feature_order": ["text"]},
+        {"feature_order": ["nowhere"]},
+        {"num_users": -5},
+        {"num_users": "many"},
+        {"num_items": 2**62},
+    ],
+)
+def test_a_config_of_which_no_model_can_be_made(changed, tmp_path):
+    case = CASES["vbpr"]
+    case.model(case.corpus()).save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    save_file({key: value.clone() for key, value in load_file(file).items()}, file)  # unsigned
+    edit(tmp_path, **changed)
+    with pytest.raises(ValueError, match=re.escape(str(tmp_path))) as refused:
+        from_pretrained(str(tmp_path))
+    assert "\n" not in str(refused.value)
+
+
+def test_a_config_that_would_take_for_ever_is_told_by_the_signature(tmp_path):
+    case = CASES["sasrec"]
+    case.model(case.corpus()).save_pretrained(tmp_path)
+    edit(tmp_path, num_layers=10**9)
+    with pytest.raises(ValueError, match="made with num_layers 1, but"):
+        from_pretrained(str(tmp_path))
 
 
 def test_the_best_weights_of_a_run_are_checked_as_well(bpr):
