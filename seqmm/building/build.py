@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seqmm.data.filtering import Log
+from seqmm.data.filtering import Log, digest_of
 from seqmm.data.image_download import corpus_urls, download_images
 from seqmm.data.item_images import ImageFiles
+from seqmm.data.one_source import check_digest
 from seqmm.data.preparation import Preparation
 from seqmm.data.prepare import prepare, statistics
 from seqmm.data.sources.base import SourceData
@@ -71,7 +72,7 @@ def build(
 
     The protocols share ``folder``; ``temporal`` and ``cold``, which have other users and items, get folders of their
     own beside it (``<folder>-temporal``), unless one of them is the only one. A folder that holds a corpus of the same
-    users and items gets the protocols that it lacks.
+    interactions, users and items gets the protocols that it lacks.
 
     Args:
         data: of a source.
@@ -96,7 +97,7 @@ def build(
     plan = list(_folders(folder, list(dict.fromkeys(protocols))))
     for target, names in plan:
         put_back(target)  # what a killed process had moved aside
-        _check_room(target, names, overwrite)
+        _check_room(target, names, overwrite, data.log)
     with ExitStack() as stack:  # all are written before the first takes its place
         for target, names in plan:
             fresh = overwrite or not (target / "corpus.json").is_file()
@@ -123,12 +124,13 @@ def _folders(folder: Path, protocols: list[Protocol]) -> Iterator[tuple[Path, li
             yield folder if protocols == [protocol] else folder.with_name(f"{folder.name}-{protocol}"), [protocol]
 
 
-def _check_room(folder: Path, protocols: Sequence[Protocol], overwrite: bool) -> None:
+def _check_room(folder: Path, protocols: Sequence[Protocol], overwrite: bool, log: Log) -> None:
     if overwrite or not (folder / "corpus.json").is_file():
         check_free(folder, "corpus.json", "a prepared corpus", overwrite=overwrite)
         return
-    known = read_record(folder)["protocols"]
-    there = [protocol for protocol in protocols if protocol in known]
+    record = read_record(folder)
+    check_digest(folder, record, digest_of(log), f"{len(log):,} of {log.source}")
+    there = [protocol for protocol in protocols if protocol in record["protocols"]]
     if there:
         raise ValueError(
             f"{folder} exists and is not empty: it holds {', '.join(there)}; set `overwrite=True` to replace it"

@@ -12,7 +12,7 @@ from seqmm.building.build import build, count_images, download, next_steps
 from seqmm.building.options import CorpusOptions
 from seqmm.data.preparation import Treatment
 from seqmm.data.sources.base import Source, SourceData, sensible_protocols
-from seqmm.flags import made_by_flags, parse_flags
+from seqmm.flags import in_flags, made_by_flags, parse_flags
 from seqmm.names import pairs
 from seqmm.options import Options, option_fields
 from seqmm.registry import SOURCES
@@ -88,7 +88,7 @@ def _make(source: Source, options: CorpusOptions, parent: Path) -> None:
         name=options.name,
         about=source.about(),
         overwrite=options.overwrite,
-        say=print,
+        say=lambda text: print(in_flags(text)),
         info=source.info() | dict(data.info) | counts,
         **corpus_settings(source, data, options),
     )

@@ -22,6 +22,7 @@ from seqmm.data.card import write_card
 from seqmm.data.feature_sets import Features, check_features
 from seqmm.data.feature_store import feature_folder, read_features, write_feature_files
 from seqmm.data.interactions import Interactions, Ragged
+from seqmm.data.one_source import check_same_source
 from seqmm.data.store import (
     FEATURE_FILES,
     SPLIT_FILES,
@@ -138,24 +139,25 @@ class Corpus:
     ) -> None:
         """Writes the corpus as a Hub-shaped folder (:mod:`seqmm.data.store`), whole or not at all.
 
-        Into a folder that holds the same users and items, it adds or replaces this protocol and these feature sets.
+        Into a folder that holds a corpus of the same interactions, users and items, it adds or replaces this protocol
+        and these feature sets.
 
         Args:
             path: the folder.
-            item_columns: more columns of the items table (text, brand, image urls), row i for item i; only for a new
-                folder.
+            item_columns: more columns of the items table (text, brand, image urls), row i for item i; in a folder
+                that is there they must be those of its table.
             user_columns: the same for users.
-            overwrite: replace a folder that holds another corpus.
+            overwrite: replace a folder that holds another corpus, with all its protocols and feature sets.
 
         Raises:
-            ValueError: the folder holds something else.
+            ValueError: the folder holds something else, or a corpus of other interactions.
         """
         folder = Path(path)
         put_back(folder)
         if overwrite or not folder.exists() or not any(folder.iterdir()):
             _save_new(self, folder, item_columns or {}, user_columns or {})
         else:
-            _save_beside(self, folder)
+            _save_beside(self, folder, item_columns or {}, user_columns or {})
 
     def fingerprint(self) -> str:
         """sha256 (hex) over protocol, interactions and external ids; features, titles and the name are not in it.
@@ -261,19 +263,10 @@ def _save_new(corpus: Corpus, folder: Path, item_columns: Columns, user_columns:
         write_card(temporary)
 
 
-def _save_beside(corpus: Corpus, folder: Path) -> None:
+def _save_beside(corpus: Corpus, folder: Path, item_columns: Columns, user_columns: Columns) -> None:
     record = read_record(folder)
     tidy_inside(folder)
-    for what, ids, held in (
-        ("items", corpus.item_ids, record["items"]),
-        ("users", corpus.user_ids, record["users"]),
-    ):
-        if held != hash_ids(ids):
-            raise ValueError(
-                f"{folder} holds another corpus: its {what} are not those of {corpus.name!r} ({corpus.protocol}); "
-                "protocols share a folder only if they keep the same users and items in the same order. "
-                "Save to another folder, or overwrite this one (`overwrite=True`)"
-            )
+    check_same_source(corpus, folder, record, item_columns, user_columns)
     # Everything is written before anything is renamed, so a failed write changes nothing. The record comes last: killed
     # before it, a new protocol is a folder that no record lists and the next save replaces; one that was there has rows
     # that its recorded fingerprint does not fit, which loading says. Feature sets carry their own hashes.

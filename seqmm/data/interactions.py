@@ -6,6 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+COUNT = 10_000_000
+"""Whole columns of smaller times, without a unit, are a count (1, 2, 3 …; a year; the number of a day): what comes
+first is clear, what day it was is not. As seconds they would be the first weeks of 1970."""
+
 
 @dataclass(frozen=True)
 class Ragged:

@@ -17,7 +17,9 @@ from seqmm.data.corpus import Corpus
 from seqmm.data.feature_sets import Features
 from seqmm.data.filtering import Log, chronological, dense, digest_of, order_of, tie_share, without_duplicates
 from seqmm.data.interactions import Interactions
+from seqmm.data.one_source import check_same_features, check_same_source
 from seqmm.data.preparation import Preparation
+from seqmm.data.store import read_record
 from seqmm.names import SPLITS
 
 if TYPE_CHECKING:
@@ -41,8 +43,17 @@ class Prepared:
     """(interactions, users, items) before each pass; the last one is what stayed."""
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
-        """See :meth:`Corpus.save`."""
-        self.corpus.save(path, item_columns=self.item_columns, user_columns=self.user_columns, overwrite=overwrite)
+        """See :meth:`Corpus.save`; a feature set that is there is not replaced by another one of its name.
+
+        Raises:
+            ValueError: the folder holds something else, of other interactions, items or features.
+        """
+        folder, columns = Path(path), (self.item_columns, self.user_columns)
+        if not overwrite and (folder / "corpus.json").is_file():
+            record = read_record(folder)
+            check_same_source(self.corpus, folder, record, *columns)
+            check_same_features(self.corpus, folder, record)
+        self.corpus.save(folder, item_columns=columns[0], user_columns=columns[1], overwrite=overwrite)
 
 
 def prepare(

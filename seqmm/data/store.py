@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, TypedDic
 
 import numpy as np
 
-from seqmm.data.interactions import Interactions
+from seqmm.data.interactions import COUNT, Interactions
 from seqmm.data.readers.claims import check_footer
 from seqmm.files import read_json, write_json
 from seqmm.leftovers import put_back_inside
@@ -178,7 +178,8 @@ def _statistics(corpus: Corpus) -> dict[str, Any]:
     times = [part.timestamp[part.timestamp != -1] for part in parts if part.timestamp is not None]
     if any(len(time) for time in times):
         first, last = (np.datetime64(int(f(np.concatenate(times))), "s") for f in (np.min, np.max))
-        out["time"] = {"first": str(first)[:10], "last": str(last)[:10]}
+        if last >= np.datetime64(COUNT, "s"):  # a count has no days
+            out["time"] = {"first": str(first)[:10], "last": str(last)[:10]}
     return out
 
 

@@ -158,7 +158,7 @@ def test_an_order_column_breaks_ties(tie_order: str, by_name: bool) -> None:
     last = "by a seeded hash" if tie_order == "seeded" else "as in the source"
     assert corpus.info["order"] == f"timestamp, ties by column {'position' if by_name else 'step'}, then {last}"
     if by_name:
-        assert "'position' as position (not with --position none)" in str(corpus.info["taken_by_name"])
+        assert "'position' as position (`position=none` leaves it out)" in str(corpus.info["taken_by_name"])
         off = seqmm.prepare_corpus(frame, k_core=0, position=None)
         assert right(off) < USERS and off.info["order"] == "timestamp, ties by a seeded hash"
         assert off.fingerprint() == seqmm.prepare_corpus(frame, k_core=0, position="none").fingerprint()
@@ -193,7 +193,7 @@ SECONDS = [START, START + 60]
     ("values", "unit", "message"),
     [
         (SECONDS, "ms", r"column 'at': read as milliseconds, every time is in 1970 \(row 1: 1600000000 is 1970-01-19\)"
-         r'; these are seconds: time_unit="s" \(--time-unit\)'),
+         r"; these are seconds \(`time_unit=s`\)"),
         (list(map(str, SECONDS)), "us", "read as microseconds, every time is in 1970 .*these are seconds"),
         ([s * 1000 for s in SECONDS], "ns", "every time is in 1970 .*these are milliseconds"),
         ([s * 1000 for s in SECONDS], "s", "row 1, column 'at': 1600000000000 .*the future; these are milliseconds"),
@@ -294,8 +294,9 @@ def test_a_form_of_dates_is_asked_for(values: list[str], forms: list[str]) -> No
     with pytest.raises(ValueError, match="which number is the day and which the month is not guessed") as error:
         read(*values)
     said = str(error.value)
-    assert f"time_format={' or '.join(map(repr, forms))}" in said
-    assert re.search(rf"row \d, column 'at': '.*--time-format '?{re.escape(forms[0])}", said)
+    assert " or ".join(f"`time_format={form!r}`" for form in forms) in said and re.search(
+        r"row \d, column 'at': '", said
+    )
 
 
 @pytest.mark.parametrize(
@@ -310,7 +311,7 @@ def test_a_form_of_dates_is_asked_for(values: list[str], forms: list[str]) -> No
 )
 @pytest.mark.parametrize("unit", ["auto", "s", "ms"])
 def test_packed_dates_are_no_seconds(values: list[Any], form: str, unit: Any) -> None:
-    with pytest.raises(ValueError, match=f'looks like a date: say so with time_format="{form}" .--time-format'):
+    with pytest.raises(ValueError, match=f"looks like a date: say so .`time_format={form}`"):
         read(*values, unit=unit)
     if form != "%Y%m%d%H":
         first, second = read(*values, form=form).seconds
@@ -336,7 +337,7 @@ def test_a_form_that_is_said() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             read(*values, form=form)
-    with pytest.raises(ValueError, match="leave out time_unit or time_format"):
+    with pytest.raises(ValueError, match="leave out `time_unit` or `time_format`"):
         read("1/6/2021", form="%m/%d/%Y", unit="s")
 
 
@@ -380,7 +381,7 @@ def test_columns_that_were_taken_by_name_or_left() -> None:
     assert dict(roles) == {"user": "user_id", "item": "item_id", "timestamp": "Timestamp", "position": "Position",
                            "split": "split"}  # fmt: skip
     assert roles.by_name == ["timestamp", "position", "split"] and not roles.unread
-    assert "'split' as split (not with --split none)" in roles.said()["taken_by_name"]
+    assert "'split' as split (`split=none` leaves it out)" in roles.said()["taken_by_name"]
     roles = roles_of(have, "t", timestamp="Timestamp", position=None, split="None")
     assert dict(roles) == {"user": "user_id", "item": "item_id", "timestamp": "Timestamp"} and not roles.said()
     both = roles_of(["user_id", "item_id", "Timestamp", "TIMESTAMP"], "t")
@@ -401,7 +402,7 @@ def test_a_column_of_times_that_was_not_read_is_named(header: str, tmp_path: Pat
     assert log.timestamp is None and log.said["not_read"].startswith(f"column {header!r} looks like times")
     corpus = seqmm.prepare_corpus(tmp_path / "a.csv", k_core=0)
     assert corpus.protocol == "ratio" and corpus.info["not_read"] == log.said["not_read"]
-    with pytest.raises(ValueError, match=f"needs an order.*--timestamp {header} orders by it"):
+    with pytest.raises(ValueError, match=f"needs an order.*`timestamp=.?{header}.?` orders by it"):
         seqmm.prepare_corpus(tmp_path / "a.csv", k_core=0, protocol="leave_one_out")
     assert right(seqmm.prepare_corpus(tmp_path / "a.csv", k_core=0, timestamp=header)) == USERS
     assert "not_read" not in seqmm.prepare_corpus(tmp_path / "a.csv", k_core=0, timestamp=None).info

@@ -112,7 +112,7 @@ def written_dates(cells: Cells, form: str) -> tuple[np.ndarray, np.ndarray]:
     if found is None:
         raise ValueError(
             f"{cells.where}, column {cells.values.name!r}: {form!r} is no form of dates; write it as in %d.%m.%Y %H:%M "
-            f"(the first time is {shown(cells.values[0])}; time_format, --time-format)"
+            f"(the first time is {shown(cells.values[0])}; `time_format`)"
         )
     second, fraction = found
     if second.has_nulls():
@@ -184,10 +184,9 @@ def unknown_form(cells: Cells, wrong: pl.Series) -> ValueError:
         return cells.refused(wrong, "a time (a number, or a date such as 2021-03-01 10:00)")
     forms = fitting[:3] or ["%m/%d/%Y"]
     fits = f" ({'both' if len(fitting) == 2 else 'all'} fit)" if len(fitting) > 1 else ""
-    flags = " or ".join(form if " " not in form else repr(form) for form in forms)
     return cells.refused(
         wrong,
         "a date with the year first; which number is the day and which the month is not guessed. Say how they are "
-        f"written: time_format={' or '.join(map(repr, forms))}{fits}; --time-format {flags}",
+        f"written: {' or '.join(f'`time_format={form!r}`' for form in forms)}{fits}",
         bare=True,
     )

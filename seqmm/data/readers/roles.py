@@ -52,11 +52,12 @@ class Roles(dict[str, str]):
         """For the card: columns that were taken because of their name, and columns of times that were not read."""
         said = {}
         if self.by_name:
-            taken = ", ".join(f"{self[role]!r} as {role} (not with --{role} {NONE})" for role in self.by_name)
+            taken = ", ".join(f"{self[role]!r} as {role} (`{role}={NONE}` leaves it out)" for role in self.by_name)
             said["taken_by_name"] = f"column {taken}"
         if self.unread:
             named = ", ".join(map(repr, self.unread))
-            said["not_read"] = f"column {named} looks like times; --timestamp {self.unread[0]} orders by it"
+            name = self.unread[0] if self.unread[0].isidentifier() else repr(self.unread[0])
+            said["not_read"] = f"column {named} looks like times; `timestamp={name}` orders by it"
         return said
 
 

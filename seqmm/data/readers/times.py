@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from seqmm.data.interactions import COUNT
 from seqmm.data.readers.dates import NUMBER, Cells, iso_dates, packed_date, unknown_form, written_dates
 from seqmm.names import TimeUnit
 
@@ -21,10 +22,6 @@ if TYPE_CHECKING:
 
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
-
-COUNT = 10_000_000
-"""Whole columns of smaller numbers, without a unit, are a count (1, 2, 3 …; a year; the number of a day): what comes
-first is clear, what day it was is not. As seconds they would be the first weeks of 1970."""
 
 YEAR = 365 * 24 * 3600
 """Seconds of 1970: a column all in this year was read in the wrong unit."""
@@ -81,7 +78,7 @@ def read_times(
     if values.dtype.is_float():
         known &= values.is_not_nan().fill_null(False)  # how tables with gaps write what is missing
     if form is not None and unit != "auto":
-        raise ValueError(f"{where}: times are numbers of a unit or dates of a form; leave out time_unit or time_format")
+        raise ValueError(f"{where}: times are numbers or dates; leave out `time_unit` or `time_format`")
     cells = Cells(values.filter(known), rows.filter(known), where)
     if not len(cells.values):
         return Times(np.full(len(values), -1), None, "no time at all")
@@ -246,11 +243,11 @@ def _unit(cells: Cells, whole: np.ndarray, unit: TimeUnit) -> TimeUnit:
     if packed is None and unit in fitting:
         return unit
     if packed is not None:
-        remedy = f'{cells.values[0]!r} looks like a date: say so with time_format="{packed}" (--time-format)'
+        remedy = f"{cells.values[0]!r} looks like a date: say so (`time_format={packed}`)"
     elif fitting:
-        remedy = f'these are {NAMES[fitting[0]]}: time_unit="{fitting[0]}" (--time-unit)'
+        remedy = f"these are {NAMES[fitting[0]]} (`time_unit={fitting[0]}`)"
     else:
-        remedy = "no unit of s, ms, us, ns makes them times; if they only count, name the column position instead"
+        remedy = "no unit of s, ms, us, ns makes them times; if they only count, name their column as `position`"
     tried: TimeUnit = "s" if unit == "auto" else unit
     second = whole // PER_SECOND[tried]
     if packed is None and second.max() > latest():
