@@ -33,6 +33,8 @@ VALUES, WEIGHTS, TENSORS, BEST, BEST_CONFIG = (
 )
 """Files of a state: plain values; the weights; the tensors the values name; the best weights so far, their config."""
 _STATE = re.compile(r"state-(\d+)-(\d+)(?:\.(\d+))?")
+_FILES = (VALUES, WEIGHTS, TENSORS, BEST, BEST_CONFIG)
+_HALF, _REMOVED = ".tmp-", ".old-"
 _START_ANEW = "start anew with train.overwrite = True and train.resume = False, or choose another train.output_dir"
 
 
@@ -78,7 +80,7 @@ class _Explained:
 
 def states(folder: Path) -> list[Path]:
     """The training states below ``folder`` that runs wrote, damaged or not, oldest first."""
-    return [path for path in _named(folder) if _manifest(path)]
+    return [path for path in _named(folder) if _is_ours(path)]
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
@@ -93,20 +95,19 @@ def newest(folder: Path) -> Saved | None:
         ValueError: there are states and all are damaged, or one was written by a later version.
     """
     damaged: list[str] = []
-    for path in reversed(_named(folder)):
+    for path in reversed(states(folder)):
         manifest = _manifest(path)
         if manifest.get("version", VERSION) > VERSION:
             raise ValueError(
                 f"the training state {path} is of format {manifest['version']}, this version of seqmm reads {VERSION}: "
                 "it is newer, go on with the version that wrote it"
             )
-        problem = _damage(path) if manifest else "its manifest.json is damaged, or it is none of ours"
-        if problem is None:
+        if (problem := _damage(path)) is None:
             for line in damaged:
                 logger.warning("the training state %s; the one before, %s, is used", line, path.name)
             return Saved(path, manifest["files"])
         damaged.append(f"{path} is damaged and left out: {problem}")
-    if damaged and states(folder):
+    if damaged:
         raise ValueError(f"no training state can be read: {'; '.join(damaged)}; {_START_ANEW}")
     return None
 
@@ -130,7 +131,7 @@ def write_state(
     Raises:
         OSError: a full disk; the states before are as they were.
     """
-    temporary = folder / f".tmp-state-{name}"
+    temporary = folder / f"{_HALF}state-{name}"
     with explain_full_disk(folder, temporary):
         if temporary.exists():
             shutil.rmtree(temporary)
@@ -147,16 +148,22 @@ def write_state(
         target = _place(folder, name)
         temporary.rename(target)
         sync(folder)
-    older = [path for path in states(folder) if _order(path) < _order(target)]
-    for path in states(folder):
-        if path != target and path not in older[-1:]:  # also what came after a state that was gone back to
-            discard(path)
+    prune(target)
     return target
+
+
+def prune(newest: Path) -> None:
+    """Removes all states but one and the one before it; also those after it, which a run that went back has left."""
+    there = states(newest.parent)
+    older = [path for path in there if _order(path) < _order(newest)]
+    for path in there:
+        if path != newest and path not in older[-1:]:
+            discard(path)
 
 
 def discard(state: Path) -> None:
     """Removes a state; one that is half removed is no state any more."""
-    hidden = state.with_name(f".tmp-{state.name}")
+    hidden = state.with_name(f"{_REMOVED}{state.name}")
     if hidden.exists():
         shutil.rmtree(hidden)
     state.rename(hidden)
@@ -165,7 +172,7 @@ def discard(state: Path) -> None:
 
 def is_leftover(path: Path) -> bool:
     """Whether a killed run left it: a state half written or half removed."""
-    return path.name.startswith(".tmp-") and bool(_STATE.fullmatch(path.name[len(".tmp-") :]))
+    return any(path.name.startswith(start) and _STATE.fullmatch(path.name[len(start) :]) for start in (_HALF, _REMOVED))
 
 
 def _place(folder: Path, name: str) -> Path:
@@ -194,6 +201,12 @@ def _order(state: Path) -> list[int]:
     return [int(part or 0) for part in match.groups()]
 
 
+def _is_ours(state: Path) -> bool:
+    """Whether a run wrote it: its manifest says so, or, without one that can be read, the names of all its files do."""
+    names = {path.name for path in state.iterdir()}
+    return bool(_manifest(state)) or ({VALUES, TENSORS} <= names <= {*_FILES, "manifest.json"})
+
+
 def _manifest(state: Path) -> dict[str, Any]:
     """The manifest of a state; nothing, if it has none of ours that can be read."""
     try:
@@ -206,11 +219,13 @@ def _manifest(state: Path) -> dict[str, Any]:
 
 def _damage(state: Path) -> str | None:
     """What is wrong with a state's files."""
-    files = _manifest(state).get("files")
+    if not (manifest := _manifest(state)):
+        return "its manifest.json is missing or damaged"
+    files = manifest.get("files")
     if not isinstance(files, dict) or not {VALUES, WEIGHTS, TENSORS} <= set(files):
         return "its manifest.json names too few files"
     for name, digest in files.items():
-        if name not in (VALUES, WEIGHTS, TENSORS, BEST, BEST_CONFIG):
+        if name not in _FILES:
             return f"its manifest.json names {name!r}, which is no file of a state"
         if not (state / name).is_file():
             return f"it lacks {name}"

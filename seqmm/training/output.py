@@ -19,7 +19,7 @@ from seqmm.files import file_digest, writing
 from seqmm.models.base import Recommender
 from seqmm.names import first_difference
 from seqmm.training.agreement import on_main
-from seqmm.training.checkpoints import BEST, BEST_CONFIG, CHECKPOINTS, Saved, newest, write_state
+from seqmm.training.checkpoints import BEST, BEST_CONFIG, CHECKPOINTS, Saved, newest, prune, write_state
 from seqmm.training.disk import explain_full_disk
 from seqmm.training.folder import RunFolder
 from seqmm.training.snapshot import Snapshot, check_finite
@@ -108,6 +108,7 @@ class Output:
             )
             if self.saved is not None:
                 self._put_back_weights(self.saved)
+                prune(self.saved.path)  # a killed run may have come to no more than writing it
         self.accelerator.wait_for_everyone()
 
     def log(self, values: dict[str, Any]) -> None:
