@@ -127,8 +127,6 @@ def download_images(
                 report.present += 1
             else:
                 jobs.append((item, url, name))
-    for _, _, name in jobs:  # what a run that was killed had begun
-        (folder / f"{name}.part").unlink(missing_ok=True)
     client = Client(folder, per_host, interval, retries, backoff, timeout, max_bytes, frozenset(allow_private))
     try:
         _run(jobs, client, report, min(concurrency, len(jobs)))

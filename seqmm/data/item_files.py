@@ -202,7 +202,8 @@ class ItemFiles:
         found += [("", place) for group in self._numbered.values() for place in group.values()]
         found += [(folder, place) for folder, group in self._inside.items() for place in group.values()]
         listed = sorted({f"{folder}/{place.name} {place.size}" for folder, place in found})
-        return f"{self._count:,} files, {hashlib.sha256(chr(10).join(listed).encode()).hexdigest()[:16]}"
+        names = chr(10).join(listed).encode("utf-8", "surrogateescape")  # a file's name may be in another coding
+        return f"{self._count:,} files, {hashlib.sha256(names).hexdigest()[:16]}"
 
     def open(self, place: Place) -> bytes:
         """A file's bytes.

@@ -161,7 +161,7 @@ class Client:
             if gate.failed >= GIVE_UP:
                 raise Failed("host", f"left alone after {GIVE_UP} failures one after the other")
             try:
-                suffix = self._attempt(url, part)
+                suffix = self._fetch(url, part)
             except Failed as failed:
                 part.unlink(missing_ok=True)
                 if not failed.passing:
@@ -179,16 +179,6 @@ class Client:
                 gate.failed = 0
                 part.replace(self.folder / (name + suffix))
                 return
-
-    def _attempt(self, url: str, part: Path) -> str:
-        """:meth:`_fetch`; whatever an address or an answer breaks is this image's failure, a full disk is not."""
-        try:
-            return self._fetch(url, part)
-        except (Failed, OSError, MemoryError):
-            raise
-        except Exception as error:  # parsers of what strangers send raise anything
-            said = (str(error).strip().splitlines() or [""])[0][:200]
-            raise Failed("url", f"{type(error).__name__}: {said}") from error
 
     def _fetch(self, url: str, part: Path) -> str:
         """One attempt: follows redirects, writes ``part``, returns the suffix its content asks for."""

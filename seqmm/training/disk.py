@@ -11,6 +11,9 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+FULL = ("No space left", "Disk quota exceeded", "File too large", "unexpected pos")
+"""How libraries that have errors of their own say that a disk, or what they may have of it, is full."""
+
 
 @contextmanager
 def explain_full_disk(folder: Path, temporary: Path | None = None) -> Iterator[None]:
@@ -28,12 +31,9 @@ def explain_full_disk(folder: Path, temporary: Path | None = None) -> Iterator[N
     except (OSError, SafetensorError, RuntimeError) as error:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
-        full = (
-            getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-            or "No space left" in str(error)
-            or "unexpected pos" in str(error)
-        )
-        if not full:
+        said = str(error)
+        number = getattr(error, "errno", None)
+        if number not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) and not any(words in said for words in FULL):
             raise
         free = shutil.disk_usage(folder if folder.exists() else folder.parent).free / 2**20
         raise OSError(

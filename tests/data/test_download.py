@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 import pytest
 from PIL import Image
@@ -20,7 +20,7 @@ from PIL import Image
 from seqmm.data.image_download import DownloadReport, corpus_urls, download_images
 from seqmm.data.item_files import file_stem
 from seqmm.data.item_images import ImageFiles
-from seqmm.data.public_client import Client, is_public
+from seqmm.data.public_client import is_public
 
 
 def picture(kind: str, colour: str = "red", size: int = 24) -> bytes:
@@ -105,27 +105,6 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Location", unquote(self.path.split("?", 1)[1]))
             self.send_header("Content-Length", "0")
             self.end_headers()
-        elif name == "loop":
-            self.send_response(301)
-            self.send_header("Location", "/loop")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-        elif name == "longer":
-            self.send_response(200)
-            self.send_header("Content-Type", "image/jpeg")
-            self.send_header("Content-Length", str(len(JPEG)))
-            self.end_headers()
-            self.wfile.write(JPEG + b"x" * 100_000)
-            self.close_connection = True
-        elif name == "garbage":
-            answer = {
-                "status": b"HTTP/1.1 999999 what\r\n\r\n",
-                "hundreds": b"HTTP/1.1 100 Continue\r\n\r\n" * 5000,
-                "header": b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 1000 + b"\r\n",
-                "chunk": b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nx",
-            }
-            self.wfile.write(answer[self.path.rsplit("/", 1)[1]])
-            self.close_connection = True
         elif name == "chunked":
             self.send_response(200)
             self.send_header("Content-Type", "image/png")
@@ -231,53 +210,6 @@ def test_failures_by_kind(server: Server, tmp_path: Path) -> None:
     assert server.asked["/gone"] == 1 and server.asked["/dead"] == 2 and server.asked["/truncated"] == 2
     fetch({"ok": urls["ok"]}, tmp_path)
     assert not (tmp_path / "failures.csv").exists()  # a list of what failed last time, not ever
-
-
-def test_one_bad_redirect_or_answer_stops_nothing(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each is that image's failure, and the next one comes."""
-    places = [
-        "http://[::1",
-        "http://[not-an-address]/",
-        "file:///etc/hosts",
-        "ftp://127.0.0.1/a.jpg",
-        "//",
-        "http://",
-        "data:image/png;base64,AAAA",
-        "http://127.0.0.1:port/",
-        "http://\u2100.example/",
-        "http://" + "a" * 300,
-    ]
-    bad = {f"redirect-{n}": [f"{server.url}/to?{quote(place)}"] for n, place in enumerate(places)}
-    bad["loop"] = [f"{server.url}/loop"]
-    for name in ("status", "hundreds", "header", "chunk"):
-        bad[name] = [f"{server.url}/garbage/{name}"]
-    (tmp_path / "loop.part").write_bytes(b"of a run that was killed")
-    urls = bad | {"ok": [f"{server.url}/a.jpg"], "odd": [f"{server.url}/odd"], "longer": [f"{server.url}/longer"]}
-    real = Client._fetch
-
-    def fetch_or_break(self: Client, url: str, part: Path) -> str:
-        if url.endswith("/odd"):
-            part.write_bytes(b"x")
-            raise IndexError("an answer nobody thought of")
-        return real(self, url, part)
-
-    monkeypatch.setattr(Client, "_fetch", fetch_or_break)
-    report = fetch(urls, tmp_path, retries=0, concurrency=1, timeout=0.5)
-    assert report.saved == 2 and set(kinds(report)) == {*bad, "odd"}
-    found = kinds(report)
-    assert {found[f"redirect-{n}"] for n in range(len(places))} <= {"url", "address", "dns", "redirects", "connection"}
-    assert found["redirect-2"] == "url" and found["loop"] == "redirects" and found["odd"] == "url"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["failures.csv", "longer.jpg", "ok.jpg"]
-    assert (tmp_path / "longer.jpg").read_bytes() == JPEG  # to its Content-Length
-    with pytest.raises(OSError, match="No space"):
-
-        def full(*_: object) -> str:
-            raise OSError(28, "No space left on device")
-
-        monkeypatch.setattr(Client, "_fetch", full)
-        fetch(urls, tmp_path)
 
 
 def test_retry_after_503(server: Server, tmp_path: Path) -> None:

@@ -24,7 +24,9 @@ def main() -> int:
     parser.add_argument("--full", type=int, default=2, help="full disks, of each scenario")
     parser.add_argument("--pairs", type=int, default=2, help="times that each command is given twice at once")
     parser.add_argument("--hostile", type=int, help="hostile inputs, of every door in turn; all if absent")
-    parser.add_argument("--only", default="", help="scenarios and doors whose names hold this")
+    parser.add_argument(
+        "--only", nargs="*", default=[""], help="scenarios, pairs and inputs whose names hold one of these"
+    )
     parser.add_argument("--short", action="store_true", help="a few of each kind, without what is known to fail")
     parser.add_argument("--seed", type=int, default=0, help="of all moments and draws")
     parser.add_argument("--keep", type=Path, help="folder to work in, which is kept")

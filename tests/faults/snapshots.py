@@ -33,12 +33,13 @@ def snapshot(folder: Path, skip: Path | None = None) -> Snapshot:
         for name in sorted(files):
             found[str(relative / name)] = _content(here / name)
         if relative.name == "checkpoints" and any(name.startswith("state-") for name in folders):
-            newest = max((name for name in folders if name.startswith("state-")), key=_place)
+            newest = max((name for name in folders if name.startswith("state-")), key=state_place)
             found[f"{relative}/{newest}/"] = "newest state"
     return found
 
 
-def _place(name: str) -> list[int]:
+def state_place(name: str) -> list[int]:
+    """Step and epoch of a state's name, by which states are ordered."""
     return [int(part) for part in name.split("-")[1:] if part.isdigit()]
 
 

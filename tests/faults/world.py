@@ -109,7 +109,7 @@ def _configurations() -> None:
 
     for name, (options, features) in MODELS.items():
         data = {"path": "corpus", "features": features}
-        train = {"epochs": 4, "batch_size": 64, "learning_rate": 0.01, "save_steps": 2}
+        train = {"epochs": 3, "batch_size": 64, "learning_rate": 0.01, "save_steps": 5}
         write_yaml(Path(f"{name}.yaml"), {"model": {"model_type": name} | options, "data": data, "train": train})
 
 

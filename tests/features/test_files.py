@@ -1,4 +1,5 @@
 import io
+import os
 import tarfile
 import unicodedata
 from pathlib import Path
@@ -158,6 +159,13 @@ def test_an_encoded_folder_and_the_plain_name(tmp_path: Path) -> None:
     write(tmp_path, quote("a/b", safe="") + "/1.jpg", "c d.jpg")
     files = Pictures([tmp_path], items=["a/b", "c d"])
     assert names(files, "a/b") == ["a%2Fb/1.jpg"] and names(files, "c d") == ["c d.jpg"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="file names are text there")
+def test_a_name_of_another_coding_stops_nothing(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"caf\xe9.png")).write_bytes(b"x")
+    files = Pictures([write(tmp_path, "a.png")], ["a"])
+    assert names(files, "a") == ["a.png"] and files.digest().startswith("2 files")
 
 
 def test_digest_tells_another_set_of_files(tmp_path: Path) -> None:

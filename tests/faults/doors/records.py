@@ -11,6 +11,7 @@ from typing import Any
 
 from tests.faults.doors.payloads import evil_pickle, evil_torch
 from tests.faults.hostile import EITHER, REFUSED, SOUND, Case, Door, canary
+from tests.faults.snapshots import state_place
 
 DEEP = 50_000
 WRONG: tuple[Any, ...] = (None, -1, "x", [], {}, True, 1e300, [[1]], "../../escape", float("nan"))
@@ -265,7 +266,7 @@ STATE = "finished/checkpoints"
 
 
 def _newest(folder: Path) -> Path:
-    return max((folder / STATE).iterdir(), key=lambda path: path.name)
+    return max((folder / STATE).iterdir(), key=lambda path: state_place(path.name))
 
 
 def _each_file(change: Callable[[Path], object]) -> Callable[[Path], object]:
