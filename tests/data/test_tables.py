@@ -87,6 +87,36 @@ def test_quotes_where_nobody_looks(tmp_path, cells, mark):
     assert log.item_ids == expected.item_ids and log.incomplete == 0
 
 
+@pytest.mark.parametrize("text", ['id\tt\n1\t"a\n2\tb\n3\tc"\n', 'id\tt\tu\n1\t"a\tx\n2\tb\ty\n3\tc"\tz\n'])
+def test_rows_between_two_stray_quotes_of_a_short_table(tmp_path, text):
+    for mark in "\t,":
+        table = read_table(write(tmp_path / "a.csv", text.replace("\t", mark)), None)
+        assert table["id"].to_list() == ["1", "2", "3"] and table["t"].to_list() == ['"a', "b", 'c"']
+    lines = 'item_id,about\ni1,"soft\nred, 9\nblue"\n'
+    assert read_table(write(tmp_path / "a.csv", lines), None).rows() == [("i1", "soft\nred, 9\nblue")]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('"id", "t"\n"1", "a, b"\n', "has blanks between separators and quotes"),
+        ('id,t\n1, "a"\n2, "b"\n', "has blanks between separators and quotes .'1, \"a\"'.*; remove the blanks"),
+        ("id,t\n1,'a, b'\n2,'c, d'\n", "line 2 has 3 cells, the header 2"),
+        ("id,t\n1,a, b\n2,c, d\n", "line 2 has 3 cells, the header 2"),
+    ],
+)
+def test_other_ways_of_quoting_are_refused(tmp_path, text, message):
+    with pytest.raises(ValueError, match=message):
+        read_table(write(tmp_path / "a.csv", text), None)
+
+
+@pytest.mark.parametrize("value", [True, {"a": 1}, [1]])
+def test_json_that_names_nobody(tmp_path, value):
+    line = json.dumps({"user_id": value, "item_id": "x", "timestamp": 1_600_000_000})
+    with pytest.raises(ValueError, match=r"a\.jsonl: column 'user_id' holds .*, which names nobody"):
+        read_log(write(tmp_path / "a.jsonl", line + "\n"))
+
+
 def test_rows_between_two_stray_quotes_are_said(tmp_path, caplog):
     read_log(write(tmp_path / "a.csv", base(cells={7: '"great', 200: 'good"'})))
     assert "a.csv, line 7: a quote opens the cell of column 'review'" in caplog.text
@@ -392,7 +422,9 @@ def test_columns_that_number_the_rows(tmp_path, name):
 def test_an_index_is_no_column_of_items(tmp_path, caplog):
     text = ",item_id,title,\n0,a,Ah,\n1,b,Be,\n"
     items = read_items(write(tmp_path / "a.csv", text), key="item_id")
-    assert items.columns == ["id", "title"] and "'Unnamed: 0', 'Unnamed: 3' is taken for row numbers" in caplog.text
+    assert (
+        items.columns == ["id", "title"] and "column 'Unnamed: 0', 'Unnamed: 3' is taken for row numbers" in caplog.text
+    )
     assert len(read_log(write(tmp_path / "b.csv", ",user_id,item_id\n0,1,2\n1,1,3\n"))) == 2
 
 

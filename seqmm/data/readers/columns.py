@@ -168,7 +168,7 @@ def items_of(
 def _without_index(frame: pl.DataFrame, where: object, named: Collection[str]) -> pl.DataFrame:
     """Without the columns that only number rows."""
     index = [name for name in frame.columns if is_index(name) and name not in named]
-    if index:
+    if any(frame[name].null_count() < len(frame) for name in index):
         logger.warning("%s: column %s is taken for row numbers and left out", where, ", ".join(map(repr, index)))
     return frame.drop(index)
 

@@ -155,8 +155,9 @@ def _dialect(head: bytes, file: Path, header: Sequence[str] | None, separator: s
         separator = max(order, key=lambda mark: _share(body, mark, width[mark]))  # of equals, the first
     if header is not None:
         return Dialect(separator, tuple(header), start)
+    _check_blanks([first, *body], separator, file)
     names = _quoted_header(head, start, separator) or (_cells(first, separator), end)
-    named = _with_row_names([name.strip() for name in names[0]], body, separator)
+    named = _with_row_names([name.strip() for name in names[0]], body, separator, '"' in first)
     if not any(named):
         raise ValueError(f"{file} is empty; expected a header line")
     return Dialect(separator, tuple(name or f"Unnamed: {n}" for n, name in enumerate(named)), names[1])
@@ -195,7 +196,18 @@ def _quoted_header(head: bytes, start: int, separator: str) -> tuple[list[str], 
     return (rows[0], end) if len(rows) == 1 else None
 
 
-def _with_row_names(names: list[str], body: Sequence[str], separator: str) -> list[str]:
+def _check_blanks(lines: Sequence[str], separator: str, file: Path) -> None:
+    """Raises ValueError where most lines have blanks between a separator and a quote: is the quote text?"""
+    blank = re.compile(re.escape(separator) + ' +"')
+    found = [line for line in lines if blank.search(line)]
+    if 2 * len(found) > len(lines):
+        raise ValueError(
+            f"{file} has blanks between separators and quotes ({found[0][:60]!r}), which makes the quotes part of the "
+            "text; remove the blanks"
+        )
+
+
+def _with_row_names(names: list[str], body: Sequence[str], separator: str, quoted: bool) -> list[str]:
     """The names, and one more where every row has a cell more: R's row names, or separators at the rows' ends."""
     rows = [_cells(row, separator) for row in body]
     if not rows or Counter(map(len, rows)).most_common(1)[0][0] != len(names) + 1:
@@ -205,6 +217,7 @@ def _with_row_names(names: list[str], body: Sequence[str], separator: str) -> li
     whole = [row for row in rows if len(row) == len(names) + 1]
     if all(not row[-1] for row in whole):
         return [*names, ""]
-    if [row[0] for row in whole] == [str(n) for n in range(1, len(whole) + 1)]:
+    r_like = quoted or separator == "\t"  # elsewhere each row may hold a text with a separator
+    if r_like and [row[0] for row in whole] == [str(n) for n in range(1, len(whole) + 1)]:
         return ["", *names]
     return names

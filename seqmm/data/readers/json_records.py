@@ -138,6 +138,8 @@ def _series(name: str, cells: list[Any], as_numbers: bool) -> pl.Series:
             return pl.Series(name, there, pl.Float64 if float in kinds else pl.Int64)
         except (OverflowError, TypeError, pl.exceptions.PolarsError):
             pass  # whole numbers that no column of numbers holds: text
+    if as_numbers and (kinds == {bool} or dict in kinds):
+        return pl.Series(name, there)  # for who reads ids to refuse
     return pl.Series(name, [_cell(cell) for cell in there])
 
 

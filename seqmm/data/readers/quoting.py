@@ -368,7 +368,9 @@ class _Scan:
         lines = self.content[first:last].split(b"\n")
         if any(line.count(self.mark) != width - 1 for line in lines):
             return False
-        shapes = self._column_shapes()
+        shapes = self._column_shapes() or [
+            set() if b'"' in cell or b"9" not in _shape(cell) else {_shape(cell)} for cell in lines[0].split(self.mark)
+        ]
         if not any(known and all(b"9" in shape for shape in known) for known in shapes):
             return False  # nothing tells a row from a text with separators
         last_cells = (line.rstrip(b"\r").split(self.mark) for line in lines[1:])
@@ -379,13 +381,13 @@ class _Scan:
         )  # fmt: skip
 
     def _column_shapes(self) -> list[set[bytes]]:
-        """How each column's cells are written, where it is in few ways: by lines without quotes; else nothing."""
+        """How each column's cells are written, where it is in few ways, by lines without quotes; [] without any."""
         if not hasattr(self, "shapes"):
             head = self.content[self.start : self.start + (1 << 20)].split(b"\n")[: 4 * SAMPLE]
             rows = [line.rstrip(b"\r").split(self.mark) for line in head if b'"' not in line]
             rows = [cells for cells in rows if len(cells) == len(self.names)][:SAMPLE]
-            self.shapes: list[set[bytes]] = [set() for _ in self.names]
-            if len(rows) >= 2:
+            self.shapes: list[set[bytes]] = [set() for _ in self.names] if len(rows) > 1 else []
+            if self.shapes:
                 for column, cells in enumerate(zip(*rows, strict=True)):
                     counts = Counter(map(_shape, cells))
                     if len(counts) <= SHAPES and not any(b" " in shape for shape in counts):

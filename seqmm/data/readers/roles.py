@@ -104,6 +104,9 @@ def looks_like_time(column: str) -> bool:
     return any(word.lower() in _TIME_WORDS for word in words) or whole in _TIME_NAMES | _TIME_WORDS
 
 
+_TEXT_TABLES = (".csv", ".tsv", ".txt", ".dat", ".data", ".tab", ".psv")
+
+
 def require(column: str, have: Sequence[str], where: object, role: str) -> None:
     """Raises ValueError, with the nearest name, for a column that a table does not have."""
     if column not in have:
@@ -115,11 +118,11 @@ def require(column: str, have: Sequence[str], where: object, role: str) -> None:
                 f"{where} has no column {column!r}, and its first line looks like data, not names: "
                 f"{', '.join(have)[:80]!r}; write a line with the columns' names before it ({role}: {column})"
             )
-        if role in ("user", "item") and not hint:
+        if role in ("user", "item") and not hint and str(where).lower().removesuffix(".gz").endswith(_TEXT_TABLES):
             hint = ", or write a line with the columns' names before the first if these are none"
             hint += (
                 ". Is it separated by something else than commas, semicolons, tabs, | or ::?" if len(have) == 1 else ""
             )
         raise ValueError(
-            f"{where} has no column {column!r}; it has: {', '.join(have)}. Name the right one ({role}){hint}"
+            f"{where} has no column {column!r}; it has: {', '.join(have) or 'none'}. Name the right one ({role}){hint}"
         )
