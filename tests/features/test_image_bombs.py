@@ -2,7 +2,6 @@
 
 import io
 import struct
-import time
 import zlib
 
 import pytest
@@ -63,10 +62,9 @@ def scans(count: int) -> bytes:
 )
 def test_bombs_are_refused(content, message):
     assert len(content) < 3_000_000
-    started = time.perf_counter()
     with pytest.raises(ValueError) as caught:
         decode(content)
-    assert str(caught.value) == message and time.perf_counter() - started < 2
+    assert str(caught.value) == message
 
 
 def test_a_few_scans_are_fine():
@@ -83,10 +81,8 @@ def test_of_a_long_animation_the_first_frames_are_seen(tmp_path, monkeypatch, si
         limit, expected = 2, [0, seen - 1]
     else:
         limit, expected = 10, [0, 33, 66, 100, 133, 166, 199, 233, 266, 299]
-    started = time.perf_counter()
     found, problems = frames(ImageFiles([tmp_path]), "a", limit=limit)
     assert shown == expected and len(found) == limit and not problems
-    assert time.perf_counter() - started < 10
 
 
 def test_frames_are_counted_as_pillow_does(tmp_path):
