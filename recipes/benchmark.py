@@ -67,7 +67,7 @@ def main() -> None:
     arguments = made_by_flags(Arguments, parse_flags({"": Arguments}, description=__doc__)[""])
     output, monitor = arguments.output, arguments.monitor
 
-    from seqmm.bench.cell import finish
+    from seqmm.bench.cell import finish_all
     from seqmm.bench.plan import Evaluation, mixed_precision, plan, popularity
     from seqmm.bench.probes import run_probes, tie_report
     from seqmm.bench.table import read_rows, report
@@ -82,11 +82,7 @@ def main() -> None:
     corpus, data = open_corpus(replace(cells[0].run.data, features=(), rename=()))
     protocol = Evaluation(arguments.ks, arguments.metrics, arguments.mask, arguments.ideal)
     evaluator = protocol.evaluator(corpus, "test")
-    results = []
-    for number, cell in enumerate(cells, 1):
-        if accelerator.is_main_process:
-            print(f"\n[{number}/{len(cells)}] {cell.label}, seed {cell.seed}", flush=True)
-        results.append(finish(cell, corpus, protocol, output))
+    results = finish_all(cells, corpus, protocol, output, accelerator)
     probes = run_probes(corpus, protocol, monitor) if arguments.probes else []
     if accelerator.is_main_process:
         note = tie_report(corpus, data) if arguments.probes else None

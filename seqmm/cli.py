@@ -14,6 +14,7 @@ from seqmm.files import installed_folder
 from seqmm.flags import in_flags
 from seqmm.foreign import shown
 from seqmm.registry import plug_in
+from seqmm.signals import end_launcher, ending, exit_code
 
 RECIPES = ("prepare", "extract", "pretrain", "finetune", "train", "benchmark", "recommend", "score", "publish", "speed")
 
@@ -65,6 +66,11 @@ def run_recipe(main: Callable[[], None]) -> None:
 
     Every recipe has the flag ``--plugin module:Class``: it is taken off the command line here.
     """
+    with ending():
+        _run(main)
+
+
+def _run(main: Callable[[], None]) -> None:
     wants_help = "--help" in sys.argv or "-h" in sys.argv
     print_log()
     if not wants_help:  # which may be in colours
@@ -79,8 +85,9 @@ def run_recipe(main: Callable[[], None]) -> None:
             print(PLUGINS)
         raise
     except KeyboardInterrupt as interrupt:
-        print(shown(f"\ninterrupted. {in_flags(str(interrupt))}".rstrip(), keep="\n"), file=sys.stderr)
-        sys.exit(130)
+        print(shown(f"\ninterrupted. {in_flags(str(interrupt))}".rstrip(), keep="\n"), file=sys.stderr, flush=True)
+        end_launcher()
+        sys.exit(exit_code())
     except (ValueError, OSError, FloatingPointError) as error:
         if os.environ.get("SEQMM_DEBUG"):
             traceback.print_exc()

@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import REPOSITORY
 
 FLOORS = [
-    {"random", "distributed", "files", "foreign", "leftovers", "parsing", "schema", "names", "checks"},
+    {"random", "distributed", "files", "foreign", "leftovers", "parsing", "schema", "names", "checks", "signals"},
     {"options", "registry", "flags"},
     {"arguments", "hub"},
     {"data"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,26 @@ from seqmm.training.launching import make_accelerator
 logger = logging.getLogger(__name__)
 
 
+def finish_all(
+    cells: Sequence[Cell], corpus: Corpus, protocol: Evaluation, output: Path, accelerator: Accelerator
+) -> list[dict[str, Any]]:
+    """:func:`finish` of every cell in turn, said on standard output.
+
+    Raises:
+        KeyboardInterrupt: asked to end; the cell under way is saved and no other is begun.
+    """
+    results: list[dict[str, Any]] = []
+    try:
+        for number, cell in enumerate(cells, 1):
+            if accelerator.is_main_process:
+                print(f"\n[{number}/{len(cells)}] {cell.label}, seed {cell.seed}", flush=True)
+            results.append(finish(cell, corpus, protocol, output))
+    except KeyboardInterrupt:
+        done = f"{len(results)} of {len(cells)} are finished"
+        raise KeyboardInterrupt(f"{done}, the others are kept as they are in {output}: run it again to go on") from None
+    return results
+
+
 def finish(cell: Cell, corpus: Corpus, protocol: Evaluation, output: Path) -> dict[str, Any]:
     """Trains a cell (on from where it stopped), evaluates it on validation and test, and writes both; or reads them.
 
@@ -49,7 +70,8 @@ def finish(cell: Cell, corpus: Corpus, protocol: Evaluation, output: Path) -> di
             f"{cell.source} reads corpus {own.name!r} ({own.protocol}), but the benchmark's is {corpus.name!r} "
             f"({corpus.protocol}); one table holds one corpus: leave it out, or give `corpus` and the same protocol"
         )
-    cell = replace(cell, run=replace(cell.run, data=data))
+    cell = _in_precision(replace(cell, run=replace(cell.run, data=data)), accelerator)
+    before = None if before is None else _in_precision(before, accelerator)
     made_from = _made_from(cell, own)
     if before is not None and earlier is not None:
         made_from["pretraining"] = _made_from(before, earlier)
@@ -106,6 +128,14 @@ def _evaluated(
         "breakdown": test.breakdown(),
     }
     return result, {"users": test.users, **test.per_user}
+
+
+def _in_precision(cell: Cell, accelerator: Accelerator) -> Cell:
+    """A cell that is trained here says the precision it is trained in, the launcher's if its file says none."""
+    if cell.is_run or not model_class(cell.run.model.model_type).stages:
+        return cell
+    train = replace(cell.run.train, mixed_precision=accelerator.mixed_precision)
+    return replace(cell, run=replace(cell.run, train=train))
 
 
 def _chosen_on(cell: Cell, corpus: Corpus) -> str | None:

@@ -9,9 +9,15 @@ import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 
+from seqmm.signals import note
+
 
 class Interrupts:
-    """A context in which the first Ctrl-C is a request, :attr:`requested`, and only the second one ends at once."""
+    """A context in which the first Ctrl-C is a request, :attr:`requested`, and only the second one ends at once.
+
+    A request that nobody met until the context ends is raised there: what comes next, such as a benchmark's next run,
+    does not start.
+    """
 
     def __init__(self) -> None:
         self.requested = False
@@ -24,12 +30,15 @@ class Interrupts:
             self._before = {}
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, raised: object, *exception: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if self.requested and raised is None:
+            raise KeyboardInterrupt("What was trained is saved")
 
     def _ask(self, number: int, frame: Any) -> None:
-        if self.requested:
+        own = note(number)
+        if self.requested and own:
             raise KeyboardInterrupt
         self.requested = True
 
