@@ -18,7 +18,7 @@ from seqmm.data.feature_sets import Features
 from seqmm.data.identity import describe, match_sets
 from seqmm.hub.access import local_folder, quietly
 from seqmm.models.paper import Paper
-from seqmm.models.weights import FORMAT, WEIGHTS, read_config, sign, weights_for
+from seqmm.models.weights import FORMAT, read_config, weights_for, write_weights
 from seqmm.names import Objective
 from seqmm.options import check_keys, check_options, option, option_fields, refuse_plain_fields
 from seqmm.registry import MODELS, Registry
@@ -172,10 +172,15 @@ class Recommender(PreTrainedModel):
             return super().from_pretrained(None, *model_args, config=made, state_dict=weights, **options)
 
     def save_pretrained(self, save_directory: Any, *arguments: Any, **options: Any) -> None:
-        """As transformers'; the weights say besides to which model's settings they belong."""
-        super().save_pretrained(save_directory, *arguments, **options)
-        if (Path(save_directory) / WEIGHTS).is_file() and options.get("is_main_process", True):
-            sign(Path(save_directory), self)
+        """As transformers'; the weights are one file, which says besides to which model's settings they belong."""
+        if options.pop("push_to_hub", False):
+            raise ValueError(
+                "push_to_hub=True is not known here: save the model, then seqmm.publish_model(folder, repo)"
+            )
+        tensors = options.pop("state_dict", None)
+        super().save_pretrained(save_directory, *arguments, state_dict={}, **options)  # config.json, no tensor
+        if options.get("is_main_process", True):
+            write_weights(Path(save_directory), self, self.state_dict() if tensors is None else tensors)
 
     # -- construction and binding -------------------------------------------------------------------------------------
 

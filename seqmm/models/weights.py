@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -100,18 +99,13 @@ def explain_damage(directory: Path) -> Iterator[None]:
         raise ValueError(f"{weights} cannot be read ({error}); it is truncated or damaged, copy it again") from error
 
 
-def sign(directory: Path, model: Any) -> None:
-    """Writes into a weights file whose they are, so that another model's config beside them is noticed."""
-    file = directory / WEIGHTS
-    with file.open("rb") as source, writing(file) as temporary, temporary.open("wb") as target:
-        header = json.loads(source.read(int.from_bytes(source.read(8), "little")))
-        header["__metadata__"] = header.get("__metadata__", {}) | {
-            MADE_BY: json.dumps(signature(type(model), model.config))
-        }
-        text = json.dumps(header, separators=(",", ":")).encode()
-        text += b" " * (-len(text) % 8)  # the tensors after it stay aligned
-        target.write(len(text).to_bytes(8, "little") + text)
-        shutil.copyfileobj(source, target, 1 << 20)
+def write_weights(directory: Path, model: Any, tensors: Mapping[str, Tensor]) -> None:
+    """Writes the weights file, in one rename, with whose they are in it: another model's config is then noticed."""
+    from safetensors.torch import save_file
+
+    plain = {key: tensor.detach().contiguous() for key, tensor in tensors.items()}
+    with writing(directory / WEIGHTS) as temporary:
+        save_file(plain, temporary, {"format": "pt", MADE_BY: json.dumps(signature(type(model), model.config))})
 
 
 def signature(cls: type, config: Any) -> dict[str, Any]:

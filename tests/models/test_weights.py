@@ -297,6 +297,15 @@ def test_a_config_that_would_take_for_ever_is_told_by_the_signature(tmp_path):
         from_pretrained(str(tmp_path))
 
 
+def test_a_model_is_saved_in_one_file_and_pushed_by_publishing(bpr, tmp_path):
+    model, _, folder = bpr
+    with pytest.raises(ValueError, match="seqmm.publish_model"):
+        model.save_pretrained(tmp_path / "x", push_to_hub=True)
+    model.save_pretrained(folder, max_shard_size="1KB")
+    assert sorted(file.name for file in folder.iterdir()) == ["config.json", "model.safetensors"]
+    assert torch.equal(from_pretrained(str(folder)).state_dict()["user.weight"], model.state_dict()["user.weight"])
+
+
 def test_the_best_weights_of_a_run_are_checked_as_well(bpr):
     class Alone:
         is_main_process, num_processes = True, 1
