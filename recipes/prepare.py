@@ -20,9 +20,10 @@ From a dataset on the Hub, or a folder that datasets.load_dataset reads:
 
   python recipes/prepare.py datasets --interactions org/name --items-config items --output corpora/theirs
 
-Another protocol into the same folder: the same command with other --protocols. That works where the protocol keeps the
-same users and items: leave_one_out and ratio do, given does with the others' --k-core (its own is 0). temporal and cold
-drop users without a train interaction, and get folders of their own beside the others.
+Another protocol into the same folder: the same command with other --protocols. That works with the same interactions
+(a newer log is another corpus, or replaces the folder: --overwrite True) and where the protocol keeps the same users
+and items: leave_one_out and ratio do, given does with the others' --k-core (its own is 0). temporal and cold drop users
+without a train interaction, and get folders of their own beside the others.
 """
 
 from seqmm.building.command import prepare_command

@@ -16,8 +16,8 @@ class CorpusOptions(Treatment):
 
     output: Path | None = option(
         None,
-        "Folder to write. One that holds a corpus of the same users and items gets the protocols it lacks; one with "
-        "others is refused.",
+        "Folder to write. One that holds a corpus of the same interactions, users and items gets the protocols it "
+        "lacks; one with others is refused.",
     )
     name: str | None = option(None, "Name of the corpus; the output folder's if absent.")
     protocols: tuple[Protocol, ...] | None = option(

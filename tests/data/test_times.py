@@ -288,6 +288,9 @@ def test_whole_days_and_shortest_forms_lost_nothing() -> None:
         (["05 Jan 2021", "06 Feb 2021"], ["%d %b %Y"]),
         (["2021-03-01", "1/6/2021"], ["%m/%d/%Y", "%d/%m/%Y"]),  # only some
         (["01022021", "02032021"], ["%d%m%Y", "%m%d%Y"]),
+        (["2021-03-01 10:00 PM", "2021-03-02 09:30 AM"], ["%Y-%m-%d %I:%M %p"]),
+        (["21-03-01", "20-12-31"], ["%y-%m-%d"]),
+        (["1/6/2021 10:00:00 MESZ"], ["%d.%m.%Y %H:%M"]),  # nothing fits: an example
     ],
 )
 def test_a_form_of_dates_is_asked_for(values: list[str], forms: list[str]) -> None:

@@ -52,8 +52,10 @@ class Roles(dict[str, str]):
         """For the card: columns that were taken because of their name, and columns of times that were not read."""
         said = {}
         if self.by_name:
-            taken = ", ".join(f"{self[role]!r} as {role} (`{role}={NONE}` leaves it out)" for role in self.by_name)
-            said["taken_by_name"] = f"column {taken}"
+            taken = ", ".join(
+                f"column {self[role]!r} as {role} (`{role}={NONE}` leaves it out)" for role in self.by_name
+            )
+            said["taken_by_name"] = f"{taken}; nobody named {'it' if len(self.by_name) == 1 else 'them'}"
         if self.unread:
             named = ", ".join(map(repr, self.unread))
             name = self.unread[0] if self.unread[0].isidentifier() else repr(self.unread[0])

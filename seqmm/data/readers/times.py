@@ -154,6 +154,9 @@ def _written(cells: Cells, unit: TimeUnit, form: str | None) -> tuple[np.ndarray
     if values.dtype.is_float():
         return _floats(cells, unit)
     text = values.cast(pl.String).str.strip_chars()
+    whole = text.cast(pl.Int64, strict=False)
+    if not whole.has_nulls() and not text.str.starts_with("0").any():
+        return _numbers(cells, whole.to_numpy(), np.zeros(len(whole), np.int64), unit, "")
     number = text.str.contains(NUMBER) | text.str.contains(_SCIENTIFIC)
     if number.any():
         if not number.all():
