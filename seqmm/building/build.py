@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seqmm.data.card import write_card
 from seqmm.data.filtering import Log, digest_of
 from seqmm.data.image_download import corpus_urls, download_images
 from seqmm.data.item_images import ImageFiles
@@ -20,7 +21,7 @@ from seqmm.data.sources.base import SourceData
 from seqmm.data.store import files_of, read_items, read_record
 from seqmm.features.readers.item_text import PLAIN_FIELDS
 from seqmm.files import check_free, replacing
-from seqmm.leftovers import put_back
+from seqmm.leftovers import tidy, tidy_inside
 from seqmm.names import Protocol
 from seqmm.options import option_fields
 
@@ -96,7 +97,7 @@ def build(
     settings |= {"items": data.items, "id_column": data.id_column}
     plan = list(_folders(folder, list(dict.fromkeys(protocols))))
     for target, names in plan:
-        put_back(target)  # what a killed process had moved aside
+        tidy(target)  # of what a killed process left
         _check_room(target, names, overwrite, data.log)
     with ExitStack() as stack:  # all are written before the first takes its place
         for target, names in plan:
@@ -132,6 +133,8 @@ def _check_room(folder: Path, protocols: Sequence[Protocol], overwrite: bool, lo
     check_digest(folder, record, digest_of(log), f"{len(log):,} of {log.source}")
     there = [protocol for protocol in protocols if protocol in record["protocols"]]
     if there:
+        tidy_inside(folder)
+        write_card(folder)  # one that was stopped after the record has the card of before
         raise ValueError(
             f"{folder} exists and is not empty: it holds {', '.join(there)}; set `overwrite=True` to replace it"
         )

@@ -20,7 +20,9 @@ def write_card(folder: str | Path) -> None:
     folder = Path(folder)
     record = read_record(folder)
     file = folder / "README.md"
-    write_text(file, card_text(folder, record) + kept_text(file))
+    text = card_text(folder, record) + kept_text(file)
+    if not file.is_file() or file.read_text(encoding="utf-8") != text:
+        write_text(file, text)
 
 
 def kept_text(card: Path) -> str:

@@ -12,7 +12,10 @@ import numpy as np
 import pytest
 
 from seqmm import Corpus
+from seqmm.building.build import build
 from seqmm.data.card import KEPT
+from seqmm.data.filtering import Log
+from seqmm.data.sources.base import SourceData
 from seqmm.data.store import read_items
 from tests.messy_shop import Shop, write_shop
 
@@ -85,6 +88,26 @@ def amazon_files(folder: Path, year: int) -> tuple[Path, Path]:
         lines.append(json.dumps(record))
     meta.write_bytes(gzip.compress("".join(line + "\n" for line in lines).encode()))
     return reviews, meta
+
+
+def test_what_was_stopped_in_its_last_steps_is_put_right_though_it_is_refused(tmp_path: Path) -> None:
+    """Between the record and the card, and before what a killed process left is gone: all is there, but untidy."""
+    user, item = np.divmod(np.arange(90), 9)
+    log = Log(user, item, [f"u{n}" for n in range(10)], [f"i{n}" for n in range(9)], position=item, source="memory")
+    folder, data = tmp_path / "shop", SourceData(log)
+    build(data, folder, protocols=("leave_one_out",), k_core=0)
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    build(data, folder, protocols=("ratio",), k_core=0)
+    whole = (folder / "README.md").read_text(encoding="utf-8")
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    dead = 2**22 + 1  # above the largest process id
+    for place in (tmp_path / f".shop.{dead}.tmp", folder / f".ratio.{dead}.tmp"):
+        place.mkdir()
+    (tmp_path / f".shop.{dead}.lock").touch()
+    with pytest.raises(ValueError, match="is not empty: it holds ratio"):
+        build(data, folder, protocols=("ratio",), k_core=0)
+    assert (folder / "README.md").read_text(encoding="utf-8") == whole != card
+    assert [path.name for path in tmp_path.iterdir()] == ["shop"] and not list(folder.glob(".*"))
 
 
 @pytest.mark.parametrize("year", [2014, 2018, 2023])
