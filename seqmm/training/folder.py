@@ -7,7 +7,6 @@ import errno
 import json
 import logging
 import os
-import re
 import shutil
 import socket
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from seqmm.files import write_json
+from seqmm.leftovers import tidy
 from seqmm.training.checkpoints import CHECKPOINTS, discard, is_leftover, states
 from seqmm.training.weights import TEMPORARY
 
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 FILES = ("config.json", "log.jsonl", "model.safetensors")
 """What the trainer writes beside its states; the run adds its own."""
-RESULTS = (*FILES, "metrics.json")
+RESULTS = ("log.jsonl", "model.safetensors", "config.json", "metrics.json")
 """What goes when a run is replaced. run.yaml and the card are written anew, and the card keeps what was added to it."""
 _MARK, _LOCK = ".seqmm-run.json", ".seqmm-run.lock"
 _UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -165,10 +165,8 @@ class RunFolder:
 
     def _remove_leftovers(self) -> None:
         """What runs that were killed while writing have left."""
-        names = "|".join(map(re.escape, (*self._mark().get("files", ()), _MARK)))
-        for path in self.path.iterdir():
-            if re.fullmatch(rf"\.({names})\.\d+\.tmp", path.name) and not path.is_dir():
-                path.unlink()
+        for name in (*self._mark().get("files", ()), _MARK):
+            tidy(self.path / name)
         shutil.rmtree(self.path / TEMPORARY, ignore_errors=True)
         if (self.path / CHECKPOINTS).is_dir():
             for path in (self.path / CHECKPOINTS).iterdir():

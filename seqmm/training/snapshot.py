@@ -129,7 +129,7 @@ class Snapshot:
                 name: unpack(values[name], tensors, device) for name in ("schedulers", "scaler", "losses", "hooks")
             }
             optimizers = unpack(values["optimizers"], tensors, device)
-            _fits({name: tensor.cpu() for name, tensor in self.model.state_dict().items()}, weights, "weight ")
+            _fits(self.model.state_dict(), weights, "weight ")
             _same_keys(self.optimizers, optimizers, "optimizers")
             loadable = {phase: self._checked(phase, held) for phase, held in optimizers.items()}
             _same_keys(self.schedulers, given["schedulers"], "schedulers")
@@ -231,7 +231,7 @@ def _after_a_step(optimizer: Optimizer, numbers: set[Any]) -> dict[Any, dict[str
 
     Nothing, where the optimiser cannot be copied or makes no step without more.
     """
-    with contextlib.suppress(Exception), torch.random.fork_rng():
+    with contextlib.suppress(Exception), torch.random.fork_rng(devices=[]):
         twin = copy.deepcopy(optimizer)
         order = [number for group in optimizer.state_dict()["param_groups"] for number in group["params"]]
         parameters = [parameter for group in twin.param_groups for parameter in group["params"]]
