@@ -96,10 +96,12 @@ def test_table_resumes_and_agrees_with_the_evaluator(tmp_path, recipe, corpus, m
         patch.setattr(cells_module.Run, "fit", forbidden)
         assert recipe(*command) == 0
     assert (output / "results.md").read_text() == text
-    (output / "cells" / "small-sasrec-seed1.json").unlink()
+    for lost in ("cells/small-sasrec-seed1.json", "per_user/small-lightgcn-seed0.npz", "results.md", "metrics.json"):
+        (output / lost).unlink()  # as if killed before each of them was written
     weights = (output / "runs" / "small-sasrec-seed1" / "model.safetensors").read_bytes()
     assert recipe(*command) == 0
     assert (output / "results.md").read_text() == text
+    assert json.loads((output / "metrics.json").read_text()) == values
     assert (output / "runs" / "small-sasrec-seed1" / "model.safetensors").read_bytes() == weights
 
     # what changes no result may be added to a finished benchmark
