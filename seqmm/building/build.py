@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqmm.data.card import write_card
+from seqmm.data.corpus import Corpus
 from seqmm.data.filtering import Log, digest_of
 from seqmm.data.image_download import corpus_urls, download_images
 from seqmm.data.item_images import ImageFiles
@@ -18,7 +19,7 @@ from seqmm.data.one_source import check_digest
 from seqmm.data.preparation import Preparation
 from seqmm.data.prepare import prepare, statistics
 from seqmm.data.sources.base import SourceData
-from seqmm.data.store import files_of, read_items, read_record
+from seqmm.data.store import ProtocolRecord, files_of, read_items, read_record
 from seqmm.features.readers.item_text import PLAIN_FIELDS
 from seqmm.files import check_free, replacing
 from seqmm.leftovers import tidy, tidy_inside
@@ -73,7 +74,7 @@ def build(
 
     The protocols share ``folder``; ``temporal`` and ``cold``, which have other users and items, get folders of their
     own beside it (``<folder>-temporal``), unless one of them is the only one. A folder that holds a corpus of the same
-    interactions, users and items gets the protocols that it lacks.
+    interactions, users and items gets the protocols that it lacks; those that are there must be the same ones.
 
     Args:
         data: of a source.
@@ -96,16 +97,23 @@ def build(
     settings = {"features": data.features, "info": data.info} | settings
     settings |= {"items": data.items, "id_column": data.id_column}
     plan = list(_folders(folder, list(dict.fromkeys(protocols))))
-    for target, names in plan:
+    for target, _ in plan:
         tidy(target)  # of what a killed process left
-        _check_room(target, names, overwrite, data.log)
+    done = all(protocol in _known(target) for target, names in plan for protocol in names)
+    for target, names in plan:
+        _check_room(target, names if done else (), overwrite, data.log)
     with ExitStack() as stack:  # all are written before the first takes its place
         for target, names in plan:
             fresh = overwrite or not (target / "corpus.json").is_file()
             place = stack.enter_context(replacing(target, files_of(target))) if fresh else target
             called = target.name if name is None else name + target.name.removeprefix(folder.name)
             ways = [Preparation(**how, protocol=protocol) for protocol in names]
+            known = {} if fresh else _known(target)
             for prepared in [prepare(data.log, way, name=called, **settings) for way in ways]:
+                if prepared.corpus.protocol in known:  # by a run that was killed before it had written all
+                    _check_same(target, prepared.corpus, known)
+                    say(f"{target}\n  {prepared.corpus.protocol} is there already, with the same interactions")
+                    continue
                 prepared.save(place)
                 say(f"{target}\n  " + "\n  ".join(statistics(prepared)))
             if fresh and about:
@@ -137,6 +145,19 @@ def _check_room(folder: Path, protocols: Sequence[Protocol], overwrite: bool, lo
         write_card(folder)  # one that was stopped after the record has the card of before
         raise ValueError(
             f"{folder} exists and is not empty: it holds {', '.join(there)}; set `overwrite=True` to replace it"
+        )
+
+
+def _known(folder: Path) -> Mapping[Protocol, ProtocolRecord]:
+    """The protocols that a folder holds, if it holds a corpus."""
+    return read_record(folder)["protocols"] if (folder / "corpus.json").is_file() else {}
+
+
+def _check_same(folder: Path, corpus: Corpus, known: Mapping[Protocol, ProtocolRecord]) -> None:
+    if known[corpus.protocol]["fingerprint"] != corpus.fingerprint():
+        raise ValueError(
+            f"{folder} exists and is not empty: it holds {corpus.protocol} of other interactions or settings; set "
+            "`overwrite=True` to replace it"
         )
 
 
