@@ -171,14 +171,14 @@ class Recommender(PreTrainedModel):
         with quietly():
             return super().from_pretrained(None, *model_args, config=made, state_dict=weights, **options)
 
-    def save_pretrained(self, save_directory: Any, *arguments: Any, **options: Any) -> None:
+    def save_pretrained(self, save_directory: Any, **options: Any) -> None:  # type: ignore[override]
         """As transformers'; the weights are one file, which says besides to which model's settings they belong."""
         if options.pop("push_to_hub", False):
             raise ValueError(
                 "push_to_hub=True is not known here: save the model, then seqmm.publish_model(folder, repo)"
             )
         tensors = options.pop("state_dict", None)
-        super().save_pretrained(save_directory, *arguments, state_dict={}, **options)  # config.json, no tensor
+        super().save_pretrained(save_directory, state_dict={}, **options)  # config.json, no tensor
         if options.get("is_main_process", True):
             write_weights(Path(save_directory), self, self.state_dict() if tensors is None else tensors)
 
