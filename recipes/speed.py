@@ -193,7 +193,7 @@ def peak_gigabytes() -> float:
     """Largest resident size of this process so far."""
     status = Path("/proc/self/status")
     if status.exists():  # getrusage's figure starts at the size of the process that started this one
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        line = next(line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) / 1e6
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1e9 if sys.platform == "darwin" else 1e6)

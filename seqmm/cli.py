@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import logging
 import os
 import runpy
@@ -56,6 +58,29 @@ def print_log() -> None:
     logger.setLevel(logging.INFO)
 
 
+def print_any_text() -> None:
+    """A title that the locale cannot say must stop no recipe: the C locale is taken for UTF-8, as Python itself does
+    where it may, and what another one lacks is written as ``\\u00e9``."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            ascii_only = codecs.lookup(stream.encoding).name == "ascii"
+            stream.reconfigure(encoding="utf-8" if ascii_only else None, errors="backslashreplace")
+
+
+LINES, CHARACTERS = 4, 1200
+"""Of an error that is printed."""
+
+
+def few_lines(error: BaseException) -> str:
+    """What an error says, at most a few lines of it; of a path that the locale cannot name, what to do."""
+    text = str(error) or type(error).__name__
+    if isinstance(error, UnicodeEncodeError):
+        return f"{text[:CHARACTERS]}; set PYTHONUTF8=1, or use a UTF-8 locale"
+    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+    cut = "\n".join(lines[:LINES])[:CHARACTERS]
+    return cut if len(lines) <= LINES and len(text) <= CHARACTERS else f"{cut} … (SEQMM_DEBUG=1 shows all)"
+
+
 PLUGINS = """
 --plugin MODULE:CLASS imports and registers a model, extractor or source of one's own first; it may be given several
 times. A checkpoint or a corpus names only what is registered."""
@@ -72,6 +97,7 @@ def run_recipe(main: Callable[[], None]) -> None:
 
 def _run(main: Callable[[], None]) -> None:
     wants_help = "--help" in sys.argv or "-h" in sys.argv
+    print_any_text()
     print_log()
     if not wants_help:  # which may be in colours
         sys.stdout = cast(TextIO, PlainLines(sys.stdout))
@@ -91,7 +117,7 @@ def _run(main: Callable[[], None]) -> None:
     except (ValueError, OSError, FloatingPointError) as error:
         if os.environ.get("SEQMM_DEBUG"):
             traceback.print_exc()
-        print(shown(f"error: {in_flags(str(error))}", keep="\n"), file=sys.stderr)
+        print(shown(f"error: {in_flags(few_lines(error))}", keep="\n"), file=sys.stderr)
         sys.exit(2)
     finally:
         if isinstance(sys.stdout, PlainLines):

@@ -105,7 +105,7 @@ def check_record(values: Any, kind: type[T], where: object, remedy: str = "") ->
     Args:
         values: as JSON or YAML holds them.
         kind: a TypedDict, or any other annotation.
-        where: they come from, for the error.
+        where: they come from, for the error; "" = who calls says it.
         remedy: what to do, for the error, after "…; ".
 
     Raises:
@@ -124,7 +124,8 @@ def check_record(values: Any, kind: type[T], where: object, remedy: str = "") ->
         matched(values, kind, strict=True)
     except Mismatch as error:
         key = ".".join(brief(part, 60)[1:-1] for part in error.path) or "the file"
-        raise ValueError(f"{where}: {key}{error.problem()}" + (f"; {remedy}" if remedy else "")) from None
+        place = f"{where}: " if where else ""
+        raise ValueError(f"{place}{key}{error.problem()}" + (f"; {remedy}" if remedy else "")) from None
     checked: T = values
     return checked
 

@@ -13,6 +13,7 @@ import numpy as np
 from accelerate import Accelerator
 
 from seqmm.bench.plan import Cell, Evaluation, settings_of
+from seqmm.bench.records import CellRecord, read_cell, read_identity, read_values
 from seqmm.data.corpus import Corpus
 from seqmm.data.feature_store import hash_rows
 from seqmm.data.identity import describe
@@ -32,13 +33,13 @@ logger = logging.getLogger(__name__)
 
 def finish_all(
     cells: Sequence[Cell], corpus: Corpus, protocol: Evaluation, output: Path, accelerator: Accelerator
-) -> list[dict[str, Any]]:
+) -> list[CellRecord]:
     """:func:`finish` of every cell in turn, said on standard output.
 
     Raises:
         KeyboardInterrupt: asked to end; the cell under way is saved and no other is begun.
     """
-    results: list[dict[str, Any]] = []
+    results: list[CellRecord] = []
     try:
         for number, cell in enumerate(cells, 1):
             if accelerator.is_main_process:
@@ -50,7 +51,7 @@ def finish_all(
     return results
 
 
-def finish(cell: Cell, corpus: Corpus, protocol: Evaluation, output: Path) -> dict[str, Any]:
+def finish(cell: Cell, corpus: Corpus, protocol: Evaluation, output: Path) -> CellRecord:
     """Trains a cell (on from where it stopped), evaluates it on validation and test, and writes both; or reads them.
 
     Returns:
@@ -78,7 +79,8 @@ def finish(cell: Cell, corpus: Corpus, protocol: Evaluation, output: Path) -> di
     evaluation = {**vars(protocol), "ks": list(protocol.ks), "metrics": list(protocol.metrics)}
     started = _check_started(cell, made_from | {"evaluation": evaluation}, output)
     if file.is_file() and values_file.is_file():
-        return json.loads(file.read_text())
+        read_values(values_file)
+        return read_cell(file)
     started |= _check_started(before, made_from["pretraining"], output) if before is not None else {}
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
@@ -113,10 +115,10 @@ def _model(cell: Cell, corpus: Corpus) -> Recommender:
 
 def _evaluated(
     cell: Cell, model: Recommender, corpus: Corpus, protocol: Evaluation, accelerator: Accelerator
-) -> tuple[dict[str, Any], dict[str, Any]]:
+) -> tuple[CellRecord, dict[str, Any]]:
     """A cell's results, and its per-user values of the test split."""
     validation, test = protocol.evaluator(corpus, "validation"), protocol.evaluator(corpus, "test")
-    result = {
+    result: CellRecord = {
         "label": cell.label,
         "seed": cell.seed,
         "source": cell.source,
@@ -183,7 +185,7 @@ def _check_started(cell: Cell, identity: dict[str, Any], output: Path) -> dict[P
     """The file that says what the cell is made from, and what it must hold; an error if it holds something else."""
     file = output / "cells" / f"{cell.name}.started.json"
     identity = json.loads(json.dumps(identity))
-    old = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else identity
+    old = read_identity(file) if file.is_file() else identity
     if (changed := first_difference(old, identity)) is not None:
         what, before, now = changed
         raise ValueError(

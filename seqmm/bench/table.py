@@ -11,9 +11,11 @@ import numpy as np
 
 from seqmm.bench.plan import Cell
 from seqmm.bench.probes import Probe, leak_warnings
+from seqmm.bench.records import CellRecord, read_values
 from seqmm.evaluation.evaluator import Evaluator
 from seqmm.evaluation.significance import Comparison, compare, over_seeds, standard_error
 from seqmm.foreign import inline
+from seqmm.names import EvaluatedSplit
 
 
 @dataclass(frozen=True)
@@ -21,21 +23,21 @@ class Row:
     """A model of the table: its cells' results and per-user test values."""
 
     label: str
-    results: list[dict[str, Any]]
+    results: list[CellRecord]
     values: dict[str, np.ndarray]
     """"recall@20" -> ``[seeds, users]``."""
 
-    def over_seeds(self, split: str) -> dict[str, tuple[float, float]]:
+    def over_seeds(self, split: EvaluatedSplit) -> dict[str, tuple[float, float]]:
         return {name: over_seeds([result[split][name] for result in self.results]) for name in self.results[0][split]}
 
 
-def read_rows(cells: Sequence[Cell], results: Sequence[dict[str, Any]], output: Path) -> list[Row]:
+def read_rows(cells: Sequence[Cell], results: Sequence[CellRecord], output: Path) -> list[Row]:
     """Gathers cells by label."""
     rows = []
     for label in dict.fromkeys(cell.label for cell in cells):
         mine = [(cell, result) for cell, result in zip(cells, results, strict=True) if cell.label == label]
-        tables = [np.load(output / "per_user" / f"{cell.name}.npz") for cell, _ in mine]
-        values = {name: np.stack([table[name] for table in tables]) for name in tables[0].files if name != "users"}
+        tables = [read_values(output / "per_user" / f"{cell.name}.npz") for cell, _ in mine]
+        values = {name: np.stack([table[name] for table in tables]) for name in tables[0] if name != "users"}
         rows.append(Row(label, [result for _, result in mine], values))
     return rows
 

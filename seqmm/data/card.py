@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from seqmm.data.feature_store import feature_names, read_about
 from seqmm.data.store import CorpusRecord, ProtocolRecord, read_record
-from seqmm.files import file_digest, write_json, write_text
+from seqmm.files import file_digest, read_text, write_json, write_text
 from seqmm.foreign import code, front, inline, literal
 from seqmm.names import SPLITS, Protocol
 
@@ -27,7 +27,7 @@ def write_card(folder: str | Path) -> None:
 
 def kept_text(card: Path) -> str:
     """The line ``KEPT`` and what its owner wrote below it."""
-    old = card.read_text(encoding="utf-8") if card.is_file() else ""
+    old = read_text(card) if card.is_file() else ""
     _, line, below = f"\n{old}".partition(f"\n{KEPT}")  # a line of its own: a corpus may be called anything
     return KEPT + (below if line else "\n")
 

@@ -112,20 +112,26 @@ class Corpus:
         about = protocol_record(folder, record, protocol)
         items, item_ids = read_ids(folder, "items", record)
         _, user_ids = read_ids(folder, "users", record)
-        corpus = cls(
-            name=record["name"],
-            protocol=protocol,
-            num_users=record["num_users"],
-            num_items=record["num_items"],
-            splits={s: read_split(folder / protocol / f"{s}.parquet", about["rows"][s]) for s in SPLITS},
-            features={name: read_features(folder, name, record["num_items"], record["items"]) for name in features},
-            user_ids=user_ids,
-            item_ids=item_ids,
-            titles=tuple(title or "" for title in items["title"].to_pylist()) if "title" in items.column_names else (),
-            info=about["info"],
-            origin=dict(origin),
-            places=(f"{origin['repository']}@{origin['revision']}" if origin else str(folder),),
-        )
+        splits = {split: read_split(folder / protocol / f"{split}.parquet", about["rows"][split]) for split in SPLITS}
+        sets = {name: read_features(folder, name, record["num_items"], record["items"]) for name in features}
+        titles = items["title"].to_pylist() if "title" in items.column_names else ()
+        try:
+            corpus = cls(
+                name=record["name"],
+                protocol=protocol,
+                num_users=record["num_users"],
+                num_items=record["num_items"],
+                splits={**splits},
+                features=sets,
+                user_ids=user_ids,
+                item_ids=item_ids,
+                titles=tuple(title or "" for title in titles),
+                info=about["info"],
+                origin=dict(origin),
+                places=(f"{origin['repository']}@{origin['revision']}" if origin else str(folder),),
+            )
+        except ValueError as error:
+            raise ValueError(f"{folder / protocol}: {error}") from error
         _check_record(corpus, folder, about)
         return corpus
 

@@ -5,13 +5,26 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from seqmm.data.feature_sets import Features
-from seqmm.names import first_difference
+from seqmm.names import FeatureKind, first_difference
+from seqmm.schema import Count, Name, ShortDigest
 
 Description = Mapping[str, Any]
 """What a checkpoint remembers of a feature set: ``kind``, ``dim``, ``provenance``, and of tags ``vocabulary``."""
+
+
+class DescriptionRecord(TypedDict):
+    """A :data:`Description` as a config file holds it."""
+
+    kind: FeatureKind
+    dim: Count
+    provenance: dict[str, str]
+    vocabulary: NotRequired[ShortDigest]
+    pretrained_as: NotRequired[Name]
+    """What the checkpoint that the model started from called it, if something else."""
+
 
 LABELS = {
     "weights": ("encoder", "revision"),

@@ -28,6 +28,7 @@ from seqmm.data.store import FEATURE_FILES, CorpusRecord, read_record
 from seqmm.features.extractor import Extractor
 from seqmm.features.readers.items import SHARD, item_shards
 from seqmm.features.shards import (
+    Plan,
     Shard,
     await_shards,
     begin_plan,
@@ -145,7 +146,7 @@ class _Job:
         self.items, self.ids_digest = record["num_items"], record["items"]
         self.shards = -(-self.items // SHARD)
         self.target, self.work = folder / feature_folder(name), folder / ".extract" / feature_folder(name)
-        self.plan = {  # of the shards, which are before the transform and float32
+        self.plan: Plan = {
             "items": self.ids_digest,
             "num_items": self.items,
             "table": digest_columns(folder, extractor.columns),
@@ -154,7 +155,7 @@ class _Job:
             "provenance": extractor.provenance,
         }
         last = {} if extractor.transform is None else {"transform": extractor.transform.settings}
-        self.made = values_digest(self.plan | {"dtype": dtype} | last)
+        self.made = values_digest({**self.plan, "dtype": dtype} | last)
 
     def encode(self, shards: Sequence[int], quiet: bool) -> tuple[int, float]:
         """Makes shards and writes them; returns how many items they have and the seconds it took."""

@@ -10,46 +10,60 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict, TypeVar
 
 import numpy as np
 from tqdm import tqdm
 
+from seqmm.data.feature_store import FeatureRecord
 from seqmm.features.extractor import Extractor, Found
 from seqmm.features.readers.items import item_batches
-from seqmm.files import write_json, writing
+from seqmm.files import read_json, write_json, writing
 from seqmm.leftovers import remove
+from seqmm.schema import Count, Digest, Least, ShortDigest
+
+T = TypeVar("T")
 
 
-def _read_if_there(file: Path) -> dict[str, Any] | None:
+class Plan(TypedDict):
+    """plan.json: of the shards, which are before the transform and float32."""
+
+    items: Digest
+    num_items: Count
+    table: ShortDigest
+    """Of the texts that are read."""
+    shard: Annotated[int, Least(1)]
+    source: dict[str, str]
+    provenance: dict[str, str]
+
+
+def _read_if_there(file: Path, kind: type[T]) -> T | None:
     """None if it is not there; asking first would be a race, since other processes move and remove these files."""
     try:
-        values: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return read_json(file, kind, "no feature set", "remove its folder and run the same command again")
     except FileNotFoundError:
         return None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{file} is damaged ({error}); remove its folder and run the same command again") from error
-    return values
 
 
-def read_plan(work: Path) -> dict[str, Any] | None:
-    return _read_if_there(work / "plan.json")
+def read_plan(work: Path) -> Plan | None:
+    return _read_if_there(work / "plan.json", Plan)
 
 
 def is_there(target: Path, made: str) -> bool:
     """Whether the finished set is there, made as it would be made now."""
-    return (_read_if_there(target / "features.json") or {}).get("plan") == made
+    about = _read_if_there(target / "features.json", FeatureRecord)
+    return about is not None and about.get("plan") == made
 
 
-def refuse_another(target: Path, plan: dict[str, Any], made: str, overwrite: bool) -> None:
-    about = _read_if_there(target / "features.json")
+def refuse_another(target: Path, plan: Plan, made: str, overwrite: bool) -> None:
+    about = _read_if_there(target / "features.json", FeatureRecord)
     if about is None or about.get("plan") == made or overwrite:
         return
     differing = [
-        f"{key}: {about.get(part, {}).get(key, 'not said')} there, {value} now"
-        for part in ("provenance", "source")
-        for key, value in plan[part].items()
-        if about.get(part, {}).get(key) != value
+        f"{key}: {there.get(key, 'not said')} there, {value} now"
+        for there, now in ((about["provenance"], plan["provenance"]), (about.get("source", {}), plan["source"]))
+        for key, value in now.items()
+        if there.get(key) != value
     ]
     what = "; ".join(differing) or "of other texts or files, or reduced or stored otherwise"
     raise ValueError(
@@ -58,7 +72,7 @@ def refuse_another(target: Path, plan: dict[str, Any], made: str, overwrite: boo
     )
 
 
-def begin_plan(work: Path, plan: dict[str, Any], overwrite: bool) -> None:
+def begin_plan(work: Path, plan: Plan, overwrite: bool) -> None:
     """The first process writes the plan, which is what the others wait for."""
     old = read_plan(work)
     if old is not None and old != plan:
@@ -69,7 +83,7 @@ def begin_plan(work: Path, plan: dict[str, Any], overwrite: bool) -> None:
     write_json(work / "plan.json", plan)
 
 
-def join_plan(work: Path, plan: dict[str, Any], overwrite: bool, target: Path, made: str) -> None:
+def join_plan(work: Path, plan: Plan, overwrite: bool, target: Path, made: str) -> None:
     """The others wait for the plan, or for the finished set. However long: the first process may still be at work on
     the set before this one, and who launched them ends all when one fails."""
     while not is_there(target, made):
@@ -81,9 +95,10 @@ def join_plan(work: Path, plan: dict[str, Any], overwrite: bool, target: Path, m
         time.sleep(0.1)
 
 
-def _another_plan(work: Path, old: dict[str, Any], plan: dict[str, Any]) -> ValueError:
-    changed = [key for key in plan if old.get(key) != plan[key]]
-    what = ", ".join(f"{key} (was {_short(old.get(key))}, is {_short(plan[key])})" for key in changed)
+def _another_plan(work: Path, old: Plan, plan: Plan) -> ValueError:
+    was: dict[str, object] = {**old}
+    changed = {key: value for key, value in plan.items() if was[key] != value}
+    what = ", ".join(f"{key} (was {_short(was[key])}, is {_short(value)})" for key, value in changed.items())
     return ValueError(
         f"{work} holds shards of an interrupted run with other settings: {what}; run with those again to finish it, or "
         "set `overwrite=True` to start anew"

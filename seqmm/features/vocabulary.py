@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from seqmm.features.readers.sentences import split_sentences
+from seqmm.files import read_text
 
 _WORD = re.compile(r"(?<![\w'’-])[^\W\d_]{3,}(?![\w'’-])")
 
@@ -130,7 +131,7 @@ def read_vocabulary(file: Path) -> list[str]:
     """
     if not file.is_file():
         raise FileNotFoundError(f"no vocabulary file {file}; expected one word a line")
-    words = list(dict.fromkeys(line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()))
+    words = list(dict.fromkeys(line.strip() for line in read_text(file).splitlines() if line.strip()))
     if not words:
         raise ValueError(f"{file} holds no word; expected one a line")
     return words

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, NotRequired, Required, Self, TypedDict, get_type_hints
 
 import torch
 from torch import Tensor, nn
@@ -15,19 +15,57 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from seqmm.data.collators import Collator
 from seqmm.data.corpus import Corpus
 from seqmm.data.feature_sets import Features
-from seqmm.data.identity import describe, match_sets
+from seqmm.data.identity import DescriptionRecord, describe, match_sets
 from seqmm.hub.access import local_folder, quietly
 from seqmm.models.paper import Paper
 from seqmm.models.weights import FORMAT, read_config, weights_for, write_weights
-from seqmm.names import Objective
+from seqmm.names import Objective, Protocol, brief
 from seqmm.options import check_keys, check_options, option, option_fields, refuse_plain_fields
 from seqmm.registry import MODELS, Registry
+from seqmm.schema import Count, Digest, Name, check_record
 
 TRANSFORMERS = frozenset(each.name for each in fields(PreTrainedConfig))
 PASSED_BY_TRANSFORMERS = frozenset(
     ("attn_implementation", "experts_implementation", "model_type", "name_or_path", "output_attentions", "torch_dtype")
 )
 """What loading a checkpoint gives a config beside its fields."""
+
+
+class CorpusOfModel(TypedDict, total=False):
+    """The corpus a model was built on."""
+
+    name: Required[Name]
+    protocol: Required[Protocol]
+    fingerprint: Required[Digest]
+    repository: str
+    revision: str
+
+
+class Started(CorpusOfModel, total=False):
+    """The corpus and the checkpoint a model started from."""
+
+    checkpoint: str
+    weights: Digest
+    checkpoint_revision: str
+
+
+class Empty(TypedDict):
+    """Of a model that started from nothing."""
+
+
+class FilledRecord(TypedDict):
+    """What config.json holds of a corpus and of transformers; the options beside it check themselves."""
+
+    num_users: Count
+    num_items: Count
+    corpus: CorpusOfModel
+    features: NotRequired[dict[str, DescriptionRecord]]
+    feature_order: NotRequired[list[str]]
+    pretrained_on: NotRequired[Empty | Started]
+    architectures: NotRequired[list[str]]
+    dtype: NotRequired[Literal["float16", "bfloat16", "float32", "float64"]]
+    model_type: NotRequired[str]
+    transformers_version: NotRequired[str]
 
 
 class RecommenderConfig(PreTrainedConfig):
@@ -70,6 +108,20 @@ class RecommenderConfig(PreTrainedConfig):
     def own_fields(cls) -> list[str]:
         """Names of the fields that are not transformers'."""
         return [each.name for each in fields(cls) if each.name not in TRANSFORMERS]
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **options: Any) -> Any:
+        """As transformers', of a file's values: what a corpus decides is there, and of its type.
+
+        Raises:
+            ValueError: naming the key.
+        """
+        made = {key: value for key, value in config_dict.items() if key in get_type_hints(FilledRecord)}
+        checked = check_record(made, FilledRecord, "")
+        names = list(checked.get("features", {}))
+        if sorted(order := checked.get("feature_order", [])) != sorted(names):
+            raise ValueError(f"feature_order is {brief(order)}; expected the names of features, {brief(names)}")
+        return super().from_dict(config_dict, **options)
 
     def reads(self) -> list[str]:
         """Names of the feature sets a model of this config reads, in its order; of the others nothing is asked."""

@@ -18,7 +18,7 @@ from seqmm.hub.access import local_folder, origin_of, quietly
 from seqmm.models.base import Recommender, RecommenderConfig, fill
 from seqmm.models.registry import model_class
 from seqmm.models.weights import WEIGHTS, config_values, read_config, weights_for
-from seqmm.names import nearest
+from seqmm.names import brief, nearest
 from seqmm.registry import MODELS
 
 M = TypeVar("M", bound=Recommender)
@@ -74,11 +74,11 @@ def class_in(directory: Path) -> type[Recommender]:
     Raises:
         FileNotFoundError, ValueError: naming the file.
     """
-    values = config_values(directory)
+    values, file = config_values(directory), directory / "config.json"
     model_type, named = values.get("model_type"), values.get("architectures")
     if model_type not in MODELS.names():
         raise ValueError(
-            f"{directory / 'config.json'}: model_type {model_type!r} is not registered"
+            f"{file}: model_type {brief(model_type, 80)} is not registered"
             f"{nearest(model_type, MODELS.names())} (a model of one's own: call seqmm.register(ItsClass) first in "
             "Python, or give a recipe --plugin module:ItsClass)"
         )

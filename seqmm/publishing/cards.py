@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from seqmm.data.card import kept_text
-from seqmm.files import read_yaml, write_text
+from seqmm.files import read_text, write_text
 from seqmm.foreign import code, front, inline, literal
-from seqmm.hub.access import one_line
 from seqmm.hub.licences import as_license
 from seqmm.models.registry import model_class
 from seqmm.models.weights import read_run_file
+from seqmm.parsing import parse_yaml
+from seqmm.publishing.run_files import MetricsRecord, read_metrics, read_settings
+from seqmm.schema import check_record
 
 
 def write_model_card(
@@ -40,8 +43,7 @@ def model_card(
         corpus: ``repository`` (and ``revision``) its corpus was published as; None = where it was loaded from.
         address: what its code loads.
     """
-    config, metrics = (read_run_file(folder / name) for name in ("config.json", "metrics.json"))
-    run = read_yaml(folder / "run.yaml")
+    config, metrics, run = read_run_file(folder / "config.json"), read_metrics(folder), read_settings(folder)
     corpus = corpus if corpus is not None else origin_in(config)
     lines = [
         "---",
@@ -66,13 +68,14 @@ def _name(config: Mapping[str, Any]) -> str:
     return front(f"{config['model_type']}-{config['corpus']['name']}")
 
 
-def _scored(metrics: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+def _scored(metrics: MetricsRecord) -> dict[str, dict[str, float]]:
     """The splits that were evaluated: ``{split: {metric: value}}``."""
-    return {split: metrics[split] for split in ("validation", "test") if metrics[split]}
+    splits = {"validation": metrics["validation"], "test": metrics["test"]}
+    return {split: values for split, values in splits.items() if values}
 
 
 def _front_matter(
-    config: Mapping[str, Any], metrics: Mapping[str, Any], license: Mapping[str, str], corpus: Mapping[str, str]
+    config: Mapping[str, Any], metrics: MetricsRecord, license: Mapping[str, str], corpus: Mapping[str, str]
 ) -> str:
     """What the Hub reads of a card: licence, tags, base model, results as a model-index."""
     from huggingface_hub import EvalResult, ModelCardData
@@ -107,7 +110,7 @@ def _front_matter(
     return str(data.to_yaml())
 
 
-def _about(config: Mapping[str, Any], metrics: Mapping[str, Any], run: Mapping[str, Any]) -> list[str]:
+def _about(config: Mapping[str, Any], metrics: MetricsRecord, run: Mapping[str, Any]) -> list[str]:
     """What was trained, on what."""
     trained, started = config["corpus"], config.get("pretrained_on", {})
     recipe = recipe_of(run["train"])
@@ -129,7 +132,7 @@ def _about(config: Mapping[str, Any], metrics: Mapping[str, Any], run: Mapping[s
     return [*lines, f"{masked}; best epoch {metrics['best_epoch']} of {metrics['epochs']}"]
 
 
-def _results(metrics: Mapping[str, Any]) -> list[str]:
+def _results(metrics: MetricsRecord) -> list[str]:
     """A table with a row a split."""
     scored = _scored(metrics)
     if not scored:
@@ -165,17 +168,18 @@ def _citation(model_type: str) -> list[str]:
 
 
 def license_of_card(folder: Path) -> dict[str, str]:
-    import yaml
-    from huggingface_hub import ModelCard
-
     file = folder / "README.md"
     if not file.is_file():
         return {}
+    found = re.match(r"---[ \t]*\r?\n(.*?)\r?\n---", read_text(file), re.DOTALL)
     try:
-        said = ModelCard.load(file).data.to_dict()
-    except (ValueError, yaml.YAMLError) as error:
-        raise ValueError(f"{file}: the front matter cannot be read ({one_line(error)}); mend or remove it") from error
-    return {key: said[key] for key in ("license", "license_name", "license_link") if key in said}
+        said = (parse_yaml(found[1]) if found else None) or {}
+        if not isinstance(said, dict):
+            raise ValueError(f"a {type(said).__name__}, not a mapping")
+        license = {key: said[key] for key in ("license", "license_name", "license_link") if key in said}
+        return check_record(license, dict[str, str], "")
+    except ValueError as error:
+        raise ValueError(f"{file}: the front matter cannot be read ({error}); mend or remove it") from error
 
 
 def origin_in(config: Mapping[str, Any]) -> dict[str, str]:

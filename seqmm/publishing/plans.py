@@ -13,13 +13,14 @@ from seqmm.data.card import card_text, kept_text, license_of_record
 from seqmm.data.corpus import Corpus
 from seqmm.data.feature_store import feature_folder, feature_names, read_features
 from seqmm.data.store import CorpusRecord, read_record
-from seqmm.files import json_text, read_yaml, yaml_text
+from seqmm.files import json_text, yaml_text
 from seqmm.hub.access import MODEL_FILES, check_repository_name
 from seqmm.hub.licences import COMMON, OTHER, as_license, check_license, shown_license
 from seqmm.models.checkpoint import whole_weights
 from seqmm.models.weights import WEIGHTS, read_run_file
 from seqmm.names import SPLITS, RepositoryKind
 from seqmm.publishing.cards import license_of_card, model_card, origin_in, recipe_of
+from seqmm.publishing.run_files import read_settings
 
 LICENSE_FILES = ("LICENSE", "LICENSE.md")
 
@@ -154,7 +155,7 @@ def plan_model(
     check_repository_name(repo_id)
     _refuse_links(folder, [*MODEL_FILES, *LICENSE_FILES])
     config = _finished(folder)
-    run = read_yaml(folder / "run.yaml")
+    run = read_settings(folder)
     given = as_license(license)
     license = given or license_of_card(folder) or check_license(run["hub"]["license"])
     corpus = corpus if corpus is not None else origin_in(config)

@@ -12,13 +12,13 @@ from seqmm.data.card import write_license
 from seqmm.data.feature_store import stored_sets
 from seqmm.data.identity import identity
 from seqmm.data.store import read_record
-from seqmm.files import read_yaml
 from seqmm.hub.access import check_repository_name, explained, hub_api, local_folder, open_repository, origin_of
 from seqmm.hub.licences import as_license
 from seqmm.models.weights import read_run_file
 from seqmm.names import PROTOCOLS
 from seqmm.publishing.cards import write_model_card
 from seqmm.publishing.plans import Upload, plan_corpus, plan_model
+from seqmm.publishing.run_files import read_settings
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def publish_model(
     FileNotFoundError: runs/nothing holds no config.json: not a trained model's folder
     """
     folder = Path(folder)
-    if corpus_repo is not None and (joined := read_yaml(folder / "run.yaml")["data"].get("joined")):
+    if corpus_repo is not None and (joined := read_settings(folder)["data"]["joined"]):
         raise ValueError(f"{folder} was trained on {1 + len(joined)} corpora; leave out `corpus_repo`, which is one")
     corpus = None if corpus_repo is None else find_corpus(corpus_repo, read_run_file(folder / "config.json"))
     upload = plan_model(folder, repo_id, license, corpus)

@@ -22,6 +22,7 @@ from seqmm.models.checkpoint import load_config
 from seqmm.models.making import class_and_config, make_model
 from seqmm.names import EvaluatedSplit, Objective, pairs
 from seqmm.publishing.cards import recipe_of, write_model_card
+from seqmm.publishing.run_files import MetricsRecord, Results
 from seqmm.registry import register
 from seqmm.run.opening import named, open_corpus
 from seqmm.run.settings import RunConfig
@@ -129,7 +130,7 @@ class Run:
             max_users=asked.max_users if split == "validation" else 0,
         )
 
-    def fit(self, callbacks: Sequence[Callback] = ()) -> dict[str, Any]:
+    def fit(self, callbacks: Sequence[Callback] = ()) -> Results:
         """Trains, evaluates, and writes everything that is needed to repeat or use the result into the run's folder.
 
         ``config.json`` + ``model.safetensors`` (best weights), ``run.yaml``, ``metrics.json``, ``log.jsonl``,
@@ -156,15 +157,16 @@ class Run:
                 logger.info("%s chooses the weights", validation.sample)
         with trainer.output("run.yaml", "metrics.json", "README.md"):
             state = trainer.train()
-            metrics: dict[str, Any] = {
+            metrics: Results = {
                 "validation": state.validation,
                 "test": self.evaluator("test")(accelerator, self.model) if self.settings.eval.test else None,
                 "mask": validation.mask,
-                **({"validation_users": validation.sample} if validation.sample else {}),
                 "best_epoch": state.best_epoch,
                 "epochs": state.epoch,
                 "seconds": round(state.seconds, 1),
             }
+            if validation.sample:
+                metrics["validation_users"] = validation.sample
             if accelerator.is_main_process:
                 self._write_results(metrics)
             accelerator.wait_for_everyone()
@@ -177,9 +179,10 @@ class Run:
             logger.info("written to %s", self.output)
         return metrics
 
-    def _write_results(self, metrics: dict[str, Any]) -> None:
+    def _write_results(self, metrics: Results) -> None:
+        record: MetricsRecord = {**metrics, "environment": environment()}
         with explain_full_disk(self.output):
-            write_json(self.output / "metrics.json", metrics | {"environment": environment()})
+            write_json(self.output / "metrics.json", record)
             hub = self.settings.hub
             license = {"license": hub.license, "license_name": hub.license_name, "license_link": hub.license_link}
             write_model_card(self.output, {key: value for key, value in license.items() if value is not None})
@@ -234,7 +237,7 @@ def environment() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: version(name) for name in names}
 
 
-def _shown(metrics: dict[str, Any], split: str) -> str:
-    values = "  ".join(f"{name} {value:.4f}" for name, value in metrics[split].items())
+def _shown(metrics: Results, split: EvaluatedSplit) -> str:
+    values = "  ".join(f"{name} {value:.4f}" for name, value in (metrics[split] or {}).items())
     sample = metrics.get("validation_users") if split == "validation" else None
     return f"({f'{sample}, ' if sample else ''}{metrics['mask']} masked): {values}"

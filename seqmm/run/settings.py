@@ -15,7 +15,7 @@ from seqmm.arguments import DataArguments, EvalArguments, HubArguments, TrainArg
 from seqmm.files import read_yaml
 from seqmm.flags import flag, parse_flags
 from seqmm.models.registry import model_class
-from seqmm.names import Objective, nearest
+from seqmm.names import Objective, brief, nearest
 from seqmm.options import OptionError, checked_values, plain_values
 from seqmm.registry import MODELS
 from seqmm.run.variants import chosen, reference, sweep_of
@@ -80,6 +80,8 @@ def load_run(
         file = default_config
     values, file = _from_file(file, variant)
     in_file = values["model"].pop("model_type", None) if isinstance(values.get("model"), dict) else None
+    if in_file is not None and not isinstance(in_file, str):
+        raise ValueError(f"{file}: model.model_type is {brief(in_file, 80)}; choose the name of a model")
     model_type = model_type or in_file
     if model_type is None:
         if not wants_help:
@@ -178,7 +180,7 @@ def _check_sections(values: Mapping[str, Any], known: Iterable[str], file: objec
         if section not in known:
             raise ValueError(f"{file}: unknown section {section!r}{nearest(section, known)}")
         if not isinstance(entries, dict):
-            raise ValueError(f"{file}: section {section!r} must be a mapping of keys, it is {entries!r}")
+            raise ValueError(f"{file}: section {section!r} must be a mapping of keys, it is {brief(entries, 80)}")
 
 
 def _take(args: list[str], *names: str) -> tuple[str | None, list[str]]:

@@ -16,11 +16,11 @@ from seqmm.checks import check_choice
 from seqmm.data.corpus import Corpus
 from seqmm.data.interactions import Ragged
 from seqmm.evaluation.evaluator import model_scorer, scoring_batch
-from seqmm.files import read_yaml
 from seqmm.hub.access import local_folder
 from seqmm.models.base import bound
 from seqmm.models.checkpoint import check_trained_on, from_pretrained
 from seqmm.names import SPLITS, Backend
+from seqmm.publishing.run_files import read_settings
 from seqmm.run.opening import open_corpus
 
 if TYPE_CHECKING:
@@ -291,7 +291,7 @@ def open_checkpoint(folder: str, corpus: str | Path | Corpus | None = None) -> t
     place = local_folder(folder)
     model = from_pretrained(str(place))
     if not isinstance(corpus, Corpus):
-        data = DataArguments.from_values(read_yaml(place / "run.yaml").get("data", {}))
+        data = DataArguments.from_values(read_settings(place)["data"])
         if corpus is not None:
             data = replace(data, path=str(corpus), revision=None)
         corpus, _ = open_corpus(replace(data, features=(), rename=()), model.config)

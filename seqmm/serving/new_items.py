@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +12,14 @@ import numpy as np
 from seqmm.data.corpus import Corpus
 from seqmm.data.feature_sets import Features, check_features
 from seqmm.features.encoders.text import TextEncoder
+from seqmm.files import read_text
+from seqmm.names import brief
+from seqmm.parsing import parse_json
 
 if TYPE_CHECKING:
     from seqmm.models.base import Recommender
+
+LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -88,18 +93,15 @@ def read_new_items(file: str | Path, model: Recommender, corpus: Corpus, encoder
     if not place.is_file():
         raise FileNotFoundError(f"no file {place} of new items; it holds one JSON object a line")
     sets, rows = model.feature_sets(corpus), []
-    text = place.read_text(encoding="utf-8-sig")
+    text = read_text(place)
     for number, line in enumerate(text.split("\n"), 1):  # not splitlines: JSON may hold other line ends in a text
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
+            row = parse_json(line)
+        except ValueError as error:
             raise ValueError(f"{place}, line {number}: not valid JSON ({error})") from error
-        for key in ("id", *sets):
-            if not isinstance(row, dict) or key not in row:
-                needed = ", ".join(("id", *sets))
-                raise ValueError(f"{place}, line {number}: {key!r} is missing; the model needs: {needed}")
+        _check_item(row, sets, f"{place}, line {number}")
         rows.append((number, row))
     if not rows:
         raise ValueError(f"{place} holds no item")
@@ -108,8 +110,21 @@ def read_new_items(file: str | Path, model: Recommender, corpus: Corpus, encoder
         contents = [(f"{place}, line {number}, {name!r}", row[name]) for number, row in rows]
         features[name] = _from_content(name, like, contents, encoder)
         check_features(name, features[name], len(rows), str(place))
-    ids, titles = (tuple(str(row.get(key, "")) for _, row in rows) for key in ("id", "title"))
+    ids, titles = tuple(str(row["id"]) for _, row in rows), tuple(row.get("title") or "" for _, row in rows)
     return NewItems(ids, titles, features)
+
+
+def _check_item(row: Any, sets: Iterable[str], where: str) -> None:
+    """Whether a line holds an item: its id, perhaps a title, and something for each set; other keys are not read."""
+    for key in ("id", *sets):
+        if not isinstance(row, dict) or key not in row:
+            needed = ", ".join(("id", *sets))
+            raise ValueError(f"{where}: {key!r} is missing; the model needs: {needed}")
+    name, title = row["id"], row.get("title")
+    if isinstance(name, bool) or not isinstance(name, str | int) or not str(name).strip():
+        raise ValueError(f"{where}: 'id' is {brief(name, 60)}; expected a text, or a whole number")
+    if title is not None and not isinstance(title, str):
+        raise ValueError(f"{where}: 'title' is {brief(title, 60)}; expected a text")
 
 
 def _from_content(name: str, like: Features, contents: list[tuple[str, Any]], encoder: str) -> Features:
@@ -120,11 +135,14 @@ def _from_content(name: str, like: Features, contents: list[tuple[str, Any]], en
         single = like.kind == "dense" and (isinstance(content, str) or _is_vector(content))
         row = [content] if single else content
         if not isinstance(row, list) or (like.kind == "dense" and len(row) != 1):
-            raise ValueError(f"{where}: {_shown(content)} is not content of a {like.kind} feature set")
+            raise ValueError(f"{where}: {brief(content, 60)} is not content of a {like.kind} feature set")
         lists.append((where, row))
     offsets = np.cumsum([0, *(len(row) for _, row in lists)])
     entries = [(where, entry) for where, row in lists for entry in row]
     if like.kind == "tags":
+        for where, word in entries:
+            if not isinstance(word, str):
+                raise ValueError(f"{where}: expected a list of words, got {brief(word, 60)} in it")
         known = {word: number for number, word in enumerate(like.vocabulary or ())}
         tags = [[known[word] for word in row if word in known] for _, row in lists]
         offsets = np.cumsum([0, *map(len, tags)])
@@ -136,7 +154,9 @@ def _from_content(name: str, like: Features, contents: list[tuple[str, Any]], en
         if isinstance(entry, str):
             continue
         if not _is_vector(entry) or len(entry) != like.dim:
-            raise ValueError(f"{where}: expected a text or a vector of {like.dim} numbers, got {_shown(entry)}")
+            raise ValueError(f"{where}: expected a text or a vector of {like.dim} numbers, got {brief(entry, 60)}")
+        if (wrong := next((x for x in entry if not abs(x) <= LARGEST), None)) is not None:
+            raise ValueError(f"{where}: {brief(wrong, 60)} is no finite number that float32 holds")
         vectors[number] = entry
     if texts:
         vectors[[isinstance(entry, str) for _, entry in entries]] = _encode(name, like, texts, encoder)
@@ -170,9 +190,4 @@ def _append(old: Features, new: Features) -> Features:
 
 
 def _is_vector(content: object) -> bool:
-    return isinstance(content, list) and bool(content) and all(isinstance(x, int | float) for x in content)
-
-
-def _shown(content: object) -> str:
-    text = json.dumps(content, ensure_ascii=False)
-    return text if len(text) <= 60 else f"{text[:57]}…"
+    return isinstance(content, list) and bool(content) and all(type(x) in (int, float) for x in content)

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-    from seqmm.features.encoders.clip import Clip
-
 
 REMEDY = "Offline, use 'efficientnet-lite0', or a model's folder"
 

@@ -24,6 +24,7 @@ from seqmm.features.encoders.loading import (
     masked_mean,
 )
 from seqmm.features.encoders.loading import weights_digest as digest_of
+from seqmm.files import read_text
 from seqmm.names import EncoderPrecision, StatePooling
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def read_prompt(file: Path | None = None) -> str:
     file = file or PROMPT
     if not file.is_file():
         raise FileNotFoundError(f"no prompt file {file}; expected a text with {PLACE} where the product's fields go")
-    prompt = file.read_text(encoding="utf-8").strip()
+    prompt = read_text(file).strip()
     if prompt.count(PLACE) != 1:
         raise ValueError(f"the prompt {file} needs {PLACE} once, where the product's fields go")
     return prompt
