@@ -266,7 +266,7 @@ def test_what_cannot_be_done_is_said(tmp_path):
     ("row", "message"),
     [
         ({"id": "a"}, "line 1: 'text' is missing; the model needs: id, text"),
-        ({"id": "a", "text": "one sentence"}, "line 1, 'text': \"one sentence\" is not content of a ragged"),
+        ({"id": "a", "text": "one sentence"}, "line 1, 'text': 'one sentence' is not content of a ragged"),
         ({"id": "a", "text": [[1.0, 2.0]]}, r"a vector of 16 numbers, got \[1.0, 2.0\]"),
         ({"id": "a", "text": [[float("nan")] * 16]}, "nan"),
         ({"id": "item-3", "text": []}, "'item-3' is in corpus 'synthetic' already"),

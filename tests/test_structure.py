@@ -220,7 +220,7 @@ def test_files_that_hold_no_record_are_refused(name, world):
         ("config", ("features", "text_vector", "dim"), "16", r"features\.text_vector\.dim is '16'"),
         ("config", ("feature_order",), ["text"], "expected the names of features"),
         ("config", ("hidden_size",), "4", "hidden_size is '4'; choose a whole number"),
-        ("config", ("hidden_sise",), 4, "hidden_sise: there is no such option; did you mean 'hidden_size'"),
+        ("config", ("hidden_sise",), 4, "unknown key 'hidden_sise'; a vbpr has none such; did you mean 'hidden_size'"),
         ("config", ("corpus",), {"name": "x", "protocol": "y", "fingerprint": "0" * 64}, "protocol is 'y'"),
         ("config", ("model_type",), ["bpr"], "model_type .'bpr'. is not registered"),
         ("metrics", ("validation", "recall@5"), float("nan"), "recall@5 is nan; expected a finite number"),

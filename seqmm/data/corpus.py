@@ -112,7 +112,9 @@ class Corpus:
         about = protocol_record(folder, record, protocol)
         items, item_ids = read_ids(folder, "items", record)
         _, user_ids = read_ids(folder, "users", record)
-        splits = {split: read_split(folder / protocol / f"{split}.parquet", about["rows"][split]) for split in SPLITS}
+        splits: dict[str, Interactions] = {
+            split: read_split(folder / protocol / f"{split}.parquet", about["rows"][split]) for split in SPLITS
+        }
         sets = {name: read_features(folder, name, record["num_items"], record["items"]) for name in features}
         titles = items["title"].to_pylist() if "title" in items.column_names else ()
         try:
@@ -121,7 +123,7 @@ class Corpus:
                 protocol=protocol,
                 num_users=record["num_users"],
                 num_items=record["num_items"],
-                splits={**splits},
+                splits=splits,
                 features=sets,
                 user_ids=user_ids,
                 item_ids=item_ids,

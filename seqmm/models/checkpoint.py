@@ -85,9 +85,9 @@ def class_in(directory: Path) -> type[Recommender]:
     heads = {cls.__name__: cls for cls in MODELS.classes(model_type)}
     if named is None:
         return model_class(model_type)
-    if not isinstance(named, list) or len(named) != 1 or named[0] not in heads:
+    if not isinstance(named, list) or len(named) != 1 or named[0] not in [*heads]:
         raise ValueError(
-            f"{directory / 'config.json'}: architectures is {named!r}, but a {model_type} is {' or '.join(heads)}; "
+            f"{file}: architectures is {brief(named, 80)}, but a {model_type} is {' or '.join(heads)}; "
             "it is another model's, copy both files of one checkpoint"
         )
     head: type[Recommender] = heads[named[0]]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from seqmm.files import read_json, writing
-from seqmm.names import SHOWN, first_difference
+from seqmm.names import SHOWN, brief, first_difference, nearest
 from seqmm.options import plain_values
 
 logger = logging.getLogger(__name__)
@@ -77,7 +77,11 @@ def read_config(directory: Path, config_class: Any, **changed: Any) -> Any:
         raise ValueError(f"{file} is of a {values.get('model_type')}, not of a {config_class.model_type}")
     known = set(config_class.own_fields()) | WRITTEN_BY_TRANSFORMERS
     if strange := sorted(set(values) - known):
-        raise ValueError(f"{file}: unknown key {strange[0]!r}; a {config_class.model_type} has none such, remove it")
+        near = nearest(strange[0], known)
+        hint = near if "did you mean" in near else "; remove it"
+        raise ValueError(
+            f"{file}: unknown key {brief(strange[0], 80)}; a {config_class.model_type} has none such{hint}"
+        )
     try:
         return config_class.from_dict(values | changed)
     except ValueError as error:
