@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from seqmm import __version__
-from seqmm.data.card import write_license
+from seqmm.data.card import write_card, write_license
 from seqmm.data.feature_store import stored_sets
 from seqmm.data.identity import identity
 from seqmm.data.store import read_record
 from seqmm.hub.access import check_repository_name, explained, hub_api, local_folder, open_repository, origin_of
 from seqmm.hub.licences import as_license
+from seqmm.leftovers import tidy_inside
 from seqmm.models.weights import read_run_file
 from seqmm.names import PROTOCOLS
 from seqmm.publishing.cards import write_model_card
@@ -63,8 +64,11 @@ def publish_corpus(
     """
     license = as_license(license)
     upload = plan_corpus(folder, repo_id, license)
+    tidy_inside(Path(folder))
     if license and read_record(Path(folder)).get("license") != license:
         write_license(folder, license)
+    elif license:
+        write_card(folder)  # one that was stopped after the record has the card of before
     return push(upload, repo_id, private=private, revision=revision, message=message)
 
 

@@ -177,6 +177,7 @@ class Feeder:
         (self.place / "home").mkdir()
         (self.place / "sentinel.txt").write_text("whole")
         (self.place / "deep" / "sentinel.txt").write_text("whole")
+        (self.place / "deep" / "secret.txt").write_text("what no link may take along")
         verdict.unlink(missing_ok=True)
         for name in door.inputs:
             self.world.copy(name, folder)

@@ -232,6 +232,7 @@ def _child(
     """Never returns."""
     code = 1
     counted = [0]
+    _deaf()
     try:
         os.setsid()
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -275,7 +276,12 @@ def _finish(call: Callable[[], None]) -> int:
     """As the interpreter ends a script."""
     code = 0
     try:
-        call()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        try:
+            call()
+        finally:
+            _deaf()
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except BaseException:  # noqa: B902 - the interpreter prints all of them
@@ -285,6 +291,12 @@ def _finish(call: Callable[[], None]) -> int:
         threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     return code
+
+
+def _deaf() -> None:
+    """Signals are for the recipe: one that comes before or after it would hit the harness."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _watch(folder: Path, disturbance: Disturbance, counted: list[int]) -> Callable[[str, tuple[Any, ...]], None]:

@@ -79,7 +79,7 @@ def _weights() -> Iterator[Case]:
         yield each(place, "with an infinity", infinite)
         yield each(place, "of another shape", reshape)
         yield each(place, "renamed", rename)
-        yield each(place, "turned", lambda tensors, name: tensors.update({name: tensors[name].T}))
+        yield each(place, "in a row", lambda tensors, name: tensors.update({name: tensors[name].reshape(1, 1, -1)}))
         yield each(place, "of whole numbers", lambda tensors, name: tensors.update({name: tensors[name].long()}))
     yield Case(
         CHECKPOINT,

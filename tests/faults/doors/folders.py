@@ -18,13 +18,13 @@ from tests.faults.hostile import EITHER, REFUSED, SOUND, Case, Door
 PUBLISH = Door(
     "publish corpus",
     ("corpus",),
-    lambda folder: (folder.parent / "secret.txt").write_text("secret"),
+    nothing,
     ("publish", "--corpus", "corpus", "--repo", "org/corpus", "--license", "mit", "--dry-run", "True"),
 )
 PUBLISH_MODEL = Door(
     "publish model",
     ("finished", "corpus"),
-    lambda folder: (folder.parent / "secret.txt").write_text("secret"),
+    nothing,
     ("publish", "--model", "finished", "--repo", "org/model", "--dry-run", "True"),
 )
 
@@ -208,7 +208,7 @@ def _scores() -> Iterator[Case]:
         yield _score(f"{file} UTF-16", file, text.encode("utf-16"), EITHER)
         yield _score(f"{file} without users", file, text.replace("user_id", "who"))
         yield _score(f"{file} column twice", file, text.replace("item_id", "user_id", 1))
-        yield _score(f"{file} a quote", file, text + '"u9,a,1\n')
+        yield _score(f"{file} a quote", file, text + '"u9,a,1\n', EITHER)  # of a user who is in neither
         yield _score(f"{file} latin-1", file, text.replace("u1", "ué").encode("latin-1"))
         yield _score(f"{file} a cell too many", file, text + "u1,z,9,9,9\n")
         for word in EMPTY[:4]:
