@@ -110,6 +110,7 @@ def write_weights(directory: Path, model: Any, tensors: Mapping[str, Tensor]) ->
     plain = {key: tensor.detach().contiguous() for key, tensor in tensors.items()}
     with writing(directory / WEIGHTS) as temporary:
         save_file(plain, temporary, {"format": "pt", MADE_BY: json.dumps(signature(type(model), model.config))})
+        _order_metadata(temporary)
 
 
 def signature(cls: type, config: Any) -> dict[str, Any]:
@@ -193,6 +194,19 @@ def find_weights(directory: Path) -> Path:
             f"with what wrote it, and save it whole (model.save_pretrained)"
         )
     raise FileNotFoundError(f"{directory} holds no {WEIGHTS}: {instead}")
+
+
+def _order_metadata(file: Path) -> None:
+    """Puts a file's metadata in the order of their keys, which safetensors draws anew for every file it writes."""
+    with file.open("r+b") as stream:
+        size = int.from_bytes(stream.read(8), "little")
+        header = json.loads(stream.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(size)
+        if len(text) != size:
+            raise RuntimeError(f"the header of {file} is written otherwise than safetensors does; report it")
+        stream.seek(8)
+        stream.write(text)
 
 
 def _other_weights(directory: Path) -> str:
