@@ -19,6 +19,7 @@ from seqmm.data.identity import DescriptionRecord, describe, match_sets
 from seqmm.hub.access import local_folder, quietly
 from seqmm.models.paper import Paper
 from seqmm.models.weights import FORMAT, read_config, weights_for, write_weights
+from seqmm.hub.access import quietly
 from seqmm.names import Objective, Protocol, brief
 from seqmm.options import check_keys, check_options, option, option_fields, refuse_plain_fields
 from seqmm.registry import MODELS, Registry
@@ -230,7 +231,8 @@ class Recommender(PreTrainedModel):
                 "push_to_hub=True is not known here: save the model, then seqmm.publish_model(folder, repo)"
             )
         tensors = options.pop("state_dict", None)
-        super().save_pretrained(save_directory, state_dict={}, **options)  # config.json, no tensor
+        with quietly():
+            super().save_pretrained(save_directory, state_dict={}, **options)  # config.json, no tensor
         if options.get("is_main_process", True):
             write_weights(Path(save_directory), self, self.state_dict() if tensors is None else tensors)
 
