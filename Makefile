@@ -24,11 +24,12 @@ test: .venv/.installed
 	$(PYTEST)
 
 test-fast: .venv/.installed
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not exhaustive"
 
 # kills, full disks and hostile inputs: make faults FAULTS="--kills 20 --seed 1"
 faults: .venv/.installed
 	$(BIN)/python -m tests.faults $(FAULTS)
+	$(PYTEST) -m exhaustive
 
 lint: .venv/.installed
 	$(BIN)/ruff check .

@@ -99,9 +99,7 @@ def build(
     plan = list(_folders(folder, list(dict.fromkeys(protocols))))
     for target, _ in plan:
         tidy(target)  # of what a killed process left
-    done = all(protocol in _known(target) for target, names in plan for protocol in names)
-    for target, names in plan:
-        _check_room(target, names if done else (), overwrite, data.log)
+    _check_rooms(plan, overwrite, data.log)
     with ExitStack() as stack:  # all are written before the first takes its place
         for target, names in plan:
             fresh = overwrite or not (target / "corpus.json").is_file()
@@ -122,6 +120,13 @@ def build(
             if extract is not None:
                 extract(place)
     return [Built(target, tuple(names)) for target, names in plan]
+
+
+def _check_rooms(plan: Sequence[tuple[Path, list[Protocol]]], overwrite: bool, log: Log) -> None:
+    """Whether all the folders may be written; one that a killed run has written already is not in the way."""
+    done = all(protocol in _known(target) for target, names in plan for protocol in names)
+    for target, names in plan:
+        _check_room(target, names if done else (), overwrite, log)
 
 
 def _folders(folder: Path, protocols: list[Protocol]) -> Iterator[tuple[Path, list[Protocol]]]:

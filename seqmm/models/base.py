@@ -19,7 +19,6 @@ from seqmm.data.identity import DescriptionRecord, describe, match_sets
 from seqmm.hub.access import local_folder, quietly
 from seqmm.models.paper import Paper
 from seqmm.models.weights import FORMAT, read_config, weights_for, write_weights
-from seqmm.hub.access import quietly
 from seqmm.names import Objective, Protocol, brief
 from seqmm.options import check_keys, check_options, option, option_fields, refuse_plain_fields
 from seqmm.registry import MODELS, Registry

@@ -111,7 +111,7 @@ def test_short_tables(tmp_path_factory, kind, seed):
     kind(tmp_path_factory, seed, 3000)
 
 
-@pytest.mark.slow  # 200 tables of 60,000 rows a kind, minutes
+@pytest.mark.exhaustive  # 200 tables of 60,000 rows a kind, minutes
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=200, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))

@@ -20,6 +20,7 @@ from seqmm.data.synthetic import synthetic_corpus
 from seqmm.evaluation.evaluator import Evaluator
 from seqmm.files import read_yaml, write_yaml
 from seqmm.models.checkpoint import from_pretrained, load_config
+from seqmm.models.making import make_model
 from seqmm.run.opening import open_corpus
 from seqmm.run.variants import reference
 from tests.evaluation.test_leakage import item_sorted
@@ -178,6 +179,9 @@ def test_run_folders_are_rows_and_recommend(tmp_path, recipe, corpus, capsys):
     assert recipe("recommend", "--checkpoint", runs[1], "--user", "user-3") == 2
     assert "truncated or damaged" in capsys.readouterr().err
     assert recipe("benchmark", "--runs", *runs, "--output", tmp_path / "out") == 2
+    assert "truncated or damaged" in capsys.readouterr().err
+    weights.write_bytes((runs[0] / "model.safetensors").read_bytes())
+    assert recipe("benchmark", "--runs", *runs, "--output", tmp_path / "out") == 2
     assert "made with other settings (weights" in capsys.readouterr().err
 
 
@@ -303,9 +307,9 @@ def test_weights_a_row_starts_from_are_part_of_it(tmp_path, corpus):
     ("name", "label"),
     [("a-seed0", "a"), ("a_seed12", "a"), ("a-s3", "a"), ("ml-100k", "ml-100k"), ("bpr2", "bpr2"), ("bias5", "bias5")],
 )
-def test_only_a_seed_is_left_out_of_a_label(tmp_path, name, label):
+def test_only_a_seed_is_left_out_of_a_label(tmp_path, corpus, name, label):
     folder = tmp_path / name
-    folder.mkdir()
+    make_model("popularity", corpus).save_pretrained(folder)
     write_yaml(folder / "run.yaml", {"model": {"model_type": "popularity"}, "data": {"path": "gone", "revision": "v1"}})
     (cell,) = planning.plan([str(folder)], [0], tmp_path, "here")
     assert cell.label == label

@@ -71,7 +71,7 @@ def test_no_tensor_can_be_missing_unknown_misshapen_or_not_finite(name, tmp_path
     assert check_all_refused(name, tmp_path, everything=False) >= 5
 
 
-@pytest.mark.slow(reason="every tensor of every case")
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", WEIGHTED)
 def test_no_tensor_of_any_case_can_be(name, tmp_path):
     assert check_all_refused(name, tmp_path, everything=True) >= 5

@@ -120,13 +120,13 @@ def test_killed_at_a_write_a_run_ends_as_if_nothing_had_been(tmp_path, straight,
     check_killed_at(tmp_path, straight, int(moments * part), monkeypatch)
 
 
-@pytest.mark.slow  # some forty pairs of runs
+@pytest.mark.exhaustive  # some forty pairs of runs
 def test_killed_at_every_write_a_run_ends_as_if_nothing_had_been(tmp_path, straight, moments, monkeypatch):
     for number in range(1, moments + 1):
         check_killed_at(tmp_path / str(number), straight, number, monkeypatch)
 
 
-@pytest.mark.slow  # some forty pairs of runs
+@pytest.mark.exhaustive  # some forty pairs of runs
 def test_a_full_disk_at_every_write_is_named_and_the_run_goes_on(tmp_path, straight, moments, monkeypatch):
     for number in range(1, moments + 1):
         full = OSError(errno.ENOSPC, "No space left on device")
