@@ -38,11 +38,7 @@ def add_items(model: Recommender, corpus: Corpus, new: NewItems) -> Corpus:
         ValueError: if the model has no way from content to a score, or an id is taken.
     """
     check_reads_content(model)
-    taken = set(new.ids) & set(corpus.item_ids)
-    if taken:
-        raise ValueError(f"item {sorted(taken)[0]!r} is in corpus {corpus.name!r} already; give new items new ids")
-    if len(set(new.ids)) < len(new.ids):
-        raise ValueError("two new items have one id")
+    _check_ids(new.ids, corpus, "new items")
     features = {name: _append(made, new.features[name]) for name, made in model.feature_sets(corpus).items()}
     titles = corpus.titles or ("",) * corpus.num_items
     grown = replace(
@@ -105,13 +101,23 @@ def read_new_items(file: str | Path, model: Recommender, corpus: Corpus, encoder
         rows.append((number, row))
     if not rows:
         raise ValueError(f"{place} holds no item")
+    ids = tuple(str(row["id"]) for _, row in rows)
+    _check_ids(ids, corpus, str(place))
     features = {}
     for name, like in sets.items():
         contents = [(f"{place}, line {number}, {name!r}", row[name]) for number, row in rows]
         features[name] = _from_content(name, like, contents, encoder)
         check_features(name, features[name], len(rows), str(place))
-    ids, titles = tuple(str(row["id"]) for _, row in rows), tuple(row.get("title") or "" for _, row in rows)
-    return NewItems(ids, titles, features)
+    return NewItems(ids, tuple(row.get("title") or "" for _, row in rows), features)
+
+
+def _check_ids(ids: Sequence[str], corpus: Corpus, where: str) -> None:
+    """Whether ids are new ones, each of one item."""
+    if taken := set(ids) & set(corpus.item_ids):
+        raise ValueError(f"{where}: item {min(taken)!r} is in corpus {corpus.name!r} already; give new items new ids")
+    if len(set(ids)) < len(ids):
+        twice = next(name for name in ids if ids.count(name) > 1)
+        raise ValueError(f"{where}: two new items have one id, {twice!r}; leave one of them out")
 
 
 def _check_item(row: Any, sets: Iterable[str], where: str) -> None:
