@@ -301,6 +301,10 @@ def test_open_checkpoint(tmp_path):
     assert same.fingerprint() == corpus.fingerprint()
     ours, theirs = Index(model, corpus).recommend("user-2"), Index(loaded, same).recommend("user-2")
     assert [item.item_id for item in ours] == [item.item_id for item in theirs]
+    fingerprint = model.config.corpus.pop("fingerprint")
+    with pytest.raises(ValueError, match=r"config.json does not say which corpus.*corpus.fingerprint is missing"):
+        check_trained_on(model, corpus, str(run))
+    model.config.corpus["fingerprint"] = fingerprint
     given, mine = open_checkpoint(str(run), corpus)  # one that is in memory
     assert mine is corpus and Index(given, mine).recommend("user-2") == ours
 

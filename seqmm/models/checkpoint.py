@@ -97,6 +97,11 @@ def class_in(directory: Path) -> type[Recommender]:
 def check_trained_on(model: Recommender, corpus: Corpus, folder: str) -> None:
     """Raises ValueError unless ``corpus`` is the one the checkpoint in ``folder`` was trained on."""
     trained = model.config.corpus
+    if lacking := [key for key in ("name", "protocol", "fingerprint") if key not in trained]:
+        raise ValueError(
+            f"{folder}: config.json does not say which corpus the model was trained on (corpus.{lacking[0]} is "
+            "missing); copy the checkpoint again"
+        )
     if trained["fingerprint"] != corpus.fingerprint():
         raise ValueError(
             f"the checkpoint {folder} was trained on {trained['name']!r} ({trained['protocol']}, fingerprint "
