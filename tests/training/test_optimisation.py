@@ -154,7 +154,7 @@ def test_options_of_an_optimiser_may_be_numbers_switches_and_pairs():
     assert heavy["nesterov"] is True and heavy["momentum"] == 0.9
     with pytest.raises(ValueError, match="train.optimizer Rprop: .*weight_decay"):
         make_optimizer(TrainArguments(optimizer="Rprop", weight_decay=0.1), [])
-    with pytest.raises(ValueError, match="choose true or false or choose a number or choose a list of numbers"):
+    with pytest.raises(ValueError, match="choose true or false or a number or a list of numbers"):
         TrainArguments(optimizer="SGD", optimizer_options={"momentum": "much"})
     with pytest.raises(ValueError, match="choose names, each with true or false or a number or a list of numbers"):
         TrainArguments(optimizer="SGD", optimizer_options=["momentum"])
