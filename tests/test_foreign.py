@@ -288,7 +288,7 @@ def test_what_a_recipe_prints_steers_no_terminal(monkeypatch, capsys):
     def main() -> None:
         for text in HOSTILE:
             print(f"{text}\tx")
-        raise ValueError("wrong:\n" + "; ".join(HOSTILE))
+        raise ValueError("wrong: \u202e\n" + "; ".join(HOSTILE))
 
     monkeypatch.setattr(sys, "argv", ["recipe"])
     before = sys.stdout

@@ -97,8 +97,6 @@ def build(
     settings = {"features": data.features, "info": data.info} | settings
     settings |= {"items": data.items, "id_column": data.id_column}
     plan = list(_folders(folder, list(dict.fromkeys(protocols))))
-    for target, _ in plan:
-        tidy(target)  # of what a killed process left
     _check_rooms(plan, overwrite, data.log)
     with ExitStack() as stack:  # all are written before the first takes its place
         for target, names in plan:
@@ -124,6 +122,8 @@ def build(
 
 def _check_rooms(plan: Sequence[tuple[Path, list[Protocol]]], overwrite: bool, log: Log) -> None:
     """Whether all the folders may be written; one that a killed run has written already is not in the way."""
+    for target, _ in plan:
+        tidy(target)  # of what a killed process left
     done = all(protocol in _known(target) for target, names in plan for protocol in names)
     for target, names in plan:
         _check_room(target, names if done else (), overwrite, log)
